@@ -1,0 +1,74 @@
+"""fenbu: the distributed layer of an internet business. Durable calls for ordinary Python functions."""
+
+from __future__ import annotations
+
+from fenbu._api.app import App, Client
+from fenbu._api.context import current_attempt, current_id, now, random, rng, uuid4
+from fenbu._api.entity import Entity, Operation, operation
+from fenbu._api.function import Bound, DurableFunction
+from fenbu._api.handle import Handle
+from fenbu._api.saga import saga
+from fenbu._api.signal import wait_signal
+from fenbu._api.step import Step, step
+from fenbu._api.sync import SyncFunction, SyncHandle
+from fenbu._core.codec import CodecHook
+from fenbu._core.model import Status
+from fenbu._core.retry import Retry
+from fenbu._node.attempt import Attempt
+from fenbu.errors import (
+    CallCancelled,
+    CallError,
+    CallFailed,
+    CallNotFound,
+    CallTimedOut,
+    DeadlockError,
+    EncodingError,
+    FenbuError,
+    NonDeterminismError,
+    OwnershipLost,
+    StorageError,
+    TerminalError,
+    Unavailable,
+    UsageError,
+)
+
+__all__ = [
+    "App",
+    "Attempt",
+    "Bound",
+    "CallCancelled",
+    "CallError",
+    "CallFailed",
+    "CallNotFound",
+    "CallTimedOut",
+    "Client",
+    "CodecHook",
+    "DeadlockError",
+    "DurableFunction",
+    "EncodingError",
+    "Entity",
+    "FenbuError",
+    "Handle",
+    "NonDeterminismError",
+    "Operation",
+    "OwnershipLost",
+    "Retry",
+    "Status",
+    "Step",
+    "StorageError",
+    "SyncFunction",
+    "SyncHandle",
+    "TerminalError",
+    "Unavailable",
+    "UsageError",
+    "current_attempt",
+    "current_id",
+    "now",
+    "operation",
+    "random",
+    "rng",
+    "saga",
+    "step",
+    "uuid4",
+    "wait_signal",
+]

@@ -1,0 +1,1 @@
+"""What users import; `fenbu/__init__.py` re-exports it."""

@@ -1,0 +1,472 @@
+"""The App: registers handlers, and opens the database as a node or as a client."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import signal
+from collections.abc import Callable, Coroutine, Iterable
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Literal, ParamSpec, Protocol, Self, TypeVar, overload
+
+from fenbu._api.context import activation
+from fenbu._api.entity import Entity, operations_of
+from fenbu._api.function import Bound, DurableFunction
+from fenbu._api.handle import Handle
+from fenbu._api.options import checked_id, seconds
+from fenbu._api.sync import Portal
+from fenbu._core import limit
+from fenbu._core.codec import Codec, CodecHook
+from fenbu._core.handler import EntitySpec, HandlerSpec, Registry
+from fenbu._core.location import caller
+from fenbu._core.model import Kind
+from fenbu._core.retry import NO_RETRY, Retry
+from fenbu._core.signature import Signature
+from fenbu._node.clock import SystemClock
+from fenbu._node.gateway import Gateway, RemoteGateway
+from fenbu._node.node import Node, NodeOptions
+from fenbu._storage.open import storage_for
+from fenbu.errors import UsageError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+Seconds = float | timedelta
+
+
+class App:
+    """The handlers of one service, and the database that makes their calls durable.
+
+    Args:
+        name: The app's name; without a URL it names the database file.
+        url: `sqlite:///path` or `sqlite:////absolute/path`. Default: the environment's `FENBU_URL`, else
+            `.fenbu/<name>.db` below the current directory.
+        codec: How payloads are stored: readable JSON, or MessagePack.
+        hook: Transforms encoded payloads on their way to the database and back: compression, encryption.
+        concurrency: Bodies of tasks and steps that run at a time on one node.
+        threads: Threads for plain functions.
+        processes: Processes for functions marked `cpu=True`; default: as many as processors.
+        idle_seconds: A workflow that has only waited for so long leaves memory until it is woken.
+
+    Example:
+        ```python
+        app = App("shop")
+
+        @app.task
+        async def send_receipt(order_id: int) -> None: ...
+
+        async with app:                     # a node in this process
+            await send_receipt(7)
+        ```
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        url: str | None = None,
+        codec: Literal["json", "msgpack"] = "json",
+        hook: CodecHook | None = None,
+        concurrency: int = 1000,
+        threads: int = 32,
+        processes: int | None = None,
+        idle_seconds: Seconds = limit.IDLE_SECONDS,
+    ) -> None:
+        if not name or not name.replace("-", "").replace("_", "").isalnum():
+            raise UsageError(f"App name must be letters, digits, - and _, not {name!r}")
+        self.name = name
+        self.url = url or os.environ.get("FENBU_URL") or f"sqlite:///.fenbu/{name}.db"
+        self.registry = Registry(Codec(format=codec, hook=hook))
+        self.node_options = NodeOptions(
+            concurrency=concurrency,
+            threads=threads,
+            processes=processes or os.cpu_count() or 1,
+            idle_seconds=seconds(idle_seconds, "idle_seconds") or 0.0,
+        )
+        self.node: Node | None = None
+        """The node of this process, while it runs."""
+        self._gateway: Gateway | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._portal: Portal | None = None
+
+    def __repr__(self) -> str:
+        return f"<App {self.name!r} on {self.url}>"
+
+    # Registering.
+
+    @overload
+    def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> DurableFunction[P, R]: ...
+    @overload
+    def task(self, function: Callable[P, R], /) -> DurableFunction[P, R]: ...
+    @overload
+    def task(
+        self,
+        *,
+        name: str | None = None,
+        retry: Retry = NO_RETRY,
+        timeout: Seconds | None = None,
+        attempt_timeout: Seconds | None = None,
+        retention: Seconds | None = None,
+        cpu: bool = False,
+    ) -> TaskDecorator: ...
+    def task(self, function: Any = None, /, **options: Any) -> Any:
+        """Register a function as a task: its whole body is the unit that is retried.
+
+        An `async def` runs on the node's event loop, a plain `def` in a thread. A body that runs at the
+        moment of a crash runs again (at least once).
+
+        Args:
+            name: The handler's name in the database; default: the function's.
+            retry: What to do when it raises; without it, the error is the call's outcome.
+            timeout: Seconds for the whole call, all attempts included.
+            attempt_timeout: Seconds for one attempt.
+            retention: Seconds that a finished call is kept; default: 7 days.
+            cpu: Run a plain function in another process.
+
+        Raises:
+            UsageError: The name is taken, or an option makes no sense.
+        """
+
+        def register(function: Any) -> DurableFunction[..., Any]:
+            return DurableFunction(self, self._register(Kind.TASK, function, options))
+
+        return register if function is None else register(function)
+
+    @overload
+    def workflow(
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> DurableFunction[P, R]: ...
+    @overload
+    def workflow(
+        self,
+        *,
+        name: str | None = None,
+        timeout: Seconds | None = None,
+        retention: Seconds | None = None,
+    ) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], DurableFunction[P, R]]: ...
+    def workflow(self, function: Any = None, /, **options: Any) -> Any:
+        """Register an `async def` as a workflow: it goes on after a crash where it was.
+
+        Its code runs on a loop of its own and is replayed from its journal, so it must ask for the same in
+        the same order each time: side effects go into steps, time and chance come from `fenbu.now()`,
+        `fenbu.random()` and `fenbu.uuid4()`. All of asyncio that needs no I/O works and is durable.
+
+        Args:
+            name: The handler's name in the database; default: the function's.
+            timeout: Seconds for the whole call.
+            retention: Seconds that a finished call is kept; default: 7 days.
+
+        Raises:
+            UsageError: It is no `async def`, the name is taken, or an option makes no sense.
+        """
+
+        def register(function: Any) -> DurableFunction[..., Any]:
+            if not inspect.iscoroutinefunction(function):
+                raise UsageError(f"workflow {function!r} must be an `async def`")
+            return DurableFunction(self, self._register(Kind.WORKFLOW, function, options))
+
+        return register if function is None else register(function)
+
+    @overload
+    def entity(self, cls: type[T], /) -> type[T]: ...
+    @overload
+    def entity(
+        self,
+        *,
+        name: str | None = None,
+        timeout: Seconds | None = None,
+        retention: Seconds | None = None,
+    ) -> Callable[[type[T]], type[T]]: ...
+    def entity(self, cls: Any = None, /, **options: Any) -> Any:
+        """Register a class as an entity: see `Entity`.
+
+        Args:
+            name: The entity's name in the database; default: the class's.
+            timeout: Seconds for each operation.
+            retention: Seconds that finished operations are kept; default: 7 days.
+
+        Raises:
+            UsageError: The name is taken, or the class is not one that can be an entity.
+        """
+
+        def register(cls: type[Any]) -> type[Any]:
+            if not issubclass(cls, Entity):
+                body = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
+                cls = type(cls.__name__, (cls, Entity), body)
+            if "__init__" in vars(cls):
+                raise UsageError(
+                    f"entity {cls.__name__} must not define __init__: its state is its annotated fields"
+                )
+            name = options.pop("name", None) or cls.__name__
+            entity = EntitySpec(name, cls, self.registry.codec)
+            operations = operations_of(self, cls, name, **options)
+            for spec in operations.values():
+                spec.entity = entity
+                self.registry.add(spec)
+            type.__setattr__(cls, "_fenbu_app", self)
+            type.__setattr__(cls, "_fenbu_operations", operations)
+            return cls
+
+        return register if cls is None else register(cls)
+
+    def _register(self, kind: Kind, function: Any, options: dict[str, Any]) -> HandlerSpec:
+        if not callable(function) or isinstance(function, DurableFunction | type):
+            raise UsageError(f"@app.{kind} decorates a function, not {function!r}")
+        name = options.pop("name", None) or function.__qualname__.replace("<locals>.", "")
+        signature = Signature(function, self.registry.codec)
+        spec = self.make_spec(
+            name=name, kind=kind, function=function, signature=signature, **options
+        )
+        self.registry.add(spec)
+        return spec
+
+    def make_spec(
+        self,
+        *,
+        timeout: Seconds | None = None,
+        attempt_timeout: Seconds | None = None,
+        retention: Seconds | None = None,
+        **fields: Any,
+    ) -> HandlerSpec:
+        """A HandlerSpec from the options of a decorator."""
+        kept = seconds(retention, "retention")
+        return HandlerSpec(
+            timeout_seconds=seconds(timeout, "timeout"),
+            attempt_timeout_seconds=seconds(attempt_timeout, "attempt_timeout"),
+            retention_seconds=limit.RETENTION_SECONDS if kept is None else kept,
+            **fields,
+        )
+
+    # Using.
+
+    @property
+    def gateway(self) -> Gateway:
+        """How calls get out of this process.
+
+        Raises:
+            UsageError: The app is not open.
+        """
+        if self._gateway is None:
+            raise UsageError(
+                f"app {self.name!r} is not open here: use `async with app:` to run its calls in this "
+                "process, or `async with app.client():` to reach a node that runs elsewhere on the same "
+                "database (without async: `with …`)"
+            )
+        return self._gateway
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop on which the app is open.
+
+        Raises:
+            UsageError: The app is not open.
+        """
+        if self._loop is None:
+            _ = self.gateway
+            raise UsageError(f"app {self.name!r} is closing")
+        return self._loop
+
+    def handle(self, id: str) -> Handle[Any]:  # noqa: A002
+        """The handle of any existing call, by its id."""
+        checked_id(id)
+        return Handle(self, id, -1, self.registry.codec.of(Any))
+
+    async def start_many(self, calls: Iterable[Bound[R]]) -> list[Handle[R]]:
+        """Start many calls in one go, all or none: tens of thousands are fine.
+
+        Example:
+            ```python
+            await app.start_many(Stock(sku).add.bind(n) for sku, n in delivery)
+            ```
+
+        Raises:
+            Unavailable: The database cannot be written; nothing was started.
+        """
+        running = activation()
+        if running is not None:
+            location = caller()
+            return [each.function.start_inside(running, each.args, location) for each in calls]
+        bound = list(calls)
+        messages = [each.function.message(each.args) for each in bound]
+        if messages:
+            await self.gateway.start_calls(messages)
+        return [
+            each.function.handle_of(call) for each, call in zip(bound, messages, strict=True)
+        ]
+
+    # Opening and closing.
+
+    async def __aenter__(self) -> Self:
+        self._check_closed()
+        storage = storage_for(self.url)
+        node = Node(self.registry, storage, clock=SystemClock(), options=self.node_options)
+        meta = await storage.open()
+        self.registry.partition_count = meta.partition_count
+        try:
+            await node.start()
+        except BaseException:
+            await storage.close()
+            raise
+        self.node = self._gateway = node
+        self._loop = asyncio.get_running_loop()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # After an error nobody wants to wait for bodies: they run again at the next start.
+        await self.close(limit.DRAIN_SECONDS if error is None else 0.0)
+
+    async def close(self, drain_seconds: float = limit.DRAIN_SECONDS) -> None:
+        """Stop the node of this process: let bodies finish, at most for so long, and keep the rest."""
+        node, self.node = self.node, None
+        if node is not None:
+            try:
+                await node.stop(drain_seconds)
+            finally:
+                self._gateway = self._loop = None
+
+    def client(self) -> Client:
+        """Open the database without running calls: `async with app.client():` or `with app.client():`."""
+        return Client(self)
+
+    async def open_client(self) -> RemoteGateway:
+        """Used by `Client`."""
+        self._check_closed()
+        storage = storage_for(self.url)
+        meta = await storage.open()
+        self.registry.partition_count = meta.partition_count
+        gateway = RemoteGateway(self.registry, SystemClock(), storage)
+        self._gateway = gateway
+        self._loop = asyncio.get_running_loop()
+        return gateway
+
+    async def close_client(self, gateway: RemoteGateway) -> None:
+        """Used by `Client`."""
+        self._gateway = self._loop = None
+        await gateway.close()
+        await gateway.storage.close()
+
+    def _check_closed(self) -> None:
+        if self._gateway is not None:
+            raise UsageError(f"app {self.name!r} is already open in this process")
+
+    def __enter__(self) -> Self:
+        self._check_closed()
+        portal = Portal()
+        try:
+            portal.run(self.__aenter__())
+        except BaseException:
+            portal.close()
+            raise
+        self._portal = portal
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        portal, self._portal = self._portal, None
+        if portal is not None:
+            try:
+                portal.run(self.__aexit__(kind, error, traceback))
+            finally:
+                portal.close()
+
+    def run(self, *, drain_seconds: float = limit.DRAIN_SECONDS) -> None:
+        """Run a node until SIGTERM or SIGINT, then drain and stop. Uses uvloop where it is installed.
+
+        Raises:
+            StorageError: The database cannot be used, or another node owns it; the message says why.
+        """
+        try:
+            import uvloop
+        except ImportError:
+            factory = None
+        else:
+            factory = uvloop.new_event_loop
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(self.serve(drain_seconds=drain_seconds))
+
+    async def serve(self, *, drain_seconds: float = limit.DRAIN_SECONDS) -> None:
+        """Run a node on this event loop until SIGTERM or SIGINT, then drain and stop."""
+        loop = asyncio.get_running_loop()
+        asked = asyncio.Event()
+        async with self:
+            node = self.node
+            if node is None or node.stopped is None:
+                return
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, asked.set)
+            waiter = asyncio.create_task(asked.wait())
+            try:
+                await asyncio.wait({waiter, node.stopped}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                waiter.cancel()
+                for number in (signal.SIGTERM, signal.SIGINT):
+                    loop.remove_signal_handler(number)
+            if node.stopped.done():
+                node.stopped.result()
+            await self.close(drain_seconds)
+
+
+class TaskDecorator(Protocol):
+    """What `app.task(…)` with options returns; it keeps the signature of what it decorates."""
+
+    @overload
+    def __call__(
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> DurableFunction[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> DurableFunction[P, R]: ...
+
+
+class Client:
+    """The database without a node, for web processes, scripts and tools; see `App.client`."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._gateway: RemoteGateway | None = None
+        self._portal: Portal | None = None
+
+    async def __aenter__(self) -> App:
+        self._gateway = await self._app.open_client()
+        return self._app
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        gateway, self._gateway = self._gateway, None
+        if gateway is not None:
+            await self._app.close_client(gateway)
+
+    def __enter__(self) -> App:
+        portal = Portal()
+        try:
+            app = portal.run(self.__aenter__())
+        except BaseException:
+            portal.close()
+            raise
+        self._portal = portal
+        return app
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        portal, self._portal = self._portal, None
+        if portal is not None:
+            portal.run(self.__aexit__(kind, error, traceback))
+            portal.close()

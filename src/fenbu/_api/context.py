@@ -1,0 +1,95 @@
+"""Where code runs, and what it may ask there: the time, chance and names that a replay repeats."""
+
+from __future__ import annotations
+
+import random as random_module
+import uuid
+from asyncio import events
+from datetime import UTC, datetime
+
+from fenbu._core.activation import Activation
+from fenbu._core.loop import DeterministicLoop
+from fenbu._node.attempt import Attempt, current
+from fenbu.errors import UsageError
+
+
+def activation() -> Activation | None:
+    """The workflow or operation whose code is running, if that is what runs."""
+    loop = events._get_running_loop()  # noqa: SLF001
+    return loop.activation if type(loop) is DeterministicLoop else None
+
+
+def required_activation(what: str) -> Activation:
+    """The running workflow or operation.
+
+    Raises:
+        UsageError: Something else is running.
+    """
+    found = activation()
+    if found is None:
+        raise UsageError(f"{what} belongs into the code of a workflow or an entity's operation")
+    return found
+
+
+def now() -> datetime:
+    """The time, in UTC. In workflow and entity code: the time of the last event, the same at each replay.
+
+    Example:
+        ```python
+        if fenbu.now() > order.expires_at: ...
+        ```
+    """
+    running = activation()
+    if running is None:
+        return datetime.now(UTC)
+    return datetime.fromtimestamp(running.loop.now, UTC)
+
+
+def rng() -> random_module.Random:
+    """A source of random numbers; in workflow and entity code the same ones at each replay."""
+    running = activation()
+    return random_module.Random() if running is None else running.random  # noqa: S311
+
+
+def random() -> float:
+    """A random number in [0, 1); in workflow and entity code the same at each replay."""
+    return rng().random()
+
+
+def uuid4() -> uuid.UUID:
+    """A random UUID; in workflow and entity code the same at each replay."""
+    running = activation()
+    if running is None:
+        return uuid.uuid4()
+    return uuid.UUID(int=running.random.getrandbits(128), version=4)
+
+
+def current_id() -> str:
+    """The id of the call whose code, step or task body is running.
+
+    Raises:
+        UsageError: No call's code is running.
+    """
+    running = activation()
+    if running is not None:
+        return running.invocation.id
+    return current_attempt().id
+
+
+def current_attempt() -> Attempt:
+    """The running attempt of a step or task body: its number, its idempotency key.
+
+    Raises:
+        UsageError: This is not the body of a step or task.
+
+    Example:
+        ```python
+        async def charge(card: str, cents: int) -> str:
+            key = fenbu.current_attempt().idempotency_key
+            return await bank.charge(card, cents, idempotency_key=key)
+        ```
+    """
+    attempt = current.get()
+    if attempt is None or activation() is not None:
+        raise UsageError("current_attempt() belongs into the body of a step or a task")
+    return attempt

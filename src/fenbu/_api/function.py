@@ -1,0 +1,261 @@
+"""Calling durable functions: tasks, workflows and, on an entity's key, operations."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterable
+from datetime import timedelta
+from functools import update_wrapper
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+
+from msgspec import Struct
+
+from fenbu._api.context import activation
+from fenbu._api.handle import Handle
+from fenbu._api.options import DEFAULT, CallOptions, checked_id, seconds
+from fenbu._api.outcome import value_of
+from fenbu._core import ids
+from fenbu._core.activation import Activation
+from fenbu._core.command import CancelCall, StartCall
+from fenbu._core.handler import HandlerSpec
+from fenbu._core.location import caller
+from fenbu._core.message import Call
+from fenbu._core.model import Invocation, Outcome, Payload
+from fenbu._node.attempt import current
+
+if TYPE_CHECKING:
+    from fenbu._api.app import App
+    from fenbu._api.sync import SyncFunction
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Bound(Struct, Generic[R_co], frozen=True, eq=False):
+    """A call that has not been made yet: a function with its arguments, for `start_many`."""
+
+    function: DurableFunction[..., R_co]
+    args: Payload
+
+
+class DurableFunction(Generic[P, R]):
+    """A task, a workflow or an operation of one entity. Call it like the function that it was made from.
+
+    `await f(x)` makes the call and waits for its result; `await f.start(x)` returns a `Handle` once the
+    call is durable. In workflow and entity code both are durable commands of that code.
+
+    Example:
+        ```python
+        receipt = await checkout(order)
+        handle = await checkout.options(id=f"order-{order.id}").start(order)
+        ```
+    """
+
+    __fenbu__ = True
+
+    def __init__(
+        self,
+        app: App,
+        spec: HandlerSpec,
+        key: str | None = None,
+        options: CallOptions = DEFAULT,
+    ) -> None:
+        self._app = app
+        self._spec = spec
+        self._key = key
+        self._options = options
+        update_wrapper(self, spec.function)
+
+    def __repr__(self) -> str:
+        of = "" if self._key is None else f" of {self._key!r}"
+        return f"<{self._spec.kind} {self._spec.name}{of}>"
+
+    @property
+    def name(self) -> str:
+        """The handler's name, as the database and the command line know it."""
+        return self._spec.name
+
+    def options(
+        self,
+        *,
+        id: str | None = None,  # noqa: A002
+        delay: float | timedelta | None = None,
+        timeout: float | timedelta | None = None,
+    ) -> DurableFunction[P, R]:
+        """The same function, called differently.
+
+        Args:
+            id: The call's id. Starting an id again means the call that exists: it is made once.
+            delay: Seconds until the call begins.
+            timeout: Seconds from acceptance within which the whole call must end, else it is cancelled
+                and ends with `CallTimedOut`.
+
+        Raises:
+            UsageError: A value makes no sense.
+        """
+        options = CallOptions(
+            id=checked_id(id) or self._options.id,
+            delay_seconds=seconds(delay, "delay") or self._options.delay_seconds,
+            timeout_seconds=self._options.timeout_seconds
+            if timeout is None
+            else seconds(timeout, "timeout"),
+        )
+        return DurableFunction(self._app, self._spec, self._key, options)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        """Make the call and wait for its result.
+
+        Raises:
+            UsageError: The arguments do not fit, or the app is not running here.
+            CallCancelled: It was cancelled.
+            CallTimedOut: It did not end within its timeout.
+            Exception: The error it ended with; `CallFailed` if its type is not known here.
+        """
+        payload = self._spec.signature.check(args, kwargs)
+        running = activation()
+        if running is not None:
+            return self._call_inside(running, self._command(payload, caller(), wait=True))
+        return self._call_outside(payload)
+
+    def start(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, Handle[R]]:
+        """Make the call durable and return its handle, without waiting for its result.
+
+        Raises:
+            UsageError: The arguments do not fit, or the app is not running here.
+            Unavailable: The database cannot be written; the call was not accepted.
+        """
+        payload = self._spec.signature.check(args, kwargs)
+        running = activation()
+        if running is not None:
+            return self._start_inside(running, self._command(payload, caller(), wait=False))
+        return self._start_outside([self.message(payload)])
+
+    def bind(self, *args: P.args, **kwargs: P.kwargs) -> Bound[R]:
+        """The call as a value, for `App.start_many`.
+
+        Raises:
+            UsageError: The arguments do not fit.
+        """
+        return Bound(self, self._spec.signature.check(args, kwargs))
+
+    async def start_many(self, arguments: Iterable[tuple[Any, ...]]) -> list[Handle[R]]:
+        """Start one call for each tuple of arguments, all or none, in one go.
+
+        Example:
+            ```python
+            await resize.start_many((path, 640) for path in paths)
+            ```
+
+        Raises:
+            UsageError: The arguments do not fit; nothing was started.
+            Unavailable: The database cannot be written; nothing was started.
+        """
+        check = self._spec.signature.check
+        return await self._app.start_many([Bound(self, check(args, {})) for args in arguments])
+
+    def handle(self, id: str) -> Handle[R]:  # noqa: A002
+        """The handle of an existing call of this function.
+
+        Raises:
+            UsageError: The id is none.
+        """
+        checked_id(id)
+        return self._handle(id, self._partition(id))
+
+    @property
+    def sync(self) -> SyncFunction[P, R]:
+        """The same function for code that does not use `await`: `f.sync(x)`, `f.sync.start(x)`."""
+        from fenbu._api.sync import SyncFunction
+
+        return SyncFunction(self._app, self)
+
+    # Outside workflow and entity code.
+
+    def message(self, payload: Payload, *, waited: bool = False) -> Call:
+        """The message that makes this call."""
+        gateway, options, spec = self._app.gateway, self._options, self._spec
+        now = gateway.clock.now()
+        id_ = options.id or ids.invocation_id(now, gateway.clock.entropy())
+        timeout_seconds = options.timeout_seconds
+        if timeout_seconds is None:
+            timeout_seconds = spec.timeout_seconds
+        attempt = current.get() if waited else None
+        invocation = Invocation(
+            id=id_,
+            partition=self._partition(id_),
+            handler=spec.name,
+            version=spec.version,
+            entity=None if spec.entity is None else spec.entity.name,
+            key=self._key,
+            args=payload,
+            created_at=now,
+            chain=() if attempt is None else attempt.chain,
+            deadline_at=None if timeout_seconds is None else now + timeout_seconds,
+            wake_at=now + options.delay_seconds if options.delay_seconds > 0 else None,
+        )
+        return Call(invocation, fresh=options.id is None, waited=waited)
+
+    def _partition(self, id_: str) -> int:
+        count = self._app.registry.partition_count
+        if self._spec.entity is not None and self._key is not None:
+            return ids.partition_of_entity(self._spec.entity.name, self._key, count)
+        return ids.partition_of(id_, count)
+
+    def handle_of(self, call: Call) -> Handle[R]:
+        """The handle of the call that a message makes."""
+        return self._handle(call.invocation.id, call.invocation.partition)
+
+    def _handle(self, id_: str, partition: int) -> Handle[R]:
+        return Handle(self._app, id_, partition, self._spec.signature.result)
+
+    async def _call_outside(self, payload: Payload) -> R:
+        call = self.message(payload, waited=True)
+        outcome = await self._app.gateway.call(call)
+        return self._value(outcome, call.invocation.id)
+
+    async def _start_outside(self, calls: list[Call]) -> Handle[R]:
+        await self._app.gateway.start_calls(calls)
+        return self.handle_of(calls[0])
+
+    def _value(self, outcome: Outcome, id_: str) -> R:
+        result = self._spec.signature.result
+        value: R = value_of(outcome, result, f"{self._spec.name} {id_}")
+        return value
+
+    # In workflow and entity code.
+
+    def _command(self, payload: Payload, location: str, *, wait: bool) -> StartCall:
+        spec, options = self._spec, self._options
+        entity = None if spec.entity is None else spec.entity.name
+        return StartCall(
+            spec.name, location, entity, self._key, payload, options.id, options.delay_seconds,
+            options.timeout_seconds, wait,
+        )  # fmt: skip
+
+    def _child(self, running: Activation, number: int) -> tuple[str, int]:
+        id_ = self._options.id or ids.child_id(running.run, number)
+        return id_, self._partition(id_)
+
+    async def _call_inside(self, running: Activation, command: StartCall) -> R:
+        number = running.issue(command)
+        id_, partition = self._child(running, number)
+        future = running.wait(number, command)
+        try:
+            outcome = await future
+        except asyncio.CancelledError:
+            if running.abandon(number):
+                running.issue(CancelCall(id_, command.location, partition, "caller cancelled"))
+            raise
+        return self._value(outcome, id_)
+
+    async def _start_inside(self, running: Activation, command: StartCall) -> Handle[R]:
+        number = running.issue(command)
+        return self._handle(*self._child(running, number))
+
+    def start_inside(self, running: Activation, payload: Payload, location: str) -> Handle[R]:
+        """Start a call from workflow or entity code."""
+        number = running.issue(self._command(payload, location, wait=False))
+        return self._handle(*self._child(running, number))
+
+

@@ -1,0 +1,138 @@
+"""Handles: what one can do with a call that has been accepted."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from fenbu._api.context import activation
+from fenbu._api.options import seconds
+from fenbu._api.outcome import value_of
+from fenbu._core.activation import Activation
+from fenbu._core.codec import TypeCodec
+from fenbu._core.command import AwaitCall, CancelCall, SendSignal
+from fenbu._core.location import caller
+from fenbu._core.message import Cancel, Retry, Signal
+from fenbu._core.model import Status
+from fenbu.errors import UsageError
+
+if TYPE_CHECKING:
+    from fenbu._api.app import App
+    from fenbu._api.sync import SyncHandle
+
+R = TypeVar("R")
+
+
+class Handle(Generic[R]):
+    """An accepted call. It can be made again at any time, in any process, from the call's id.
+
+    Attributes:
+        id: The call's id.
+    """
+
+    __slots__ = ("_app", "_partition", "_result", "id")
+
+    def __init__(self, app: App, id: str, partition: int, result: TypeCodec) -> None:  # noqa: A002
+        self.id = id
+        self._app = app
+        self._partition = partition
+        self._result = result
+
+    def __repr__(self) -> str:
+        return f"Handle({self.id!r})"
+
+    async def result(self, timeout: float | timedelta | None = None) -> R:  # noqa: ASYNC109
+        """Wait for the call's result.
+
+        Args:
+            timeout: Seconds to wait at most; the call itself goes on.
+
+        Raises:
+            TimeoutError: It has not ended within the timeout.
+            CallNotFound: There is no such call, or its retention is over.
+            CallCancelled: It was cancelled.
+            CallTimedOut: It did not end within its own timeout.
+            Exception: The error it ended with; `CallFailed` if its type is not known here.
+        """
+        async with asyncio.timeout(seconds(timeout, "timeout")):
+            running = activation()
+            if running is None:
+                outcome = await self._app.gateway.outcome(self.id)
+            else:
+                command = AwaitCall(self.id, caller(), self._addressed(running))
+                number = running.issue(command)
+                future = running.wait(number, command)
+                try:
+                    outcome = await future
+                except asyncio.CancelledError:
+                    running.abandon(number)
+                    raise
+        return value_of(outcome, self._result, f"call {self.id}")
+
+    async def status(self) -> Status:
+        """Where the call is in its life.
+
+        Raises:
+            CallNotFound: There is no such call, or its retention is over.
+            UsageError: Asked in workflow or entity code, where the answer could not be replayed.
+        """
+        if activation() is not None:
+            raise UsageError("status() changes from moment to moment: ask for it in a step")
+        return await self._app.gateway.status(self.id)
+
+    async def signal(self, name: str, value: object = None) -> None:
+        """Send a named value to the call; it waits there until `wait_signal(name)` takes it.
+
+        Raises:
+            CallNotFound: There is no such call.
+            EncodingError: The value cannot be encoded.
+        """
+        payload = self._app.registry.codec.of(Any).encode(value)
+        running = activation()
+        if running is None:
+            await self._app.gateway.send(Signal(self._partition, self.id, name, payload))
+        else:
+            partition = self._addressed(running)
+            running.issue(SendSignal(name, caller(), partition, self.id, payload))
+
+    async def cancel(self, reason: str = "cancelled") -> None:
+        """Ask the call to stop. A workflow sees `asyncio.CancelledError` where it waits, and may clean up.
+
+        Returns when the request is durable, not when the call has ended.
+
+        Raises:
+            CallNotFound: There is no such call.
+        """
+        running = activation()
+        if running is None:
+            await self._app.gateway.send(Cancel(self._partition, self.id, reason))
+        else:
+            running.issue(CancelCall(self.id, caller(), self._addressed(running), reason))
+
+    async def retry(self) -> None:
+        """Let the call try again: from the start if it failed, from where it stopped if it is stuck.
+
+        Raises:
+            CallNotFound: There is no such call.
+            UsageError: Used in workflow or entity code.
+        """
+        if activation() is not None:
+            raise UsageError("retry() is for operators: use it outside workflow and entity code")
+        await self._app.gateway.send(Retry(self._partition, self.id))
+
+    @property
+    def sync(self) -> SyncHandle[R]:
+        """The same handle for code that does not use `await`."""
+        from fenbu._api.sync import SyncHandle
+
+        return SyncHandle(self._app, self)
+
+    def _addressed(self, running: Activation) -> int:
+        if self._partition < 0:
+            raise UsageError(
+                f"in workflow and entity code, make the handle of {self.id!r} from its handler: "
+                "`handler.handle(id)`"
+            )
+        del running
+        return self._partition

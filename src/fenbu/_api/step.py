@@ -1,0 +1,142 @@
+"""Steps: side effects of a workflow or operation, recorded once and never repeated after that."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from typing import Any, ParamSpec, TypeVar, cast, overload
+
+from fenbu._api.context import required_activation
+from fenbu._api.options import seconds
+from fenbu._api.outcome import value_of
+from fenbu._core.activation import Activation
+from fenbu._core.command import AbandonStep, RunStep
+from fenbu._core.handler import Registry
+from fenbu._core.location import caller
+from fenbu._core.retry import NO_RETRY, Retry
+from fenbu._core.signature import Signature
+from fenbu.errors import UsageError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Step:
+    """Runs a function outside the replayed code and records its outcome. Use it as `fenbu.step`.
+
+    The function may do anything: I/O, threads, time, chance. An `async def` runs on the node's event
+    loop, a plain `def` in a thread, or in another process with `cpu=True`. Once its outcome is recorded
+    it never runs again; if the process dies while it runs, it runs again at the next start (at least
+    once), with the same idempotency key (`fenbu.current_attempt().idempotency_key`).
+
+    Example:
+        ```python
+        payment = await step(charge, order.card, order.total)
+        page = await step.options(retry=Retry(attempts=3), timeout=10)(fetch, url)
+        ```
+    """
+
+    def __init__(
+        self,
+        retry: Retry = NO_RETRY,
+        timeout_seconds: float | None = None,
+        name: str | None = None,
+        *,
+        cpu: bool = False,
+    ) -> None:
+        self._retry = retry
+        self._timeout_seconds = timeout_seconds
+        self._name = name
+        self._cpu = cpu
+
+    def options(
+        self,
+        *,
+        retry: Retry | None = None,
+        timeout: float | timedelta | None = None,  # noqa: ASYNC109 - recorded, not awaited here
+        name: str | None = None,
+        cpu: bool | None = None,
+    ) -> Step:
+        """A `step` that does it differently.
+
+        Args:
+            retry: What to do when the function raises; without it, the error comes out at once.
+            timeout: Seconds that one attempt may take; then `CallTimedOut` counts as its error.
+            name: What the journal calls the step, instead of the function's name.
+            cpu: Run a plain function in another process: for work that computes long.
+
+        Raises:
+            UsageError: A value makes no sense.
+        """
+        return Step(
+            self._retry if retry is None else retry,
+            self._timeout_seconds if timeout is None else seconds(timeout, "timeout"),
+            self._name if name is None else name,
+            cpu=self._cpu if cpu is None else cpu,
+        )
+
+    @overload
+    def __call__(
+        self, function: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, R]: ...
+    @overload
+    def __call__(
+        self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, R]: ...
+    def __call__(
+        self, function: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Coroutine[Any, Any, Any]:
+        """Run `function(*args, **kwargs)` as a step and return what it returned.
+
+        Raises:
+            UsageError: This is not the code of a workflow or operation, or it is no plain function.
+            Exception: What the function raised, after its retries.
+        """
+        running = required_activation("step()")
+        if not callable(function) or hasattr(function, "__fenbu__"):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise UsageError(
+                f"step(function, …) takes a function, not {function!r}; a task, workflow or operation is "
+                "called directly: `await handler(…)`"
+            )
+        name = self._name or getattr(function, "__qualname__", None) or repr(function)
+        registry = cast("Registry", running.context)
+        command = RunStep(
+            name, caller(), function, args, kwargs, signature_of(function, registry).result,
+            self._retry, self._timeout_seconds, self._cpu,
+        )  # fmt: skip
+        return _run(running, command)
+
+
+async def _run(running: Activation, command: RunStep) -> Any:
+    number = running.issue(command)
+    future = running.wait(number, command)
+    try:
+        outcome = await future
+    except asyncio.CancelledError:
+        if running.abandon(number):
+            running.issue(AbandonStep(str(number), command.location, number))
+        raise
+    return value_of(outcome, command.result, f"step {command.name}")
+
+
+_signatures: dict[tuple[int, Callable[..., Any]], Signature] = {}
+
+
+def signature_of(function: Callable[..., Any], registry: Registry) -> Signature:
+    """The signature of a step's function, read once."""
+    key = (id(registry.codec), function)
+    try:
+        signature = _signatures.get(key)
+    except TypeError:  # A callable that cannot be hashed.
+        return Signature(function, registry.codec)
+    if signature is None:
+        signature = Signature(function, registry.codec)
+        if "<locals>" not in getattr(function, "__qualname__", "<locals>"):
+            # A function made inside another is new each time: keeping it would keep them all.
+            _signatures[key] = signature
+    return signature
+
+
+step = Step()
+"""Run a function as a step: `await step(function, *args)`. See `Step`."""

@@ -1,0 +1,253 @@
+"""One workflow or operation in memory: its coroutine on a loop of its own, driven event by event.
+
+`begin` and `apply` are the only ways to move it: each resolves one recorded event and drains the loop.
+What the code asked for meanwhile stands in `issued`. It can be dropped at any time and rebuilt from its
+journal.
+
+Invariant: while the journal is replayed, everything that the code issues has taken effect before (the
+batch that held the event held its consequences), so only what is still waited for is acted upon again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+from fenbu._core import journal, location
+from fenbu._core.command import Command, StartTimer
+from fenbu._core.loop import DeterministicLoop
+from fenbu._core.model import Entry, EntryKind, Invocation, Outcome, Payload
+
+
+class Leaving(BaseException):
+    """Raised into code that asks for something durable while its activation is dropped."""
+
+
+class Activation:
+    """See the module. `run` names this run of the call in ids derived from it."""
+
+    __slots__ = (
+        "_count",
+        "_random",
+        "attempts",
+        "chain",
+        "context",
+        "invocation",
+        "issued",
+        "leaving",
+        "loop",
+        "main",
+        "retries",
+        "run",
+        "signal_waiters",
+        "signals",
+        "timers",
+        "unheard",
+        "waiting",
+    )
+
+    def __init__(
+        self, invocation: Invocation, coroutine: Coroutine[Any, Any, Any], now: float, context: Any
+    ) -> None:
+        self.invocation = invocation
+        self.context = context
+        """What the API needs to serve the code: the registry and codec of its node."""
+        self.run = f"{invocation.id}~{invocation.attempt}" if invocation.attempt else invocation.id
+        self.chain = invocation.chain
+        if invocation.entity is not None:
+            self.chain = (*self.chain, f"{invocation.entity}/{invocation.key}")
+        self.issued: list[tuple[int, Command]] = []
+        self.waiting: dict[int, tuple[asyncio.Future[Outcome], Command]] = {}
+        self.timers: dict[int, Any] = {}
+        self.attempts: dict[int, int] = {}
+        """Attempts of steps that have failed, by command."""
+        self.retries: dict[int, float] = {}
+        """When a failed step runs again, by command."""
+        self.signals: dict[str, deque[Payload]] = {}
+        self.signal_waiters: dict[str, deque[asyncio.Future[Payload]]] = {}
+        self.unheard: list[dict[str, Any]] = []
+        self.leaving = False
+        self._count = 0
+        self._random: random.Random | None = None
+        self.loop = DeterministicLoop(self, now)
+        self.main = self.loop.create_task(coroutine, name=invocation.handler)
+
+    # Driven by the partition.
+
+    def begin(self) -> None:
+        """Run the code to its first wait."""
+        self.loop.drain()
+
+    def apply(self, entry: Entry) -> None:
+        """Let the code see one event, then run it to its next wait.
+
+        Raises:
+            NonDeterminismError: The code does not wait for this event.
+        """
+        loop = self.loop
+        loop.now = max(loop.now, entry.at)
+        match entry.kind:
+            case EntryKind.STEP_COMPLETED | EntryKind.STEP_FAILED | EntryKind.CALL_FINISHED:
+                found = self.waiting.pop(entry.command, None)
+                if found is None:
+                    journal.unexpected(self.invocation, entry)
+                if not found[0].done():
+                    found[0].set_result(
+                        Outcome(entry.status, entry.value, entry.failure)  # type: ignore[arg-type]
+                    )
+            case EntryKind.TIMER_FIRED:
+                handle = self.timers.pop(entry.command, None)
+                if handle is None:
+                    journal.unexpected(self.invocation, entry)
+                loop.fire(handle)
+            case EntryKind.SIGNAL_RECEIVED:
+                self._receive(entry.name or "", entry.value)  # type: ignore[arg-type]
+            case EntryKind.CANCEL_REQUESTED:
+                self.main.cancel(entry.name)
+            case EntryKind.STEP_RETRYING:
+                self.attempts[entry.command] = entry.attempt
+                self.retries[entry.command] = entry.retry_at or 0.0
+                return
+        loop.drain()
+
+    def replay(self, entries: Sequence[Entry]) -> None:
+        """Run the code through its journal, checking at each position that it asks for the same.
+
+        Raises:
+            NonDeterminismError: It does not.
+        """
+        invocation = self.invocation
+        self.begin()
+        journal.compare(invocation, 0, invocation.commands, self._take())
+        for entry in entries:
+            if self.main.done():
+                journal.unexpected(invocation, entry)
+            self.apply(entry)
+            journal.compare(invocation, entry.position, entry.commands, self._take())
+
+    def _take(self) -> list[Command]:
+        commands = [command for _, command in self.issued]
+        self.issued.clear()
+        return commands
+
+    def leave(self) -> None:
+        """Drop the code where it stands. Its `finally` blocks run, but whatever they ask for is void."""
+        self.leaving = True
+        for task in self.loop.tasks:
+            if task.done():
+                continue
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001
+            coroutine = task.get_coro()
+            try:
+                coroutine.close()  # type: ignore[union-attr]
+            except (Exception, Leaving, asyncio.CancelledError, GeneratorExit):  # noqa: S110
+                pass  # The code's own trouble with being dropped concerns nobody: it runs again.
+        self.waiting.clear()
+        self.timers.clear()
+
+    @property
+    def ended(self) -> bool:
+        """It has ended, and no task of its code is left."""
+        tasks = self.loop.tasks
+        return self.main.done() and (len(tasks) == 1 or all(each.done() for each in tasks))
+
+    @property
+    def hopeless(self) -> bool:
+        """It has not ended and nothing that fenbu knows of could ever wake it."""
+        return not (self.main.done() or self.waiting or self.timers or self._awaits_signal())
+
+    def _awaits_signal(self) -> bool:
+        return any(
+            not each.done() for waiters in self.signal_waiters.values() for each in waiters
+        )
+
+    def next_due(self) -> float | None:
+        """The earliest instant at which it wants to be woken by itself."""
+        due = [handle.when() for handle in self.timers.values()]
+        due += [self.retries[number] for number in self.waiting if number in self.retries]
+        return min(due, default=None)
+
+    def waits_for(self) -> str:
+        """In words, what it waits for."""
+        words = [f"{each.kind} {each.name}" for _, each in self.waiting.values()]
+        words += [
+            f"signal {name}"
+            for name, waiters in self.signal_waiters.items()
+            if any(not each.done() for each in waiters)
+        ]
+        if self.timers:
+            words.append("a timer")
+        return ", ".join(words[:5]) + (f" and {len(words) - 5} more" if len(words) > 5 else "")
+
+    # Called by the code, through the API and the loop.
+
+    def issue(self, command: Command) -> int:
+        """Number a command."""
+        if self.leaving:
+            raise Leaving
+        self._count += 1
+        self.issued.append((self._count, command))
+        return self._count
+
+    def wait(self, number: int, command: Command) -> asyncio.Future[Outcome]:
+        """A future for the outcome of a command."""
+        future: asyncio.Future[Outcome] = self.loop.create_future()
+        self.waiting[number] = (future, command)
+        return future
+
+    def abandon(self, number: int) -> bool:
+        """The code no longer waits for this command; false if its outcome has come already."""
+        if self.leaving:
+            raise Leaving
+        self.retries.pop(number, None)
+        return self.waiting.pop(number, None) is not None
+
+    def start_timer(self, when: float, handle: Any) -> int:
+        number = self.issue(StartTimer(when, location.caller()))
+        self.timers[number] = handle
+        return number
+
+    def cancel_timer(self, number: int) -> None:
+        self.timers.pop(number, None)
+
+    def next_signal(self, name: str) -> asyncio.Future[Payload]:
+        """A future for the next signal of this name: at once if one came before."""
+        future: asyncio.Future[Payload] = self.loop.create_future()
+        queue = self.signals.get(name)
+        if queue:
+            future.set_result(queue.popleft())
+        else:
+            self.signal_waiters.setdefault(name, deque()).append(future)
+        return future
+
+    def return_signal(self, name: str, future: asyncio.Future[Payload]) -> None:
+        """A wait was cancelled: if its signal had come already, the next wait gets it."""
+        if future.done() and not future.cancelled():
+            waiters = self.signal_waiters.get(name)
+            while waiters:
+                waiter = waiters.popleft()
+                if not waiter.done():
+                    waiter.set_result(future.result())
+                    return
+            self.signals.setdefault(name, deque()).appendleft(future.result())
+
+    def _receive(self, name: str, value: Payload) -> None:
+        waiters = self.signal_waiters.get(name)
+        while waiters:
+            waiter = waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(value)
+                return
+        self.signals.setdefault(name, deque()).append(value)
+
+    @property
+    def random(self) -> random.Random:
+        """Random numbers that are the same at each replay, different for each call and run."""
+        if self._random is None:
+            # The instant of acceptance keeps equal ids in two databases from making equal UUIDs.
+            seed = f"{self.run} {self.invocation.created_at!r}"
+            self._random = random.Random(seed)  # noqa: S311
+        return self._random

@@ -1,0 +1,84 @@
+"""The batch that is being filled: rows for one transaction, and effects to release once it is durable.
+
+A row that changes twice before the batch is sent is written once: `inserted` and `updated` hold the
+invocations themselves, which are turned into rows when the batch is sent. A call that is accepted and
+finished within one batch is one row, or none if its handler keeps nothing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from msgspec import Struct, field
+
+from fenbu._core.effect import Effect
+from fenbu._core.message import Message
+from fenbu._core.model import EntityState, Entry, Invocation
+
+
+class CommitBatch(Struct):
+    """The rows of one transaction. All of them are written, or none."""
+
+    inserted: list[Invocation] = field(default_factory=list)
+    updated: list[Invocation] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)
+    """Ids of calls to forget: row and journal."""
+    entries: list[Entry] = field(default_factory=list)
+    journals_cleared: list[str] = field(default_factory=list)
+    """Ids whose old journal goes before `entries` are written."""
+    entities: list[EntityState] = field(default_factory=list)
+    entities_deleted: list[tuple[str, str]] = field(default_factory=list)
+    inbox: list[Message] = field(default_factory=list)
+    inbox_deleted: list[int] = field(default_factory=list)
+
+    def is_empty(self) -> bool:
+        """Nothing to write."""
+        return not (
+            self.inserted
+            or self.updated
+            or self.entries
+            or self.entities
+            or self.inbox
+            or self.inbox_deleted
+            or self.deleted
+            or self.journals_cleared
+            or self.entities_deleted
+        )
+
+
+class Batch:
+    """Filled by partitions, emptied by the committer."""
+
+    __slots__ = (
+        "dropped",
+        "effects",
+        "entities",
+        "messages",
+        "number",
+        "rows",
+    )
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.rows = CommitBatch()
+        self.effects: list[Effect] = []
+        self.entities: dict[tuple[str, str], EntityState | None] = {}
+        """New states by (entity, key); None for a deleted one. The last of a batch counts."""
+        self.messages: deque[Message] = deque()
+        """On their way to a partition of the same node, applied within this batch."""
+        self.dropped: set[str] = set()
+        """Calls accepted and finished within this batch whose handler keeps nothing."""
+
+    def finish(self) -> CommitBatch:
+        """The rows to write."""
+        rows = self.rows
+        if self.dropped:
+            dropped = self.dropped
+            rows.inserted = [each for each in rows.inserted if each.id not in dropped]
+            rows.entries = [each for each in rows.entries if each.id not in dropped]
+        for name, state in self.entities.items():
+            if state is None:
+                rows.entities_deleted.append(name)
+            else:
+                rows.entities.append(state)
+        return rows

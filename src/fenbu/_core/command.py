@@ -1,0 +1,99 @@
+"""What workflow and operation code asks for, in the order in which it asks: numbered 1, 2, 3, …
+
+A command is recorded as (kind, name, location), which is all that a replay compares: the arguments may
+change with a fix, what is asked for may not. The location is for people and is not compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from msgspec import Struct
+
+from fenbu._core.codec import TypeCodec
+from fenbu._core.model import Payload
+from fenbu._core.retry import Retry
+
+
+class RunStep(Struct):
+    """Run a function outside and record its outcome."""
+
+    name: str
+    location: str
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    result: TypeCodec
+    retry: Retry
+    timeout_seconds: float | None
+    cpu: bool
+    kind = "step"
+
+
+class StartTimer(Struct):
+    """Wake at an instant."""
+
+    when: float
+    location: str
+    kind = "timer"
+    name = ""
+
+
+class StartCall(Struct):
+    """Start a call; with `wait`, its outcome comes back."""
+
+    name: str
+    location: str
+    entity: str | None
+    key: str | None
+    args: Payload
+    id: str | None
+    delay_seconds: float
+    timeout_seconds: float | None
+    wait: bool
+    kind = "call"
+
+
+class AwaitCall(Struct):
+    """Wait for the outcome of a call that exists."""
+
+    name: str
+    location: str
+    partition: int
+    kind = "await"
+
+
+class SendSignal(Struct):
+    """Send a named value to a call."""
+
+    name: str
+    location: str
+    partition: int
+    id: str
+    value: Payload
+    kind = "signal"
+
+
+class CancelCall(Struct):
+    """Ask a call to stop. `name` is its id."""
+
+    name: str
+    location: str
+    partition: int
+    reason: str
+    kind = "cancel"
+
+
+class AbandonStep(Struct):
+    """The code no longer waits for a step: its body may stop. `name` is the step's number."""
+
+    name: str
+    location: str
+    command: int
+    kind = "abandon"
+
+
+Command: TypeAlias = (
+    RunStep | StartTimer | StartCall | AwaitCall | SendSignal | CancelCall | AbandonStep
+)

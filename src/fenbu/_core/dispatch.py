@@ -1,0 +1,101 @@
+"""How what code asks for leaves its call: commands become messages to other calls, or bodies to run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fenbu._core import ids
+from fenbu._core.command import AwaitCall, CancelCall, Command, RunStep, SendSignal, StartCall
+from fenbu._core.effect import RunBody
+from fenbu._core.message import Call, Cancel, Message, Signal, Subscribe
+from fenbu._core.model import Address, Invocation
+
+if TYPE_CHECKING:
+    from fenbu._core.activation import Activation
+    from fenbu._core.engine import Engine
+    from fenbu._core.handler import HandlerSpec
+
+
+def message_of(
+    engine: Engine, activation: Activation, number: int, command: Command, now: float
+) -> Message:
+    """The message that carries out a command addressed to another call."""
+    invocation = activation.invocation
+    here = Address(invocation.partition, invocation.id, number)
+    match command:
+        case StartCall():
+            return _call(engine, activation, here, command, now)
+        case AwaitCall():
+            return Subscribe(command.partition, command.name, here)
+        case SendSignal():
+            return Signal(command.partition, command.id, command.name, command.value)
+        case CancelCall():
+            return Cancel(command.partition, command.name, command.reason)
+        case _:
+            raise AssertionError(command)
+
+
+def _call(
+    engine: Engine, activation: Activation, here: Address, command: StartCall, now: float
+) -> Call:
+    id_ = command.id or ids.child_id(activation.run, here.command)
+    invocation = Invocation(
+        id=id_,
+        partition=engine.place(command.entity, command.key, id_),
+        handler=command.name,
+        version=engine.version(command.name),
+        entity=command.entity,
+        key=command.key,
+        args=command.args,
+        created_at=now,
+        parent=here if command.wait else None,
+        chain=activation.chain if command.wait else (),
+        deadline_at=engine.deadline(command.name, command.timeout_seconds, now),
+        wake_at=now + command.delay_seconds if command.delay_seconds > 0 else None,
+    )
+    return Call(invocation, fresh=command.id is None, waited=command.wait)
+
+
+def task_body(spec: HandlerSpec, invocation: Invocation) -> RunBody:
+    """The next attempt of a task.
+
+    Raises:
+        EncodingError: The arguments do not fit the function as it is now.
+    """
+    args, kwargs = spec.signature.decode(invocation.args)
+    return RunBody(
+        invocation.partition,
+        invocation.id,
+        0,
+        invocation.attempt + 1,
+        spec.name,
+        invocation.id,
+        spec.function,
+        args,
+        kwargs,
+        spec.signature.result,
+        spec.retry,
+        spec.attempt_timeout_seconds,
+        spec.cpu,
+        invocation.chain,
+    )
+
+
+def step_body(activation: Activation, number: int, command: RunStep) -> RunBody:
+    """The next attempt of a step."""
+    return RunBody(
+        activation.invocation.partition,
+        activation.invocation.id,
+        number,
+        activation.attempts.get(number, 0) + 1,
+        command.name,
+        activation.run,
+        command.function,
+        command.args,
+        command.kwargs,
+        command.result,
+        command.retry,
+        command.timeout_seconds,
+        command.cpu,
+        activation.chain,
+    )

@@ -1,0 +1,113 @@
+"""What the core asks of its node, to be done once the batch that carries it is durable.
+
+Nothing leaves a node, neither a body's side effect nor a word to a client, before what led to it is on
+disk. Loads wait for their batch too: so they never read a row that is about to change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from msgspec import Struct
+
+from fenbu._core.codec import TypeCodec
+from fenbu._core.model import Outcome
+from fenbu._core.retry import Retry
+
+
+class RunBody(Struct, eq=False):
+    """Run a task's body (command 0) or a step's function, and report `BodyEnded`."""
+
+    partition: int
+    id: str
+    command: int
+    attempt: int
+    name: str
+    run: str
+    """Names this run of the call: with the command it makes the idempotency key."""
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    result: TypeCodec
+    retry: Retry
+    timeout_seconds: float | None
+    cpu: bool
+    chain: tuple[str, ...]
+
+
+class StopBody(Struct, frozen=True):
+    """Nobody waits for this body any longer: cancel it."""
+
+    id: str
+    command: int
+
+
+class Accepted(Struct, frozen=True):
+    """The call with an id that its caller chose is durable; `existed` if it was there before."""
+
+    id: str
+    existed: bool
+
+
+class Ended(Struct, frozen=True):
+    """A call has its outcome."""
+
+    id: str
+    outcome: Outcome
+
+
+class Begin(Struct, frozen=True):
+    """A loaded call is marked as begun: give it back as the event `MarkDurable`."""
+
+    partition: int
+    id: str
+
+
+class LoadCalls(Struct, frozen=True):
+    """Answer with `CallsLoaded`."""
+
+    partition: int
+    ids: tuple[str, ...]
+
+
+class LoadEntity(Struct, frozen=True):
+    """Answer with `EntityLoaded`."""
+
+    partition: int
+    entity: str
+    key: str
+
+
+class LoadReady(Struct, frozen=True):
+    """Answer with `ReadyLoaded`."""
+
+    partition: int
+    after: int
+    until: int
+
+
+class LoadOperations(Struct, frozen=True):
+    """Answer with `OperationsLoaded`."""
+
+    partition: int
+    entity: str
+    key: str
+    after: int
+    until: int
+
+
+class WakeAt(Struct, frozen=True):
+    """A call outside memory is to be loaded at this instant."""
+
+    at: float
+
+
+class ReadInbox(Struct, frozen=True):
+    """This batch put messages into an inbox of this node."""
+
+
+Effect: TypeAlias = (
+    RunBody | StopBody | Accepted | Ended | Begin | LoadCalls | LoadEntity | LoadReady
+    | LoadOperations | WakeAt | ReadInbox
+)  # fmt: skip

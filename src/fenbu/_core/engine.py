@@ -1,0 +1,263 @@
+"""All partitions of one node as one state machine: (state, event, now) → the open batch.
+
+It carries messages between its partitions within a batch, keeps the timers and the lists of what may
+leave memory, and finds deadlocks. The node empties `batch` when it commits.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from fenbu._core import ids, limit
+from fenbu._core.batch import Batch
+from fenbu._core.command import AwaitCall, StartCall
+from fenbu._core.event import Event
+from fenbu._core.handler import Registry
+from fenbu._core.mailbox import Mailbox
+from fenbu._core.message import Message
+from fenbu._core.model import Status
+from fenbu._core.partition import Partition
+from fenbu._core.resident import Resident
+from fenbu._core.timer import TimerQueue
+
+
+class Engine:
+    """See the module."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        active_calls_max: int = limit.ACTIVE_CALLS_MAX,
+        idle_calls_max: int = limit.IDLE_CALLS_MAX,
+        idle_seconds: float = limit.IDLE_SECONDS,
+        entities_max: int = limit.ENTITIES_MAX,
+    ) -> None:
+        self.registry = registry
+        self.partitions: dict[int, Partition] = {}
+        self.batch = Batch(1)
+        self.timers = TimerQueue()
+        self._active_calls_max = active_calls_max
+        self._idle_calls_max = idle_calls_max
+        self._idle_seconds = idle_seconds
+        self._entities_max = entities_max
+        self._idle: OrderedDict[Resident, None] = OrderedDict()
+        self._entities: OrderedDict[Mailbox, Partition] = OrderedDict()
+        self._suspects: list[Resident] = []
+        self._isolated: Resident | None = None
+        self.window = active_calls_max
+        """Calls of one partition in memory that have something to run."""
+        self.now = 0.0
+        """When the engine was last driven."""
+
+    def take(self, numbers: Iterable[int], last_sequences: dict[int, int]) -> None:
+        """Become the owner of these partitions; what they hold is loaded as their backlog."""
+        for number in numbers:
+            self.partitions[number] = Partition(self, number, last_sequences.get(number, 0))
+        self.window = max(16, self._active_calls_max // max(1, len(self.partitions)))
+        for partition in self.partitions.values():
+            partition.refill()
+
+    def next_batch(self) -> Batch:
+        """Hand over the open batch and open the next."""
+        batch = self.batch
+        self.batch = Batch(batch.number + 1)
+        return batch
+
+    # Input.
+
+    def apply(self, event: Event, now: float) -> None:
+        """Something happened."""
+        self.now = now
+        partition = self.partitions.get(event.partition)
+        if partition is not None:
+            partition.apply(event, now)
+            if self.batch.messages:
+                self._carry(now)
+
+    def receive(self, message: Message, now: float, number: int = 0) -> None:
+        """A message has come: from the inbox if `number` is not 0, else from a client of this node."""
+        self.now = now
+        partition = self.partitions.get(message.partition)
+        if partition is not None:
+            partition.receive(message, now, number)
+            if self.batch.messages:
+                self._carry(now)
+
+    def tick(self, now: float) -> None:
+        """Time has passed: fire what is due and let go of what has been idle for long."""
+        self.now = now
+        while (due := self.timers.pop_due(now)) is not None:
+            number, id_, command = due
+            partition = self.partitions.get(number)
+            resident = partition.residents.get(id_) if partition is not None else None
+            if resident is not None:
+                resident.timer_due(command, now)
+                self._carry(now)
+        self._suspend_idle(now)
+        while len(self._entities) > self._entities_max:
+            mailbox, partition = self._entities.popitem(last=False)
+            if mailbox.idle:
+                partition.evict_mailbox(mailbox)
+            else:
+                self._entities[mailbox] = partition
+                break
+        suspect = self._isolated
+        if suspect is not None and suspect.idle_since + self._idle_seconds <= now:
+            # It has run for long enough to let the next one try beside it.
+            suspect.invocation.crashes = limit.CRASHES_MAX - 1
+            suspect.save()
+            self._isolated = None
+            self._release_suspect()
+
+    def _carry(self, now: float) -> None:
+        messages = self.batch.messages
+        while messages:
+            message = messages.popleft()
+            self.partitions[message.partition].receive(message, now, 0)
+
+    def inbox_read(self, batch_number: int) -> None:
+        """The inbox has been read to its end after this batch was durable."""
+        for partition in self.partitions.values():
+            partition.inbox_read(batch_number)
+
+    # Used by partitions and residents.
+
+    def send(self, message: Message) -> None:
+        """To a partition of this node within the batch, to any other through its inbox."""
+        if message.partition in self.partitions:
+            self.batch.messages.append(message)
+        else:
+            self.batch.rows.inbox.append(message)
+
+    def place(self, entity: str | None, key: str | None, id_: str) -> int:
+        """The partition of a call."""
+        count = self.registry.partition_count
+        if entity is not None and key is not None:
+            return ids.partition_of_entity(entity, key, count)
+        return ids.partition_of(id_, count)
+
+    def version(self, handler: str) -> int:
+        """The version that a new call is accepted for."""
+        spec = self.registry.latest(handler)
+        return spec.version if spec is not None else 1
+
+    def deadline(self, handler: str, timeout_seconds: float | None, now: float) -> float | None:
+        """When a new call must have ended."""
+        if timeout_seconds is None:
+            spec = self.registry.latest(handler)
+            timeout_seconds = spec.timeout_seconds if spec is not None else None
+        return None if timeout_seconds is None else now + timeout_seconds
+
+    def idle(self, resident: Resident, now: float) -> None:
+        """It only waits; an operation stays, because it holds its entity's turn."""
+        if resident.mailbox is None and not resident.invocation.chain:
+            resident.idle_since = now
+            self._idle[resident] = None
+            self._idle.move_to_end(resident)
+
+    def not_idle(self, resident: Resident) -> None:
+        self._idle.pop(resident, None)
+
+    def entity_used(self, mailbox: Mailbox) -> None:
+        partition = mailbox.partition
+        self._entities[mailbox] = partition
+        self._entities.move_to_end(mailbox)
+
+    def _suspend_idle(self, now: float) -> None:
+        while self._idle:
+            resident = next(iter(self._idle))
+            long_enough = resident.idle_since + self._idle_seconds <= now
+            if not long_enough and len(self._idle) <= self._idle_calls_max:
+                return
+            resident.suspend(now)
+
+    def next_idle(self) -> float | None:
+        """When `tick` should look at idle calls again."""
+        first = next(iter(self._idle), None)
+        return first.idle_since + self._idle_seconds if first is not None else None
+
+    def stop(self, now: float) -> None:
+        """The node stops in good order: nothing that runs or waits is to count as crashed."""
+        for partition in self.partitions.values():
+            for resident in list(partition.residents.values()):
+                resident.hand_back(now)
+
+    # Calls that took their process down before.
+
+    def admit(self, resident: Resident) -> None:
+        """Let a loaded call begin, unless it is suspected of taking its process down.
+
+        It counts the times that a call was loaded while its row said that it ran. The second time in a
+        row it becomes a suspect, and suspects run one at a time: so the one that does it is alone when
+        the process goes down again, and the innocent among them prove themselves.
+        """
+        invocation = resident.invocation
+        last = limit.CRASHES_MAX - 1
+        if invocation.status is Status.RUNNING:
+            if invocation.crashes > last:
+                resident.quarantine()
+                return
+            invocation.crashes = min(invocation.crashes + 1, last)
+        if invocation.crashes < last:
+            resident.mark()
+            return
+        resident.marked = False
+        self._suspects.append(resident)
+        self._release_suspect()
+
+    def _release_suspect(self) -> None:
+        if self._isolated is None and self._suspects:
+            resident = self._suspects.pop(0)
+            if resident.invocation.id not in resident.partition.residents:
+                self._release_suspect()
+                return
+            self._isolated = resident
+            resident.idle_since = self.now
+            resident.invocation.crashes = limit.CRASHES_MAX
+            resident.mark()
+
+    def survived(self, resident: Resident) -> None:
+        """It got further, or ended: the next suspect may run."""
+        if self._isolated is resident:
+            self._isolated = None
+            self._release_suspect()
+
+    # Deadlocks.
+
+    def deadlock(self, waiting: Resident, mailbox: Mailbox) -> str | None:
+        """The circle that would close if this operation waited for its turn, in words.
+
+        A depth-first walk of who waits for whom, from the operation whose turn it is.
+        """
+        held = set(waiting.invocation.chain)
+        seen: set[str] = set()
+        stack: list[tuple[Resident | None, tuple[str, ...]]] = [(mailbox.current, (mailbox.name,))]
+        while stack:
+            resident, path = stack.pop()
+            if resident is None or resident.activation is None:
+                continue
+            if resident.invocation.id in seen:
+                continue
+            seen.add(resident.invocation.id)
+            for number, (_, command) in resident.activation.waiting.items():
+                if isinstance(command, StartCall):
+                    id_ = command.id or ids.child_id(resident.activation.run, number)
+                    partition = self.place(command.entity, command.key, id_)
+                elif isinstance(command, AwaitCall):
+                    id_, partition = command.name, command.partition
+                else:
+                    continue
+                owner = self.partitions.get(partition)
+                child = owner.residents.get(id_) if owner is not None else None
+                if child is None:
+                    continue
+                box = child.mailbox
+                if box is not None and box.current is not child:
+                    if box.name in held:
+                        return " → ".join((box.name, *path, box.name))
+                    stack.append((box.current, (*path, box.name)))
+                else:
+                    stack.append((child, path))
+        return None

@@ -1,0 +1,81 @@
+"""What happens to a partition besides messages, in past tense: reported by its node."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from fenbu._core.model import EntityState, Loaded, Outcome
+
+
+class BodyEnded(Struct, frozen=True):
+    """A task's body (command 0) or a step ended."""
+
+    partition: int
+    id: str
+    command: int
+    attempt: int
+    outcome: Outcome
+    seconds: float
+    retryable: bool = False
+    """Its retry policy allows another attempt after this error."""
+    random: float = 0.0
+    """In [0, 1): spreads the delay before that attempt."""
+
+
+class MarkDurable(Struct, frozen=True):
+    """The mark that a loaded call has begun is on disk."""
+
+    partition: int
+    id: str
+
+
+class CallsLoaded(Struct, frozen=True):
+    """The answer to `LoadCalls`: what was asked for and what was found."""
+
+    partition: int
+    ids: tuple[str, ...]
+    found: list[Loaded]
+
+
+class EntityLoaded(Struct, frozen=True):
+    """The answer to `LoadEntity`; `state` is None for an entity that does not exist."""
+
+    partition: int
+    entity: str
+    key: str
+    state: EntityState | None
+
+
+class ReadyLoaded(Struct, frozen=True):
+    """The answer to `LoadReady`; `complete` if nothing more was there up to `until`."""
+
+    partition: int
+    until: int
+    found: list[Loaded]
+    complete: bool
+
+
+class OperationsLoaded(Struct, frozen=True):
+    """The answer to `LoadOperations`; `complete` if nothing more was there up to `until`."""
+
+    partition: int
+    entity: str
+    key: str
+    until: int
+    found: list[Loaded]
+    complete: bool
+
+
+class DueLoaded(Struct, frozen=True):
+    """Calls outside memory whose time has come."""
+
+    partition: int
+    found: list[Loaded]
+
+
+Event: TypeAlias = (
+    BodyEnded | MarkDurable | CallsLoaded | EntityLoaded | ReadyLoaded | OperationsLoaded
+    | DueLoaded
+)  # fmt: skip

@@ -1,0 +1,177 @@
+"""What a node knows of user code: a HandlerSpec for each task, workflow and operation, and their Registry."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Coroutine
+from typing import Any, get_type_hints
+
+import msgspec
+from msgspec import Struct
+
+from fenbu._core import limit
+from fenbu._core.codec import Codec
+from fenbu._core.model import Kind, Payload
+from fenbu._core.retry import NO_RETRY, Retry
+from fenbu._core.signature import Signature
+from fenbu.errors import EncodingError, UsageError
+
+
+class HandlerSpec(Struct, kw_only=True, eq=False):
+    """One registered function and its options; durations in seconds."""
+
+    name: str
+    kind: Kind
+    function: Callable[..., Any]
+    signature: Signature
+    version: int = 1
+    retry: Retry = NO_RETRY
+    timeout_seconds: float | None = None
+    """For the whole call, from its acceptance."""
+    attempt_timeout_seconds: float | None = None
+    retention_seconds: float = limit.RETENTION_SECONDS
+    """How long the finished call is kept; 0 keeps nothing."""
+    cpu: bool = False
+    """Runs in the process pool."""
+    read_only: bool = False
+    entity: EntitySpec | None = None
+
+    def coroutine(self, args: Payload, instance: Any = None) -> Coroutine[Any, Any, Any]:
+        """The code of one workflow run, or of one operation on `instance`.
+
+        Raises:
+            EncodingError: The arguments do not fit the function as it is now.
+        """
+        positional, named = self.signature.decode(args)
+        if instance is None:
+            return self.function(*positional, **named)
+        return self.function(instance, *positional, **named)
+
+
+class EntitySpec:
+    """The fields of an entity class, and how instances and stored states become each other."""
+
+    def __init__(self, name: str, cls: type[Any], codec: Codec) -> None:
+        self.name = name
+        self.cls = cls
+        self._codec = codec
+        self._struct: type[Any] | None = None
+        self._fields: tuple[str, ...] = ()
+
+    def _build(self) -> type[Any]:
+        """Read the annotations at first use, when every name in them can be resolved."""
+        try:
+            hints = get_type_hints(self.cls, include_extras=True)
+        except NameError as error:
+            raise UsageError(
+                f"entity {self.name}: an annotation names {error.name!r}, which cannot be found at run "
+                "time; import it outside `if TYPE_CHECKING`"
+            ) from None
+        fields: list[tuple[str, Any, Any]] = []
+        for name, hint in hints.items():
+            if name.startswith("_") or name == "key" or _is_class_variable(hint):
+                continue
+            if not hasattr(self.cls, name):
+                raise UsageError(
+                    f"entity {self.name}: field {name!r} needs a default, because an entity begins to "
+                    f"exist when it is first called: write `{name}: … = …`"
+                )
+            fields.append((name, hint, self._default(name)))
+        self._fields = tuple(name for name, _, _ in fields)
+        self._struct = msgspec.defstruct(self.name, fields, kw_only=True)
+        self._type = self._codec.of(self._struct)
+        self.initial = self._type.encode(self._struct())
+        self._type.decode(self.initial)
+        return self._struct
+
+    def _default(self, name: str) -> Any:
+        default = getattr(self.cls, name)
+        if isinstance(default, dataclasses.Field):
+            if default.default_factory is not dataclasses.MISSING:
+                return msgspec.field(default_factory=default.default_factory)
+            default = default.default  # type: ignore[assignment]
+        if isinstance(default, list | dict | set):
+            # msgspec refuses shared mutable defaults; states are decoded afresh, so a copy is right.
+            return msgspec.field(default_factory=default.copy)  # type: ignore[arg-type]
+        return default  # type: ignore[return-value]
+
+    def instance(self, key: str, state: Payload | None) -> Any:
+        """An instance to run operations on; `state` None is an entity that does not exist yet."""
+        if self._struct is None:
+            self._build()
+        try:
+            fields = self._type.decode(self.initial if state is None else state)
+        except EncodingError as error:
+            raise EncodingError(f"state of {self.name}({key!r}): {error}") from None
+        # Calling the class makes a reference to an entity; this is the entity itself.
+        made = object.__new__(self.cls)
+        attributes = made.__dict__
+        for name in self._fields:
+            attributes[name] = getattr(fields, name)
+        attributes["_key"] = key
+        attributes["_live"] = True
+        return made
+
+    def encode(self, instance: Any) -> Payload:
+        """The state to store.
+
+        Raises:
+            EncodingError: A field has a value that does not fit its type, or an attribute is no field.
+        """
+        attributes = instance.__dict__
+        if len(attributes) != len(self._fields) + 2:
+            extra = sorted(set(attributes) - set(self._fields) - {"_key", "_live"})
+            raise EncodingError(
+                f"{self.name}: {', '.join(extra) or 'a deleted field'} is not a declared field; state "
+                "is what the class annotates, so declare it with a type and a default"
+            )
+        try:
+            state = self._type.encode({name: attributes[name] for name in self._fields})
+            self._type.decode(state)
+        except EncodingError as error:
+            raise EncodingError(f"state of {self.name}({instance.key!r}): {error}") from None
+        return state
+
+
+def _is_class_variable(hint: Any) -> bool:
+    return "ClassVar" in str(hint)
+
+
+class Registry:
+    """The handlers of one app, by name and version, and the codec they share."""
+
+    def __init__(self, codec: Codec) -> None:
+        self.codec = codec
+        self.partition_count = limit.PARTITION_COUNT
+        self._specs: dict[tuple[str, int], HandlerSpec] = {}
+        self._latest: dict[str, HandlerSpec] = {}
+        self.entities: dict[str, EntitySpec] = {}
+
+    def add(self, spec: HandlerSpec) -> None:
+        """Register a handler.
+
+        Raises:
+            UsageError: One with this name and version exists.
+        """
+        if (spec.name, spec.version) in self._specs:
+            raise UsageError(
+                f"handler {spec.name!r} version {spec.version} is registered twice; give one of them "
+                "another name with `name=…`"
+            )
+        self._specs[spec.name, spec.version] = spec
+        latest = self._latest.get(spec.name)
+        if latest is None or latest.version < spec.version:
+            self._latest[spec.name] = spec
+        if spec.entity is not None:
+            self.entities[spec.entity.name] = spec.entity
+
+    def get(self, name: str, version: int) -> HandlerSpec | None:
+        """The handler for a call that was accepted for this version."""
+        return self._specs.get((name, version))
+
+    def latest(self, name: str) -> HandlerSpec | None:
+        """The handler for a new call."""
+        return self._latest.get(name)
+
+    def names(self) -> list[str]:
+        return sorted(self._latest)

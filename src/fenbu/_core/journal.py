@@ -1,0 +1,71 @@
+"""The journal's view of commands: how they are recorded, and whether code still asks for the same.
+
+The only place that decides on `NonDeterminismError`.
+Guarantee: replay-same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NoReturn
+
+import msgspec
+
+from fenbu._core.command import Command
+from fenbu._core.model import Entry, Invocation
+from fenbu.errors import NonDeterminismError
+
+_decoder = msgspec.json.Decoder(list[tuple[str, str, str]])
+_encode = msgspec.json.encode
+
+
+def record(commands: Sequence[Command]) -> str | None:
+    """The commands as one JSON text: a list of [kind, name, location]; None when there are none."""
+    if not commands:
+        return None
+    return _encode([(each.kind, each.name, each.location) for each in commands]).decode()
+
+
+def recorded(text: str | None) -> list[tuple[str, str, str]]:
+    """The (kind, name, location) of each command in a record."""
+    return _decoder.decode(text) if text else []
+
+
+def compare(
+    invocation: Invocation, position: int, before: str | None, commands: Sequence[Command]
+) -> None:
+    """Check what the code asks for at a position against what was recorded there.
+
+    Raises:
+        NonDeterminismError: They differ in number, kind or name; it shows the first difference.
+    """
+    now = record(commands)
+    if before == now:
+        return
+    was, is_ = recorded(before), recorded(now)
+    for index in range(max(len(was), len(is_))):
+        old = was[index] if index < len(was) else None
+        new = is_[index] if index < len(is_) else None
+        if old is None or new is None or old[:2] != new[:2]:
+            mismatch(invocation, position, _words(old), _words(new))
+
+
+def unexpected(invocation: Invocation, entry: Entry) -> NoReturn:
+    """The journal holds an event that the code no longer waits for."""
+    what = f"{entry.kind.value.replace('_', ' ')} (command {entry.command})"
+    mismatch(invocation, entry.position, what, "nothing that waits for it")
+
+
+def mismatch(invocation: Invocation, position: int, was: str, asked: str) -> NoReturn:
+    raise NonDeterminismError(
+        f"{invocation.handler} {invocation.id}, journal position {position}: recorded was {was}, "
+        f"the code now asks for {asked}. The call is parked as stuck and nothing of it is lost: "
+        "deploy code that asks for the same in the same order, and it goes on"
+    )
+
+
+def _words(command: tuple[str, str, str] | None) -> str:
+    if command is None:
+        return "nothing"
+    kind, name, location = command
+    return f"{kind} {name}".strip() + (f" at {location}" if location else "")

@@ -1,0 +1,59 @@
+"""Every bound and default of the engine, with the relations between them asserted."""
+
+from __future__ import annotations
+
+from typing import Final
+
+PARTITION_COUNT: Final = 256
+"""How many partitions a new database has."""
+
+ID_LENGTH_MAX: Final = 200
+"""Characters of an invocation id; ids are part of every journal key, so they stay short."""
+
+ID_LENGTH_DERIVED_MAX: Final = 120
+"""A derived id (`parent.3`) beyond this is replaced by a hash, so that deep call trees keep short ids."""
+
+KEY_LENGTH_MAX: Final = 400
+"""Characters of an entity key."""
+
+ACTIVE_CALLS_MAX: Final = 16_384
+"""Calls of one node with something to run; the rest waits in the database as backlog."""
+
+MAILBOX_OPERATIONS_MAX: Final = 1_024
+"""Waiting operations of one entity held in memory; the rest waits in the database."""
+
+IDLE_CALLS_MAX: Final = 20_000
+"""Workflows in memory that only wait; beyond it the longest idle are evicted at once."""
+
+ENTITIES_MAX: Final = 50_000
+"""Entities whose state is cached; beyond it the least recently used are dropped."""
+
+IDLE_SECONDS: Final = 10.0
+"""A workflow that has only waited for this long is evicted."""
+
+LOAD_ROWS_MAX: Final = 2_048
+"""Calls read from the database at a time."""
+
+INBOX_ROWS_MAX: Final = 4_096
+"""Inbox messages read from the database at a time."""
+
+HANDLES_PER_DRAIN_MAX: Final = 1_000_000
+"""Callbacks that workflow code may run without waiting for anything durable: an endless loop otherwise."""
+
+CRASHES_MAX: Final = 3
+"""Crashes of the process, with no progress of the call between them, until it is quarantined."""
+
+RETENTION_SECONDS: Final = 7 * 86_400.0
+"""How long a finished call is kept."""
+
+DELETE_ROWS_MAX: Final = 2_000
+"""Finished calls deleted in one transaction."""
+
+DRAIN_SECONDS: Final = 30.0
+"""How long a stopping node lets running bodies finish."""
+
+PAYLOAD_BYTES_MAX: Final = 64 * 1024 * 1024
+"""The largest single argument list, result, state or signal."""
+
+if LOAD_ROWS_MAX > ACTIVE_CALLS_MAX or ID_LENGTH_DERIVED_MAX >= ID_LENGTH_MAX:
+    raise AssertionError("limits contradict each other")

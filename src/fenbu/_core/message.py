@@ -1,0 +1,99 @@
+"""What one call, or a client, says to another call: durable, addressed to a partition, applied once.
+
+A message to a call that its sender's node holds in memory is applied in the sender's own batch. Any
+other becomes a row of the receiver's inbox in the sender's batch, and the receiver deletes that row in
+the batch that applies it. So a message takes effect exactly once without any record of what was seen.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from fenbu._core.model import Address, Invocation, Outcome, Payload
+
+
+class Call(Struct, frozen=True, tag="call"):
+    """Accept this call. An id that exists already means the existing call; `reply_to` then waits for it."""
+
+    invocation: Invocation
+    fresh: bool = False
+    """The id was made by fenbu for this call alone, so it cannot exist yet."""
+    waited: bool = False
+    """Somebody waits for its outcome: it does not queue behind the backlog of calls that were only started."""
+
+    @property
+    def partition(self) -> int:
+        return self.invocation.partition
+
+
+class Reply(Struct, frozen=True, tag="reply"):
+    """The call that `to` waits for has ended."""
+
+    to: Address
+    outcome: Outcome
+
+    @property
+    def partition(self) -> int:
+        return self.to.partition
+
+
+class Subscribe(Struct, frozen=True, tag="subscribe"):
+    """Send the outcome of `id` to `reply_to`."""
+
+    partition: int
+    id: str
+    reply_to: Address
+
+
+class Signal(Struct, frozen=True, tag="signal"):
+    """A named value for a running call."""
+
+    partition: int
+    id: str
+    name: str
+    value: Payload
+
+
+class Cancel(Struct, frozen=True, tag="cancel"):
+    """Ask a call to stop."""
+
+    partition: int
+    id: str
+    reason: str
+
+
+class Retry(Struct, frozen=True, tag="retry"):
+    """Let a failed, stuck or quarantined call try again."""
+
+    partition: int
+    id: str
+
+
+Message: TypeAlias = Call | Reply | Subscribe | Signal | Cancel | Retry
+
+_json = msgspec.json.Decoder(Message)
+_msgpack = msgspec.msgpack.Decoder(Message)
+
+
+def encode(message: Message) -> Payload:
+    """JSON text that people can read, or MessagePack where a payload is bytes."""
+    match message:
+        case Call():
+            payload = message.invocation.args
+        case Reply():
+            payload = message.outcome.value
+        case Signal():
+            payload = message.value
+        case _:
+            payload = None
+    if isinstance(payload, bytes):
+        return msgspec.msgpack.encode(message)
+    return msgspec.json.encode(message).decode()
+
+
+def decode(data: Payload) -> Message:
+    """The message that `encode` wrote."""
+    return _json.decode(data) if isinstance(data, str) else _msgpack.decode(data)

@@ -1,0 +1,181 @@
+"""The nouns: Invocation, Outcome, Failure, Entry, EntityState, and the states a call can be in.
+
+Instants are seconds since 1970 (float), durations are seconds. A payload is JSON text or, with
+MessagePack or a codec hook, bytes; the core never looks inside one.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from msgspec import Struct
+
+if TYPE_CHECKING:
+    Payload: TypeAlias = str | bytes
+else:
+    # msgspec cannot decode a union of text and bytes; MessagePack itself tells them apart.
+    Payload = Any
+
+
+class Kind(StrEnum):
+    """What a handler is."""
+
+    TASK = "task"
+    WORKFLOW = "workflow"
+    OPERATION = "operation"
+
+
+class Status(StrEnum):
+    """Where a call is in its life.
+
+    pending → running ⇄ suspended → completed | failed | cancelled | timed_out.
+    From pending, running or suspended also → stuck | quarantined | unhandled, and back by a
+    fixed deploy or `fenbu retry`.
+    """
+
+    PENDING = "pending"
+    """Accepted; its code has not begun, or waits for `wake_at` before the next attempt."""
+    RUNNING = "running"
+    """Its code has begun and is, or was at the crash, in a node's memory."""
+    SUSPENDED = "suspended"
+    """Waits for a timer, signal or call, and is in no node's memory."""
+    STUCK = "stuck"
+    """Its code no longer matches its journal, or can never go on; a fixed deploy picks it up."""
+    QUARANTINED = "quarantined"
+    """It took its process down again and again; `fenbu retry` lets it try again."""
+    UNHANDLED = "unhandled"
+    """No node has registered its handler; one that does picks it up."""
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed_out"
+
+
+FINISHED: Final = frozenset(
+    {Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.TIMED_OUT}
+)
+PARKED: Final = frozenset({Status.STUCK, Status.QUARANTINED, Status.UNHANDLED})
+
+
+class Failure(Struct, frozen=True):
+    """An error as data: enough to raise it again where its type is known, and to read it where not."""
+
+    type: str
+    """`module:QualifiedName` of the class."""
+    message: str
+    traceback: str = ""
+    args: str | None = None
+    """JSON of the error's `args`, where they can be encoded."""
+    attributes: str | None = None
+    """JSON of the error's `__dict__`, as far as it can be encoded."""
+
+
+class Outcome(Struct, frozen=True):
+    """How a call or a step ended. `status` is one of FINISHED."""
+
+    status: Status
+    value: Payload | None = None
+    failure: Failure | None = None
+
+
+class Address(Struct, frozen=True, array_like=True):
+    """Where a reply goes: a command of an invocation in a partition."""
+
+    partition: int
+    id: str
+    command: int
+
+
+class Invocation(Struct, kw_only=True):
+    """One durable call: what its row holds. Mutable: only its partition changes it."""
+
+    id: str
+    partition: int
+    handler: str
+    """`checkout`, or `Stock.reserve` for an operation."""
+    version: int = 1
+    entity: str | None = None
+    key: str | None = None
+    args: Payload = ""
+    created_at: float = 0.0
+    sequence: int = 0
+    """Order of acceptance within the partition; only meaningful while the call is open."""
+    parent: Address | None = None
+    """The command that waits for it, if any."""
+    waiters: tuple[Address, ...] = ()
+    """Further commands that wait for it."""
+    chain: tuple[str, ...] = ()
+    """The entities (`Stock/sku-1`) that the callers hold while they wait for this call."""
+    deadline_at: float | None = None
+    status: Status = Status.PENDING
+    attempt: int = 0
+    """Attempts of the body that have ended in an error (tasks only)."""
+    crashes: int = 0
+    """Loads after a crash without progress since."""
+    started_at: float | None = None
+    finished_at: float | None = None
+    wake_at: float | None = None
+    """When to look at it again: a delayed start, a retry, or the earliest timer of a suspended call."""
+    waiting: str | None = None
+    """In words, what a call that is in no memory waits for."""
+    cancel_reason: str | None = None
+    commands: str | None = None
+    """JSON of the commands that the code issued before its first event."""
+    result: Payload | None = None
+    failure: Failure | None = None
+    """Why it failed, why it is stuck, or the error of the last attempt."""
+
+
+class EntryKind(StrEnum):
+    """What a journal entry records."""
+
+    STEP_COMPLETED = "step_completed"
+    STEP_FAILED = "step_failed"
+    STEP_RETRYING = "step_retrying"
+    """An attempt failed and another follows at `retry_at`; resolves nothing."""
+    TIMER_FIRED = "timer_fired"
+    CALL_FINISHED = "call_finished"
+    SIGNAL_RECEIVED = "signal_received"
+    CANCEL_REQUESTED = "cancel_requested"
+
+
+class Entry(Struct):
+    """One journal row: an event and the commands that the code issued in answer to it."""
+
+    id: str
+    position: int
+    kind: EntryKind
+    at: float
+    command: int = 0
+    """The command that the event answers; 0 for signals and cancellation."""
+    name: str | None = None
+    """The signal's name."""
+    attempt: int = 0
+    seconds: float | None = None
+    """How long the step's attempt ran."""
+    status: Status | None = None
+    """The outcome of a step or call."""
+    value: Payload | None = None
+    failure: Failure | None = None
+    retry_at: float | None = None
+    commands: str | None = None
+    """JSON: [kind, name, location] for each command issued in answer, in order."""
+
+
+class EntityState(Struct, frozen=True):
+    """The state of one entity between two operations."""
+
+    entity: str
+    key: str
+    partition: int
+    state: Payload
+    version: int = 1
+    changed_at: float = 0.0
+
+
+class Loaded(Struct):
+    """A call as the database holds it, with its journal in order of position."""
+
+    invocation: Invocation
+    entries: list[Entry]

@@ -1,0 +1,295 @@
+"""A workflow or an operation in memory: code that is driven through its journal, event by event.
+
+Guarantee: step-once. A step whose outcome is in the journal is never run again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from fenbu._core import dispatch, journal
+from fenbu._core.activation import Activation
+from fenbu._core.command import AbandonStep, RunStep, StartTimer
+from fenbu._core.effect import StopBody, WakeAt
+from fenbu._core.event import BodyEnded
+from fenbu._core.handler import HandlerSpec
+from fenbu._core.loop import EndlessLoopError
+from fenbu._core.message import Cancel, Reply, Signal
+from fenbu._core.model import Entry, EntryKind, Invocation, Outcome, Status
+from fenbu._core.resident import TIMEOUT, Resident
+from fenbu.errors import EncodingError, NonDeterminismError, UsageError
+
+if TYPE_CHECKING:
+    from fenbu._core.partition import Partition
+
+
+class Program(Resident):
+    """See the module."""
+
+    __slots__ = ("_entries", "_position")
+
+    def __init__(
+        self,
+        partition: Partition,
+        invocation: Invocation,
+        spec: HandlerSpec,
+        entries: list[Entry] | None = None,
+    ) -> None:
+        super().__init__(partition, invocation, spec)
+        self._entries = entries
+        """The journal as loaded, until it has been replayed."""
+        self._position = len(entries) if entries else 0
+
+    # Running.
+
+    def _run(self, now: float) -> None:
+        invocation = self.invocation
+        fresh = invocation.started_at is None
+        if invocation.started_at is None:
+            invocation.started_at = now
+        invocation.status = Status.RUNNING
+        try:
+            instance = self.mailbox.instance if self.mailbox is not None else None
+            coroutine = self.spec.coroutine(invocation.args, instance)
+        except EncodingError as error:
+            if fresh:
+                self.fail(error, now)
+            else:
+                self.park(Status.STUCK, error)
+            return
+        context = self.partition.engine.registry
+        activation = Activation(invocation, coroutine, invocation.started_at, context)
+        self.activation = activation
+        try:
+            if fresh:
+                activation.begin()
+                invocation.commands = journal.record([each for _, each in activation.issued])
+                self.progress()
+                self.save()
+                self._arm_deadline()
+                self._carry_out(now)
+            else:
+                entries, self._entries = self._entries or [], None
+                activation.replay(entries)
+                self._arm_deadline()
+                self._resume(now)
+        except NonDeterminismError as error:
+            self.park(Status.STUCK, error)
+            return
+        except EndlessLoopError as error:
+            self.fail(error, now)
+            return
+        self._settle(now)
+        while self.mail and self.activation is not None:
+            message, number = self.mail.pop(0)
+            self.partition.receive(message, now, number)
+
+    def _resume(self, now: float) -> None:
+        """After a replay: what is still waited for is asked for again."""
+        activation = self.activation
+        if activation is None:
+            return
+        for number, (_, command) in list(activation.waiting.items()):
+            if isinstance(command, RunStep):
+                retry_at = activation.retries.get(number, 0.0)
+                if retry_at > now:
+                    self._arm(retry_at, number)
+                else:
+                    self._run_step(number, command)
+        for number, handle in activation.timers.items():
+            self._arm(handle.when(), number)
+
+    def _carry_out(self, now: float) -> None:
+        """Turn what the code asked for into effects and messages."""
+        activation = self.activation
+        if activation is None:
+            return
+        issued, activation.issued = activation.issued, []
+        for number, command in issued:
+            match command:
+                case RunStep():
+                    if number in activation.waiting:
+                        self._run_step(number, command)
+                case StartTimer():
+                    if number in activation.timers:
+                        self._arm(command.when, number)
+                case AbandonStep():
+                    if self.bodies.pop(command.command, None) is not None:
+                        stop = StopBody(self.invocation.id, command.command)
+                        self.partition.engine.batch.effects.append(stop)
+                case _:
+                    engine = self.partition.engine
+                    engine.send(dispatch.message_of(engine, activation, number, command, now))
+
+    def _run_step(self, number: int, command: RunStep) -> None:
+        activation = self.activation
+        if activation is not None:
+            activation.retries.pop(number, None)
+            self._run_body(dispatch.step_body(activation, number, command))
+
+    def _drop_code(self) -> None:
+        self._stop_bodies()
+        activation, self.activation = self.activation, None
+        if activation is not None and not activation.ended:
+            activation.leave()
+
+    def _settle(self, now: float) -> None:
+        """After a drain: ended, waiting, or beyond hope?"""
+        activation = self.activation
+        if activation is None:
+            return
+        if activation.main.done():
+            self._end(activation, now)
+        elif activation.hopeless:
+            self.park(
+                Status.STUCK,
+                UsageError(
+                    f"{self.spec.name} {self.invocation.id} waits for something that nothing will ever "
+                    "do: it is no step, call, signal or timer. Put work on sockets, threads or other "
+                    "loops into a step"
+                ),
+            )
+        elif not self.bodies:
+            self.partition.set_active(self, active=False)
+            self.partition.engine.idle(self, now)
+
+    def _end(self, activation: Activation, now: float) -> None:
+        main = activation.main
+        if main.cancelled():
+            self._end_cancelled(now)
+            return
+        error = main.exception()
+        if error is None:
+            try:
+                value = self.spec.signature.result.encode(main.result())
+                if self.mailbox is not None:
+                    self.mailbox.keep(self, now)
+            except EncodingError as encoding_error:
+                error = encoding_error
+            else:
+                self.finish(Outcome(Status.COMPLETED, value), now)
+                return
+        if isinstance(error, RuntimeError) and "attached to a different loop" in str(error):
+            foreign = UsageError(
+                f"{self.spec.name} awaits something that belongs to another event loop; workflow and "
+                "entity code awaits steps, calls, signals, timers and asyncio's own tools: put "
+                "everything else into a function and `await step(function, …)`"
+            )
+            foreign.__cause__ = error
+            error = foreign
+        if self.mailbox is not None:
+            self.mailbox.discard(self)
+        if self.invocation.cancel_reason == TIMEOUT and isinstance(error, TimeoutError):
+            self._end_cancelled(now)
+        else:
+            self.fail(error, now)
+
+    # What happens to it.
+
+    def _event(self, now: float, kind: EntryKind, **fields: object) -> None:
+        """Append an entry to the journal and let the code see it."""
+        activation = self.activation
+        if activation is None:
+            return
+        self._position += 1
+        entry = Entry(self.invocation.id, self._position, kind, now, **fields)  # type: ignore[arg-type]
+        self.partition.engine.batch.rows.entries.append(entry)
+        self.progress()
+        try:
+            activation.apply(entry)
+        except EndlessLoopError as error:
+            self.fail(error, now)
+            return
+        if activation.issued:
+            entry.commands = journal.record([each for _, each in activation.issued])
+            self._carry_out(now)
+        self._settle(now)
+
+    def body_ended(self, event: BodyEnded, now: float) -> None:
+        if self.bodies.get(event.command) != event.attempt:
+            return
+        del self.bodies[event.command]
+        activation = self.activation
+        if activation is None or event.command not in activation.waiting:
+            return
+        outcome, command = event.outcome, activation.waiting[event.command][1]
+        if outcome.status is Status.COMPLETED:
+            self._event(
+                now, EntryKind.STEP_COMPLETED, command=event.command, attempt=event.attempt,
+                seconds=event.seconds, status=outcome.status, value=outcome.value,
+            )  # fmt: skip
+            return
+        if event.retryable and isinstance(command, RunStep):
+            retry_at = now + command.retry.delay(event.attempt, event.random)
+            self._event(
+                now, EntryKind.STEP_RETRYING, command=event.command, attempt=event.attempt,
+                seconds=event.seconds, status=outcome.status, failure=outcome.failure,
+                retry_at=retry_at,
+            )  # fmt: skip
+            self._arm(retry_at, event.command)
+            return
+        self._event(
+            now, EntryKind.STEP_FAILED, command=event.command, attempt=event.attempt,
+            seconds=event.seconds, status=outcome.status, failure=outcome.failure,
+        )  # fmt: skip
+
+    def timer_due(self, command: int, now: float) -> None:
+        activation = self.activation
+        if activation is None:
+            super().timer_due(command, now)
+        elif command in activation.timers:
+            self._event(now, EntryKind.TIMER_FIRED, command=command)
+        elif command in activation.retries and command in activation.waiting:
+            step = activation.waiting[command][1]
+            if isinstance(step, RunStep) and command not in self.bodies:
+                self._run_step(command, step)
+        else:
+            super().timer_due(command, now)
+
+    def reply(self, message: Reply, now: float) -> None:
+        """A call that it waits for has ended."""
+        activation = self.activation
+        if activation is not None and message.to.command in activation.waiting:
+            outcome = message.outcome
+            self._event(
+                now, EntryKind.CALL_FINISHED, command=message.to.command, status=outcome.status,
+                value=outcome.value, failure=outcome.failure,
+            )  # fmt: skip
+
+    def signal(self, message: Signal, now: float) -> None:
+        """A named value has come."""
+        if self.activation is not None:
+            self._event(now, EntryKind.SIGNAL_RECEIVED, name=message.name, value=message.value)
+
+    def _cancel(self, reason: str, now: float) -> None:
+        if self.activation is not None:
+            self.invocation.cancel_reason = reason
+            self.save()
+            self._event(now, EntryKind.CANCEL_REQUESTED, name=reason)
+        else:
+            # Loaded but not yet replayed: its code must see the request, and may clean up.
+            self.mail.append((Cancel(self.partition.number, self.invocation.id, reason), 0))
+
+    def hand_back(self, now: float) -> None:
+        if self.activation is not None and not self.bodies and self.mailbox is None:
+            self.suspend(now)
+        else:
+            super().hand_back(now)
+
+    def suspend(self, now: float) -> None:
+        """Leave memory while waiting: from now on it costs a row and nothing else."""
+        invocation, activation = self.invocation, self.activation
+        if activation is None:
+            return
+        due = [each for each in (activation.next_due(), invocation.deadline_at) if each is not None]
+        invocation.status = Status.SUSPENDED
+        invocation.wake_at = min(due, default=None)
+        invocation.waiting = activation.waits_for()
+        invocation.crashes = 0
+        self.save()
+        activation.leave()
+        self.activation = None
+        self.partition.forget(self)
+        if invocation.wake_at is not None:
+            self.partition.engine.batch.effects.append(WakeAt(max(invocation.wake_at, now)))

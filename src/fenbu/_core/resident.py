@@ -1,0 +1,256 @@
+"""One call in memory, from its start to its outcome: the part that all kinds of calls share.
+
+`task.py` and `program.py` hold what a task does, and what a workflow or operation does. Everything goes
+into the batch that is open in the engine; nothing here ever acts.
+Guarantee: one-outcome. `finish` runs once for a call, and its outcome is final when its batch is durable.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+from fenbu._core.effect import Begin, Ended, RunBody, StopBody
+from fenbu._core.event import BodyEnded
+from fenbu._core.failure import failure_of
+from fenbu._core.handler import HandlerSpec
+from fenbu._core.message import Message, Reply, Signal
+from fenbu._core.model import PARKED, Address, Invocation, Outcome, Status
+from fenbu.errors import CallTimedOut, UsageError
+
+if TYPE_CHECKING:
+    from fenbu._core.activation import Activation
+    from fenbu._core.mailbox import Mailbox
+    from fenbu._core.partition import Partition
+
+TIMEOUT = "timeout"
+"""The reason of a cancellation by the call's own timeout."""
+
+DEADLINE = 0
+"""Stands for the call's deadline where the timer queue wants a command number."""
+
+
+class Resident(ABC):
+    """See the module."""
+
+    __slots__ = (
+        "accepted_in",
+        "activation",
+        "active",
+        "bodies",
+        "idle_since",
+        "invocation",
+        "mail",
+        "mailbox",
+        "marked",
+        "partition",
+        "saved_in",
+        "spec",
+    )
+
+    def __init__(
+        self,
+        partition: Partition,
+        invocation: Invocation,
+        spec: HandlerSpec,
+    ) -> None:
+        self.partition = partition
+        self.invocation = invocation
+        self.spec = spec
+        self.activation: Activation | None = None
+        self.mailbox: Mailbox | None = None
+        self.bodies: dict[int, int] = {}
+        """Attempt by command of each body that the node was asked to run."""
+        self.mail: list[tuple[Message, int]] = []
+        """Inbox messages that came before the code could receive them."""
+        self.active = False
+        self.marked = True
+        """It may begin: if it was loaded, the mark that it has begun is on disk."""
+        self.idle_since = 0.0
+        self.accepted_in = -1
+        """The batch that inserts its row."""
+        self.saved_in = -1
+        """The batch that writes its row."""
+
+    # Its row and its place in memory.
+
+    def save(self) -> None:
+        """Write the row with the open batch."""
+        batch = self.partition.engine.batch
+        if self.saved_in != batch.number:
+            self.saved_in = batch.number
+            batch.rows.updated.append(self.invocation)
+
+    def progress(self) -> None:
+        """It got further: crashes before no longer count against it."""
+        if self.invocation.crashes:
+            self.invocation.crashes = 0
+            self.save()
+            self.partition.engine.survived(self)
+
+    def park(self, status: Status, error: BaseException) -> None:
+        """Stop here, lose nothing: a fixed deploy or an operator lets it go on."""
+        invocation = self.invocation
+        invocation.status = status
+        invocation.failure = failure_of(error)
+        invocation.wake_at = None
+        invocation.waiting = str(error)
+        self.save()
+        self._drop_code()
+        if self.mailbox is None:
+            self.partition.forget(self)
+        # An operation keeps its entity's turn: those behind it were promised to come after it.
+        self.partition.engine.survived(self)
+
+    def quarantine(self) -> None:
+        """It took its process down again and again: leave it alone until an operator says otherwise."""
+        error = UsageError(
+            f"{self.spec.name} {self.invocation.id} was running each time when its process went down, "
+            "the last time alone among the suspects; let it try again with `fenbu retry`"
+        )
+        self.park(Status.QUARANTINED, error)
+        # Its state is as before the operation, so those behind it need not wait.
+        self.partition.forget(self)
+
+    def hand_back(self, now: float) -> None:
+        """The node stops in good order: what runs is to run again, and it is no crash."""
+        del now
+        if self.invocation.status is Status.RUNNING and self.marked:
+            self.invocation.crashes = -1
+            self.save()
+
+    def finish(self, outcome: Outcome, now: float) -> None:
+        """Record the outcome and tell everyone who waits."""
+        invocation = self.invocation
+        invocation.status = outcome.status
+        invocation.finished_at = now
+        if invocation.started_at is None:
+            invocation.started_at = now
+        invocation.result = outcome.value
+        invocation.failure = outcome.failure
+        invocation.wake_at = None
+        invocation.waiting = None
+        invocation.crashes = 0
+        engine = self.partition.engine
+        batch = engine.batch
+        if self.spec.retention_seconds <= 0:
+            if self.accepted_in == batch.number:
+                batch.dropped.add(invocation.id)
+            else:
+                batch.rows.deleted.append(invocation.id)
+        else:
+            self.save()
+        self._drop_code()
+        self.partition.forget(self)
+        engine.survived(self)
+        batch.effects.append(Ended(invocation.id, outcome))
+        if invocation.parent is not None:
+            engine.send(Reply(invocation.parent, outcome))
+        for waiter in invocation.waiters:
+            engine.send(Reply(waiter, outcome))
+        if self.mailbox is not None:
+            self.mailbox.advance(now)
+
+    def fail(self, error: BaseException, now: float, status: Status = Status.FAILED) -> None:
+        self.finish(Outcome(status, failure=failure_of(error)), now)
+
+    # Running.
+
+    def start(self, now: float) -> None:
+        """Run its code: from the beginning, or through its journal to where it was."""
+        invocation = self.invocation
+        if invocation.cancel_reason is not None and invocation.started_at is None:
+            self._end_cancelled(now)
+        elif (
+            invocation.deadline_at is not None
+            and invocation.deadline_at <= now
+            and invocation.started_at is None
+        ):
+            invocation.cancel_reason = TIMEOUT
+            self._end_cancelled(now)
+        else:
+            self._run(now)
+
+    @abstractmethod
+    def _run(self, now: float) -> None:
+        """Run its code."""
+
+    @abstractmethod
+    def _drop_code(self) -> None:
+        """Its code runs no longer."""
+
+
+    def _arm_deadline(self) -> None:
+        if self.invocation.deadline_at is not None:
+            self._arm(self.invocation.deadline_at, DEADLINE)
+
+    def _arm(self, when: float, command: int) -> None:
+        self.partition.engine.timers.push(
+            when, self.partition.number, self.invocation.id, command
+        )
+
+    def _run_body(self, effect: RunBody) -> None:
+        self.bodies[effect.command] = effect.attempt
+        self.partition.set_active(self, active=True)
+        self.partition.engine.batch.effects.append(effect)
+
+    def _stop_bodies(self) -> None:
+        for command in self.bodies:
+            self.partition.engine.batch.effects.append(StopBody(self.invocation.id, command))
+        self.bodies.clear()
+
+    def _end_cancelled(self, now: float) -> None:
+        if self.mailbox is not None:
+            self.mailbox.discard(self)
+        if self.invocation.cancel_reason == TIMEOUT:
+            error = CallTimedOut(f"{self.spec.name} {self.invocation.id} did not end within its timeout")
+            self.fail(error, now, Status.TIMED_OUT)
+        else:
+            self.finish(Outcome(Status.CANCELLED), now)
+
+    # What happens to it.
+
+    @abstractmethod
+    def body_ended(self, event: BodyEnded, now: float) -> None:
+        """A body that it asked for reports its outcome."""
+
+    def timer_due(self, command: int, now: float) -> None:
+        """An instant that it armed has come."""
+        if command == DEADLINE and self.invocation.cancel_reason is None:
+            self.cancel(TIMEOUT, now)
+
+    def reply(self, message: Reply, now: float) -> None:
+        """A call that it waits for has ended."""
+
+    def signal(self, message: Signal, now: float) -> None:
+        """A named value has come."""
+
+    def cancel(self, reason: str, now: float) -> None:
+        """Ask it to stop: at once if its code does not run, else as its kind does."""
+        invocation = self.invocation
+        if invocation.cancel_reason is not None:
+            return
+        if invocation.started_at is None or invocation.status in PARKED:
+            invocation.cancel_reason = reason
+            self._end_cancelled(now)
+        else:
+            self._cancel(reason, now)
+
+    @abstractmethod
+    def _cancel(self, reason: str, now: float) -> None:
+        """Its code has begun: cancel it."""
+
+    def subscribe(self, address: Address) -> None:
+        """One more command waits for its outcome."""
+        if address != self.invocation.parent and address not in self.invocation.waiters:
+            self.invocation.waiters = (*self.invocation.waiters, address)
+            self.save()
+
+    def mark(self) -> None:
+        """Loaded: before its code runs, write that it does, so that a crash counts."""
+        self.marked = False
+        self.invocation.status = Status.RUNNING
+        self.invocation.wake_at = None
+        self.invocation.waiting = None
+        self.save()
+        self.partition.engine.batch.effects.append(Begin(self.partition.number, self.invocation.id))

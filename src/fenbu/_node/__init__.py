@@ -1,0 +1,1 @@
+"""The node: the only place where core, storage and asyncio meet."""

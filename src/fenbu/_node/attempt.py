@@ -1,0 +1,25 @@
+"""What a running body can know of itself: which call, which attempt, its idempotency key."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+
+from msgspec import Struct
+
+
+class Attempt(Struct, frozen=True):
+    """One run of a task's body or of a step."""
+
+    id: str
+    """The invocation's id."""
+    name: str
+    """The handler's or the step function's name."""
+    number: int
+    """1 for the first attempt."""
+    idempotency_key: str
+    """The same for each attempt of this step, different for each other step: hand it to services
+    that can tell a repeated request by it."""
+    chain: tuple[str, ...] = ()
+
+
+current: ContextVar[Attempt | None] = ContextVar("fenbu_attempt", default=None)

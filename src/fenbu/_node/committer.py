@@ -1,0 +1,117 @@
+"""Group commit: while one batch is being written the next one fills; effects leave when theirs is durable.
+
+The only writer of a node. A batch that is refused (disk full, database busy) is tried again, with all
+that came to wait behind it; nothing has left, so nothing is lost. After an unknown outcome, memory may
+differ from the disk: the node stops, and whoever starts again reads the truth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from fenbu._core.batch import Batch
+from fenbu._core.effect import Effect
+from fenbu._core.engine import Engine
+from fenbu._node.telemetry import Telemetry, log
+from fenbu._storage.protocol import CommitOutcome, Storage
+from fenbu.errors import InternalError, Unavailable
+
+RETRY_SECONDS_MAX = 2.0
+
+
+class Committer:
+    """See the module."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        storage: Storage,
+        telemetry: Telemetry,
+        release: Callable[[list[Effect]], None],
+    ) -> None:
+        self._engine = engine
+        self._storage = storage
+        self._telemetry = telemetry
+        self._release = release
+        self._wanted = asyncio.Event()
+        self._durable: dict[int, asyncio.Future[None]] = {}
+        self.durable_number = 0
+        """Every batch up to this one is on disk."""
+        self.trouble: str | None = None
+        """Why the last batch was refused, while it is being tried again."""
+
+    def kick(self) -> None:
+        """The engine has been driven: its batch wants to be written."""
+        self._wanted.set()
+
+    def durable(self) -> asyncio.Future[None]:
+        """A future for the open batch, shared by all who wait for it."""
+        number = self._engine.batch.number
+        future = self._durable.get(number)
+        if future is None:
+            future = self._durable[number] = asyncio.get_running_loop().create_future()
+        self._wanted.set()
+        return future
+
+    async def run(self) -> None:
+        """Write batches for as long as the node lives."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write the open batch and release its effects."""
+        batch = self._engine.next_batch()
+        rows = batch.finish()
+        if not rows.is_empty():
+            await self._write(batch)
+            self._telemetry.durable(rows)
+        self.durable_number = batch.number
+        future = self._durable.pop(batch.number, None)
+        if future is not None and not future.done():
+            future.set_result(None)
+        self._release(batch.effects)
+
+    async def _write(self, batch: Batch) -> None:
+        wait = 0.05
+        while True:
+            commit = await self._storage.commit(batch.rows)
+            if commit.outcome is CommitOutcome.COMMITTED:
+                if self.trouble is not None:
+                    log.warning("the database accepts writes again; everything has been stored")
+                    self.trouble = None
+                return
+            if commit.outcome is CommitOutcome.UNKNOWN:
+                raise InternalError(
+                    f"a batch may or may not have been written ({commit.error}); the node stops so that "
+                    "it can start again from what is on disk"
+                )
+            if self.trouble is None:
+                log.error(
+                    "the database refuses to store: %s; the node keeps what it has and tries again",
+                    commit.error,
+                )
+            self.trouble = commit.error or "refused"
+            self._tell(batch)
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, RETRY_SECONDS_MAX)
+
+    def _tell(self, batch: Batch) -> None:
+        """Whoever waits for their call to be accepted should not wait for a disk to be repaired."""
+        future = self._durable.pop(batch.number, None)
+        if future is not None and not future.done():
+            future.set_exception(
+                Unavailable(
+                    f"not stored yet: {self.trouble}. fenbu keeps trying; starting the call again with "
+                    "the same id is safe"
+                )
+            )
+
+    def stop(self, error: BaseException) -> None:
+        """The node stops: nobody is to wait for ever."""
+        for future in self._durable.values():
+            if not future.done():
+                future.set_exception(error)
+        self._durable.clear()

@@ -1,0 +1,216 @@
+"""Runs bodies: coroutines on the node's loop, plain functions in threads, `cpu=True` in processes.
+
+Takes `RunBody` effects, which are durable by then, and reports `BodyEnded` for each of them exactly once,
+whatever the body does. Bodies beyond the concurrency wait in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import importlib
+import inspect
+import multiprocessing
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextvars import copy_context
+from typing import Any
+
+from fenbu._core.effect import RunBody
+from fenbu._core.event import BodyEnded
+from fenbu._core.failure import failure_of
+from fenbu._core.model import Outcome, Status
+from fenbu._node.attempt import Attempt, current
+from fenbu._node.clock import Clock
+from fenbu.errors import CallTimedOut, UsageError
+
+Key = tuple[str, int]
+
+
+@functools.lru_cache(maxsize=4096)
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether calling it makes a coroutine."""
+    call = function if inspect.isroutine(function) else getattr(function, "__call__", None)  # noqa: B004
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+
+
+def _call_by_name(module: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """In a pool process: find the function again, under its decorator if it has one, and call it."""
+    found: Any = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    return getattr(found, "__wrapped__", found)(*args, **kwargs)
+
+
+class Executor:
+    """See the module."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        report: Callable[[BodyEnded], None],
+        *,
+        concurrency: int,
+        threads: int,
+        processes: int,
+    ) -> None:
+        self._clock = clock
+        self._report = report
+        self._concurrency = concurrency
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="fenbu-body")
+        self._process_count = processes
+        self._processes: ProcessPoolExecutor | None = None
+        self._running: dict[Key, tuple[asyncio.Task[None], RunBody]] = {}
+        self._begun: set[Key] = set()
+        """Bodies whose coroutine has run its first line: a task cancelled before that runs nothing at all."""
+        self._waiting: OrderedDict[Key, RunBody] = OrderedDict()
+        self._draining = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def running_count(self) -> int:
+        return len(self._running)
+
+    @property
+    def waiting_count(self) -> int:
+        return len(self._waiting)
+
+    def run(self, body: RunBody) -> None:
+        """Run it now, or as soon as another ends."""
+        if self._draining:
+            return
+        key = (body.id, body.command)
+        if len(self._running) >= self._concurrency or key in self._running:
+            self._waiting[key] = body
+        else:
+            self._start(key, body)
+
+    def stop_body(self, key: Key) -> None:
+        """Cancel a body; a plain function's thread goes on, but nobody listens."""
+        running = self._running.get(key)
+        if running is not None:
+            task, body = running
+            task.cancel()
+            if key not in self._begun:
+                del self._running[key]
+                self._end(body, Outcome(Status.CANCELLED), 0.0)
+                self._next()
+            return
+        waiting = self._waiting.pop(key, None)
+        if waiting is not None:
+            self._end(waiting, Outcome(Status.CANCELLED), 0.0)
+
+    async def drain(self, seconds: float) -> int:
+        """Start nothing more, wait for what runs, at most so long; then cancel. Returns how many were cut."""
+        self._draining = True
+        self._waiting.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            pass
+        cut = [task for task, _ in self._running.values()]
+        self._running.clear()
+        for task in cut:
+            task.cancel()
+        await asyncio.gather(*cut, return_exceptions=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._processes is not None:
+            self._processes.shutdown(wait=not cut, cancel_futures=True)
+        return len(cut)
+
+    def _start(self, key: Key, body: RunBody) -> None:
+        self._idle.clear()
+        self._running[key] = (asyncio.create_task(self._run(key, body)), body)
+
+    async def _run(self, key: Key, body: RunBody) -> None:
+        self._begun.add(key)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        retryable = False
+        outcome = Outcome(Status.CANCELLED)
+        current.set(
+            Attempt(body.id, body.name, body.attempt, f"{body.run}:{body.command}", body.chain)
+        )
+        try:
+            if body.timeout_seconds is None:
+                value = await self._call(body)
+            else:
+                value = await self._call_with_timeout(body, body.timeout_seconds)
+            outcome = Outcome(Status.COMPLETED, body.result.encode(value))
+        except asyncio.CancelledError:
+            pass
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever a body raises is its outcome
+            outcome = Outcome(Status.FAILED, failure=failure_of(error))
+            retryable = body.retry.again(body.attempt, error)
+        finally:
+            self._begun.discard(key)
+            if self._running.pop(key, None) is not None:
+                self._end(body, outcome, loop.time() - began, retryable=retryable)
+                self._next()
+
+    async def _call_with_timeout(self, body: RunBody, seconds: float) -> Any:
+        try:
+            async with asyncio.timeout(seconds) as timer:
+                return await self._call(body)
+        except TimeoutError:
+            if not timer.expired():
+                raise
+            raise CallTimedOut(
+                f"{body.name}: attempt {body.attempt} took longer than its timeout of {seconds:g} s"
+            ) from None
+
+    async def _call(self, body: RunBody) -> Any:
+        function = body.function
+        if not body.cpu and is_async(function):
+            return await function(*body.args, **body.kwargs)
+        loop = asyncio.get_running_loop()
+        if body.cpu:
+            return await self._call_in_process(loop, body)
+        run = functools.partial(copy_context().run, function, *body.args, **body.kwargs)
+        value = await loop.run_in_executor(self._threads, run)
+        return await value if inspect.isawaitable(value) else value
+
+    async def _call_in_process(self, loop: asyncio.AbstractEventLoop, body: RunBody) -> Any:
+        function = body.function
+        if "<locals>" in function.__qualname__ or is_async(function):
+            raise UsageError(
+                f"{body.name}: cpu=True needs a plain function at the top level of a module, because "
+                "another process has to import it"
+            )
+        if self._processes is None:
+            # `spawn`: a fork would copy this process's threads' locks and database handles.
+            context = multiprocessing.get_context("spawn")
+            self._processes = ProcessPoolExecutor(self._process_count, mp_context=context)
+        try:
+            return await loop.run_in_executor(
+                self._processes, _call_by_name, function.__module__, function.__qualname__,
+                body.args, body.kwargs,
+            )  # fmt: skip
+        except BrokenProcessPool:
+            self._processes = None
+            raise
+
+    def _end(
+        self, body: RunBody, outcome: Outcome, seconds: float, *, retryable: bool = False
+    ) -> None:
+        self._report(
+            BodyEnded(
+                body.partition, body.id, body.command, body.attempt, outcome, seconds, retryable,
+                self._clock.random(),
+            )
+        )  # fmt: skip
+
+    def _next(self) -> None:
+        while self._waiting and len(self._running) < self._concurrency:
+            key, body = self._waiting.popitem(last=False)
+            self._start(key, body)
+        if not self._running:
+            self._idle.set()
+
+

@@ -1,0 +1,345 @@
+"""The node: puts engine, storage, committer, executor and the rest together, and carries their life.
+
+Everything that drives the engine happens on one event loop, in one thread. After each drive the committer
+is told; what the batch releases once it is durable comes back here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from fenbu._core import limit
+from fenbu._core.effect import (
+    Accepted,
+    Begin,
+    Effect,
+    Ended,
+    LoadCalls,
+    LoadEntity,
+    LoadOperations,
+    LoadReady,
+    ReadInbox,
+    RunBody,
+    StopBody,
+    WakeAt,
+)
+from fenbu._core.engine import Engine
+from fenbu._core.event import BodyEnded, Event, MarkDurable
+from fenbu._core.handler import Registry
+from fenbu._core.message import Call, Cancel, Message, Retry, Signal
+from fenbu._core.model import Outcome, Status
+from fenbu._node.alarm import Alarm
+from fenbu._node.clock import Clock, SystemClock
+from fenbu._node.committer import Committer
+from fenbu._node.executor import Executor
+from fenbu._node.gateway import read_status
+from fenbu._node.loader import Load, Loader
+from fenbu._node.retention import delete_finished
+from fenbu._node.telemetry import Telemetry, log
+from fenbu._node.wakeup import Wakeup
+from fenbu._storage.protocol import Storage
+from fenbu.errors import CallNotFound, FenbuError, Unavailable
+
+SLOW_DRAIN_SECONDS = 0.1
+
+
+class NodeOptions(Struct, frozen=True, kw_only=True):
+    """How much a node takes on."""
+
+    concurrency: int = 1000
+    """Bodies that run at a time."""
+    threads: int = 32
+    """Threads for plain functions."""
+    processes: int = 2
+    """Processes for functions marked `cpu=True`; started when first needed."""
+    active_calls_max: int = limit.ACTIVE_CALLS_MAX
+    """Calls in memory that have something to run."""
+    idle_calls_max: int = limit.IDLE_CALLS_MAX
+    """Calls in memory that only wait."""
+    idle_seconds: float = limit.IDLE_SECONDS
+    """How long a call may wait in memory."""
+    entities_max: int = limit.ENTITIES_MAX
+    """Entities whose state is cached."""
+
+
+class Node:
+    """A process that runs calls. It is also the gateway of the clients in its process."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        storage: Storage,
+        *,
+        clock: Clock | None = None,
+        options: NodeOptions | None = None,
+    ) -> None:
+        self.registry = registry
+        self.storage = storage
+        self.clock: Clock = clock or SystemClock()
+        self.telemetry = Telemetry()
+        options = options or NodeOptions()
+        self.engine = Engine(
+            registry,
+            active_calls_max=options.active_calls_max,
+            idle_calls_max=options.idle_calls_max,
+            idle_seconds=options.idle_seconds,
+            entities_max=options.entities_max,
+        )
+        self.committer = Committer(self.engine, storage, self.telemetry, self._release)
+        self.executor = Executor(
+            self.clock,
+            self._apply,
+            concurrency=options.concurrency,
+            threads=options.threads,
+            processes=options.processes,
+        )
+        self._loader = Loader(storage, self._apply)
+        self._alarm = Alarm(self.engine, self.clock, self._tick, self._load_due)
+        self._wakeup = Wakeup(
+            storage,
+            self._receive,
+            self.engine.inbox_read,
+            lambda: self.committer.durable_number,
+        )
+        self._waiting: dict[str, list[asyncio.Future[Outcome]]] = {}
+        self._accepting: dict[str, list[asyncio.Future[None]]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self.stopped: asyncio.Future[None] | None = None
+        """Ends when the node does; with its error if it was not asked to stop."""
+
+    # Life.
+
+    async def start(self) -> None:
+        """Become the owner of the database's partitions and begin to run what is in them.
+
+        Raises:
+            StorageError: The database cannot be used, or another node owns it; the message says why.
+        """
+        numbers = await self.storage.take()
+        await self.storage.revive(self.registry.names())
+        self.engine.take(numbers, await self.storage.last_sequences())
+        next_due = await self.storage.next_due(list(self.engine.partitions))
+        self.stopped = asyncio.get_running_loop().create_future()
+        # Its error has been logged, and reaches whoever waits for it; nobody has to.
+        self.stopped.add_done_callback(lambda future: future.cancelled() or future.exception())
+        for work in (
+            self.committer.run(),
+            self._alarm.run(),
+            self._wakeup.run(),
+            self._wakeup.watch(),
+            delete_finished(self.registry, self.storage, self.clock),
+        ):
+            task = asyncio.create_task(work)
+            task.add_done_callback(self._ended)
+            self._tasks.append(task)
+        if next_due is not None:
+            self._alarm.wake_at(next_due)
+        self.committer.kick()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A part of the node fell over: without it the node cannot keep its promises."""
+        if task.cancelled() or self.stopped is None or self.stopped.done():
+            return
+        error = task.exception() or FenbuError("a part of the node ended by itself")
+        log.critical("the node stops: %s", error, exc_info=error)
+        for each in self._tasks:
+            each.cancel()
+        self._give_up(error)
+        self.stopped.set_exception(error)
+
+    def _give_up(self, error: BaseException) -> None:
+        self.committer.stop(error)
+        for futures in (*self._waiting.values(), *self._accepting.values()):
+            for future in futures:
+                if not future.done():
+                    future.set_exception(error)
+        self._waiting.clear()
+        self._accepting.clear()
+
+    async def stop(self, drain_seconds: float = limit.DRAIN_SECONDS) -> None:
+        """Finish what runs, at most for so long, hand everything back and release the database."""
+        if self.stopped is None or self.stopped.done():
+            await self._close()
+            return
+        cut = await self.executor.drain(drain_seconds)
+        if cut:
+            log.warning("%d bodies were still running and will run again at the next start", cut)
+        self.engine.stop(self.clock.now())
+        durable = self.committer.durable()
+        try:
+            await durable
+        except Unavailable as error:
+            log.warning("stopping without a last write: %s; the next start recovers", error)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._give_up(Unavailable("the node has stopped; the call goes on when it starts again"))
+        if not self.stopped.done():
+            self.stopped.set_result(None)
+        await self._close()
+
+    async def _close(self) -> None:
+        self._alarm.stop()
+        await self._loader.stop()
+        await self.storage.close()
+
+    # Driving the engine.
+
+    def _apply(self, event: Event | BodyEnded) -> None:
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        self.engine.apply(event, self.clock.now())
+        self.committer.kick()
+        took = clock() - began
+        if took > SLOW_DRAIN_SECONDS:
+            log.warning(
+                "workflow or entity code held the event loop for %.0f ms after %s; move the work into a "
+                "step", took * 1000, type(event).__name__,
+            )  # fmt: skip
+
+    def _receive(self, message: Message, number: int) -> None:
+        self.engine.receive(message, self.clock.now(), number)
+        self.committer.kick()
+
+    def _tick(self) -> None:
+        self.engine.tick(self.clock.now())
+        self.committer.kick()
+
+    async def _load_due(self) -> float | None:
+        numbers = list(self.engine.partitions)
+        while await self._loader.due(numbers, self.clock.now()):
+            # What was loaded must be marked before it is asked for again.
+            await self.committer.durable()
+        await self.committer.durable()
+        return await self.storage.next_due(numbers)
+
+    # What durable batches release.
+
+    def _release(self, effects: list[Effect]) -> None:
+        loads: list[Load] = []
+        for effect in effects:
+            kind = type(effect)
+            if kind is RunBody:
+                self.executor.run(effect)  # type: ignore[arg-type]
+            elif kind is Ended:
+                self._tell(effect)  # type: ignore[arg-type]
+            else:
+                match effect:
+                    case StopBody():
+                        self.executor.stop_body((effect.id, effect.command))
+                    case Begin():
+                        self._apply(MarkDurable(effect.partition, effect.id))
+                    case Accepted():
+                        for future in self._accepting.pop(effect.id, ()):
+                            if not future.done():
+                                future.set_result(None)
+                    case WakeAt():
+                        self._alarm.wake_at(effect.at)
+                    case ReadInbox():
+                        self._wakeup.read()
+                    case LoadCalls() | LoadEntity() | LoadOperations() | LoadReady():
+                        loads.append(effect)
+                    case _:
+                        raise AssertionError(effect)
+        if loads:
+            self._loader.load(loads)
+        self._alarm.arm()
+
+    def _tell(self, effect: Ended) -> None:
+        futures = self._waiting.pop(effect.id, None)
+        if futures is not None:
+            for future in futures:
+                if not future.done():
+                    future.set_result(effect.outcome)
+
+    # The gateway of clients in this process.
+
+    def _check(self) -> None:
+        if self.committer.trouble is not None:
+            raise Unavailable(
+                f"the database does not accept writes: {self.committer.trouble}. Nothing was accepted; "
+                "try again when it does"
+            )
+        if self.stopped is None or self.stopped.done():
+            raise Unavailable("the node is not running")
+
+    async def start_calls(self, calls: Sequence[Call]) -> None:
+        """Make the calls durable, all or none."""
+        self._check()
+        now = self.clock.now()
+        accepting: list[asyncio.Future[None]] = []
+        for call in calls:
+            if not call.fresh:
+                future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                self._accepting.setdefault(call.invocation.id, []).append(future)
+                accepting.append(future)
+            self.engine.receive(call, now)
+        durable = self.committer.durable()
+        await asyncio.shield(durable)
+        if accepting:
+            await asyncio.gather(*accepting)
+
+    async def call(self, call: Call) -> Outcome:
+        """Make one call durable and wait for its outcome."""
+        self._check()
+        id_ = call.invocation.id
+        if not call.fresh:
+            await self.start_calls([call])
+            return await self.outcome(id_)
+        future = self._wait(id_)
+        self.engine.receive(call, self.clock.now())
+        self.committer.kick()
+        return await future
+
+    def _wait(self, id_: str) -> asyncio.Future[Outcome]:
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        futures = self._waiting.get(id_)
+        if futures is None:
+            self._waiting[id_] = [future]
+        else:
+            futures.append(future)
+        return future
+
+    async def outcome(self, id: str) -> Outcome:  # noqa: A002
+        """Wait for the outcome of a call."""
+        self._check()
+        future = self._wait(id)
+        if not self._in_memory(id):
+            await self.committer.durable()
+            found = (await self.storage.outcomes([id])).get(id)
+            if not future.done():
+                if isinstance(found, Outcome):
+                    self._tell(Ended(id, found))
+                elif found is None and not self._in_memory(id):
+                    error = CallNotFound(f"no call has the id {id!r}, or its retention is over")
+                    for each in self._waiting.pop(id, ()):
+                        if not each.done():
+                            each.set_exception(error)
+        return await future
+
+    def _in_memory(self, id_: str) -> bool:
+        return any(id_ in each.residents for each in self.engine.partitions.values())
+
+    async def status(self, id: str) -> Status:  # noqa: A002
+        """Where a call is in its life."""
+        self._check()
+        await self.committer.durable()
+        return await read_status(self.storage, id)
+
+    async def send(self, message: Signal | Cancel | Retry) -> None:
+        """Make a signal, cancellation or retry durable."""
+        self._check()
+        if message.partition < 0:
+            # Only the database knows where a call with this id lives.
+            await self.storage.enqueue([message])
+            self._wakeup.read()
+            return
+        if not self._in_memory(message.id):
+            await read_status(self.storage, message.id)
+        self._receive(message, 0)
+        await asyncio.shield(self.committer.durable())
+
+

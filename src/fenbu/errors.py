@@ -1,0 +1,112 @@
+"""Every error of fenbu, split by who must act.
+
+    FenbuError
+    ├── UsageError            fix your code or your command; raised at once, nothing was accepted
+    │   └── EncodingError     a value does not fit its type, or cannot be encoded
+    ├── CallError             what became of a call
+    │   ├── CallFailed        it raised an error whose type is unknown here
+    │   ├── CallCancelled     it was cancelled
+    │   ├── CallTimedOut      its time was up
+    │   ├── CallNotFound      no such call, or its retention is over
+    │   └── DeadlockError     it would have waited for itself
+    ├── NonDeterminismError   the code no longer matches its journal; the call is parked as stuck
+    ├── StorageError
+    │   ├── Unavailable       retried by the node; a caller may try again
+    │   ├── OwnershipLost     another node owns what this one wanted
+    │   ├── SchemaMismatch    the database belongs to another version of fenbu
+    │   └── UnsupportedDatabase   the file or server is not one that fenbu can use
+    └── InternalError         a bug in fenbu: please report it
+
+Raised by user code to steer a retry: `TerminalError` (do not try again).
+
+This module imports nothing of fenbu.
+"""
+
+from __future__ import annotations
+
+
+class FenbuError(Exception):
+    """The root of every error that fenbu raises."""
+
+
+class UsageError(FenbuError):
+    """Something is used in a way that cannot work; the message says what to change."""
+
+
+class EncodingError(UsageError):
+    """A value cannot be encoded, or does not fit the declared type; the message names the parameter."""
+
+
+class TerminalError(FenbuError):
+    """Raise it in a task or step to fail at once, whatever its retry policy says."""
+
+
+class CallError(FenbuError):
+    """A call that ended without a result."""
+
+
+class CallFailed(CallError):
+    """A call or step raised an error whose type is not known in this process.
+
+    Attributes:
+        type: The qualified name of the original error's class.
+        message: Its text.
+        remote_traceback: The traceback where it was raised, as text.
+    """
+
+    def __init__(self, type: str, message: str, remote_traceback: str = "") -> None:  # noqa: A002
+        super().__init__(f"{type}: {message}")
+        self.type = type
+        self.message = message
+        self.remote_traceback = remote_traceback
+
+    def __reduce__(self) -> tuple[type[CallFailed], tuple[str, str, str]]:
+        return (CallFailed, (self.type, self.message, self.remote_traceback))
+
+
+class CallCancelled(CallError):
+    """The call was cancelled before it had a result."""
+
+
+class CallTimedOut(CallError):
+    """The call did not end within its timeout, or an attempt within its own."""
+
+
+class CallNotFound(CallError):
+    """No call has this id, or it ended so long ago that its retention is over."""
+
+
+class DeadlockError(CallError):
+    """The call would have waited, through other calls, for itself."""
+
+
+class NonDeterminismError(FenbuError):
+    """The code of a workflow or operation asks for something else than its journal recorded.
+
+    The call is parked with status `stuck`: nothing of it is lost, and a process that starts with
+    code that matches the journal picks it up again.
+    """
+
+
+class StorageError(FenbuError):
+    """The database said no."""
+
+
+class Unavailable(StorageError):
+    """The database cannot be reached or written just now; the node keeps trying, a caller may try again."""
+
+
+class OwnershipLost(StorageError):
+    """Another node owns these partitions."""
+
+
+class SchemaMismatch(StorageError):
+    """The tables belong to another version of fenbu."""
+
+
+class UnsupportedDatabase(StorageError):
+    """The file or server is not one that fenbu can use; the message says why."""
+
+
+class InternalError(FenbuError):
+    """An invariant of fenbu itself does not hold: a bug, please report it."""
