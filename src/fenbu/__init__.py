@@ -5,12 +5,11 @@ from __future__ import annotations
 from fenbu._api.app import App, Client
 from fenbu._api.context import current_attempt, current_id, now, random, rng, uuid4
 from fenbu._api.entity import Entity, Operation, operation
-from fenbu._api.function import Bound, DurableFunction
-from fenbu._api.handle import Handle
+from fenbu._api.function import Bound, DurableFunction, SyncFunction
+from fenbu._api.handle import Handle, SyncHandle
 from fenbu._api.saga import saga
 from fenbu._api.signal import wait_signal
 from fenbu._api.step import Step, step
-from fenbu._api.sync import SyncFunction, SyncHandle
 from fenbu._core.codec import CodecHook
 from fenbu._core.model import Status
 from fenbu._core.retry import Retry

@@ -11,23 +11,22 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, Protocol, Self, TypeVar, overload
 
-from fenbu._api.context import activation
 from fenbu._api.entity import Entity, operations_of
-from fenbu._api.function import Bound, DurableFunction
+from fenbu._api.function import Bound, DurableFunction, start_many
 from fenbu._api.handle import Handle
-from fenbu._api.options import checked_id, seconds
+from fenbu._api.options import make_spec, seconds
+from fenbu._api.runtime import Runtime
 from fenbu._api.sync import Portal
 from fenbu._core import limit
 from fenbu._core.codec import Codec, CodecHook
 from fenbu._core.handler import EntitySpec, HandlerSpec, Registry
-from fenbu._core.location import caller
 from fenbu._core.model import Kind
 from fenbu._core.retry import NO_RETRY, Retry
 from fenbu._core.signature import Signature
 from fenbu._node.clock import SystemClock
-from fenbu._node.gateway import Gateway, RemoteGateway
+from fenbu._node.gateway import RemoteGateway
 from fenbu._node.node import Node, NodeOptions
-from fenbu._storage.open import storage_for
+from fenbu._storage.open import storage_of
 from fenbu.errors import UsageError
 
 P = ParamSpec("P")
@@ -78,7 +77,8 @@ class App:
             raise UsageError(f"App name must be letters, digits, - and _, not {name!r}")
         self.name = name
         self.url = url or os.environ.get("FENBU_URL") or f"sqlite:///.fenbu/{name}.db"
-        self.registry = Registry(Codec(format=codec, hook=hook))
+        registry = Registry(Codec(format=codec, hook=hook))
+        self.runtime = Runtime(name, registry)
         self.node_options = NodeOptions(
             concurrency=concurrency,
             threads=threads,
@@ -87,9 +87,12 @@ class App:
         )
         self.node: Node | None = None
         """The node of this process, while it runs."""
-        self._gateway: Gateway | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._portal: Portal | None = None
+
+    @property
+    def registry(self) -> Registry:
+        """The handlers that were registered."""
+        return self.runtime.registry
 
     def __repr__(self) -> str:
         return f"<App {self.name!r} on {self.url}>"
@@ -111,7 +114,7 @@ class App:
         retention: Seconds | None = None,
         cpu: bool = False,
     ) -> TaskDecorator: ...
-    def task(self, function: Any = None, /, **options: Any) -> Any:
+    def task(self, function: Any = None, **options: Any) -> Any:
         """Register a function as a task: its whole body is the unit that is retried.
 
         An `async def` runs on the node's event loop, a plain `def` in a thread. A body that runs at the
@@ -130,7 +133,7 @@ class App:
         """
 
         def register(function: Any) -> DurableFunction[..., Any]:
-            return DurableFunction(self, self._register(Kind.TASK, function, options))
+            return DurableFunction(self.runtime, self._register(Kind.TASK, function, options))
 
         return register if function is None else register(function)
 
@@ -146,7 +149,7 @@ class App:
         timeout: Seconds | None = None,
         retention: Seconds | None = None,
     ) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], DurableFunction[P, R]]: ...
-    def workflow(self, function: Any = None, /, **options: Any) -> Any:
+    def workflow(self, function: Any = None, **options: Any) -> Any:
         """Register an `async def` as a workflow: it goes on after a crash where it was.
 
         Its code runs on a loop of its own and is replayed from its journal, so it must ask for the same in
@@ -165,7 +168,7 @@ class App:
         def register(function: Any) -> DurableFunction[..., Any]:
             if not inspect.iscoroutinefunction(function):
                 raise UsageError(f"workflow {function!r} must be an `async def`")
-            return DurableFunction(self, self._register(Kind.WORKFLOW, function, options))
+            return DurableFunction(self.runtime, self._register(Kind.WORKFLOW, function, options))
 
         return register if function is None else register(function)
 
@@ -179,7 +182,7 @@ class App:
         timeout: Seconds | None = None,
         retention: Seconds | None = None,
     ) -> Callable[[type[T]], type[T]]: ...
-    def entity(self, cls: Any = None, /, **options: Any) -> Any:
+    def entity(self, cls: Any = None, **options: Any) -> Any:
         """Register a class as an entity: see `Entity`.
 
         Args:
@@ -200,12 +203,12 @@ class App:
                     f"entity {cls.__name__} must not define __init__: its state is its annotated fields"
                 )
             name = options.pop("name", None) or cls.__name__
-            entity = EntitySpec(name, cls, self.registry.codec)
-            operations = operations_of(self, cls, name, **options)
+            entity = EntitySpec(name, cls, self.runtime.registry.codec)
+            operations = operations_of(self.runtime, cls, name, **options)
             for spec in operations.values():
                 spec.entity = entity
-                self.registry.add(spec)
-            type.__setattr__(cls, "_fenbu_app", self)
+                self.runtime.registry.add(spec)
+            type.__setattr__(cls, "_fenbu_runtime", self.runtime)
             type.__setattr__(cls, "_fenbu_operations", operations)
             return cls
 
@@ -215,63 +218,16 @@ class App:
         if not callable(function) or isinstance(function, DurableFunction | type):
             raise UsageError(f"@app.{kind} decorates a function, not {function!r}")
         name = options.pop("name", None) or function.__qualname__.replace("<locals>.", "")
-        signature = Signature(function, self.registry.codec)
-        spec = self.make_spec(
-            name=name, kind=kind, function=function, signature=signature, **options
-        )
-        self.registry.add(spec)
+        signature = Signature(function, self.runtime.registry.codec)
+        spec = make_spec(name=name, kind=kind, function=function, signature=signature, **options)
+        self.runtime.registry.add(spec)
         return spec
-
-    def make_spec(
-        self,
-        *,
-        timeout: Seconds | None = None,
-        attempt_timeout: Seconds | None = None,
-        retention: Seconds | None = None,
-        **fields: Any,
-    ) -> HandlerSpec:
-        """A HandlerSpec from the options of a decorator."""
-        kept = seconds(retention, "retention")
-        return HandlerSpec(
-            timeout_seconds=seconds(timeout, "timeout"),
-            attempt_timeout_seconds=seconds(attempt_timeout, "attempt_timeout"),
-            retention_seconds=limit.RETENTION_SECONDS if kept is None else kept,
-            **fields,
-        )
 
     # Using.
 
-    @property
-    def gateway(self) -> Gateway:
-        """How calls get out of this process.
-
-        Raises:
-            UsageError: The app is not open.
-        """
-        if self._gateway is None:
-            raise UsageError(
-                f"app {self.name!r} is not open here: use `async with app:` to run its calls in this "
-                "process, or `async with app.client():` to reach a node that runs elsewhere on the same "
-                "database (without async: `with …`)"
-            )
-        return self._gateway
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """The event loop on which the app is open.
-
-        Raises:
-            UsageError: The app is not open.
-        """
-        if self._loop is None:
-            _ = self.gateway
-            raise UsageError(f"app {self.name!r} is closing")
-        return self._loop
-
     def handle(self, id: str) -> Handle[Any]:  # noqa: A002
         """The handle of any existing call, by its id."""
-        checked_id(id)
-        return Handle(self, id, -1, self.registry.codec.of(Any))
+        return Handle(self.runtime, id, -1, self.runtime.registry.codec.of(Any))
 
     async def start_many(self, calls: Iterable[Bound[R]]) -> list[Handle[R]]:
         """Start many calls in one go, all or none: tens of thousands are fine.
@@ -284,33 +240,23 @@ class App:
         Raises:
             Unavailable: The database cannot be written; nothing was started.
         """
-        running = activation()
-        if running is not None:
-            location = caller()
-            return [each.function.start_inside(running, each.args, location) for each in calls]
-        bound = list(calls)
-        messages = [each.function.message(each.args) for each in bound]
-        if messages:
-            await self.gateway.start_calls(messages)
-        return [
-            each.function.handle_of(call) for each, call in zip(bound, messages, strict=True)
-        ]
+        return await start_many(self.runtime, calls)
 
     # Opening and closing.
 
     async def __aenter__(self) -> Self:
         self._check_closed()
-        storage = storage_for(self.url)
-        node = Node(self.registry, storage, clock=SystemClock(), options=self.node_options)
+        storage = storage_of(self.url)
+        node = Node(self.runtime.registry, storage, clock=SystemClock(), options=self.node_options)
         meta = await storage.open()
-        self.registry.partition_count = meta.partition_count
+        self.runtime.registry.partition_count = meta.partition_count
         try:
             await node.start()
         except BaseException:
             await storage.close()
             raise
-        self.node = self._gateway = node
-        self._loop = asyncio.get_running_loop()
+        self.node = node
+        self.runtime.opened(node)
         return self
 
     async def __aexit__(
@@ -329,7 +275,7 @@ class App:
             try:
                 await node.stop(drain_seconds)
             finally:
-                self._gateway = self._loop = None
+                self.runtime.closed()
 
     def client(self) -> Client:
         """Open the database without running calls: `async with app.client():` or `with app.client():`."""
@@ -338,22 +284,21 @@ class App:
     async def open_client(self) -> RemoteGateway:
         """Used by `Client`."""
         self._check_closed()
-        storage = storage_for(self.url)
+        storage = storage_of(self.url)
         meta = await storage.open()
-        self.registry.partition_count = meta.partition_count
-        gateway = RemoteGateway(self.registry, SystemClock(), storage)
-        self._gateway = gateway
-        self._loop = asyncio.get_running_loop()
+        self.runtime.registry.partition_count = meta.partition_count
+        gateway = RemoteGateway(self.runtime.registry, SystemClock(), storage)
+        self.runtime.opened(gateway)
         return gateway
 
     async def close_client(self, gateway: RemoteGateway) -> None:
         """Used by `Client`."""
-        self._gateway = self._loop = None
+        self.runtime.closed()
         await gateway.close()
         await gateway.storage.close()
 
     def _check_closed(self) -> None:
-        if self._gateway is not None:
+        if self.runtime.is_open:
             raise UsageError(f"app {self.name!r} is already open in this process")
 
     def __enter__(self) -> Self:
@@ -387,7 +332,7 @@ class App:
             StorageError: The database cannot be used, or another node owns it; the message says why.
         """
         try:
-            import uvloop
+            import uvloop  # noqa: PLC0415 - an extra, and only wanted here
         except ImportError:
             factory = None
         else:

@@ -5,21 +5,29 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    ParamSpec,
+    Self,
+    TypeVar,
+    cast,
+    overload,
+)
 
 from fenbu._api.context import required_activation
 from fenbu._api.function import DurableFunction
 from fenbu._api.handle import Handle
-from fenbu._api.options import checked_key
+from fenbu._api.options import checked_key, make_spec
+from fenbu._api.runtime import Runtime
 from fenbu._core.handler import HandlerSpec
 from fenbu._core.location import caller
 from fenbu._core.model import Kind
 from fenbu._core.retry import NO_RETRY
 from fenbu._core.signature import Signature
 from fenbu.errors import UsageError
-
-if TYPE_CHECKING:
-    from fenbu._api.app import App
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -49,10 +57,10 @@ class Entity:
 
     def __new__(cls, key: str) -> Self:
         """A reference to the entity with this key."""
-        app: App | None = cls.__dict__.get("_fenbu_app")
-        if app is None:
+        runtime: Runtime | None = cls.__dict__.get("_fenbu_runtime")
+        if runtime is None:
             raise UsageError(f"decorate class {cls.__name__} with @app.entity before using it")
-        reference = Reference(app, cls.__dict__["_fenbu_operations"], cls.__name__, key)
+        reference = Reference(runtime, cls.__dict__["_fenbu_operations"], cls.__name__, key)
         return cast("Self", reference)
 
     if TYPE_CHECKING:
@@ -97,7 +105,7 @@ class Entity:
         if name not in specs:
             raise UsageError(f"send_later: {operation!r} is no operation of {cls.__name__}")
         bound: DurableFunction[..., Any] = DurableFunction(
-            cls.__dict__["_fenbu_app"], specs[name], self.key
+            cls.__dict__["_fenbu_runtime"], specs[name], self.key
         ).options(delay=delay)
         return bound.start_inside(running, specs[name].signature.check(args, kwargs), caller())
 
@@ -105,12 +113,12 @@ class Entity:
 class Reference:
     """What `Stock("sku-1")` really is: operations by name, and no state."""
 
-    __slots__ = ("_app", "_entity", "_operations", "key")
+    __slots__ = ("_entity", "_operations", "_runtime", "key")
 
     def __init__(
-        self, app: App, operations: dict[str, HandlerSpec], entity: str, key: str
+        self, runtime: Runtime, operations: dict[str, HandlerSpec], entity: str, key: str
     ) -> None:
-        self._app = app
+        self._runtime = runtime
         self._operations = operations
         self._entity = entity
         self.key = checked_key(entity, key)
@@ -125,7 +133,7 @@ class Reference:
                 f"{self!r} has no operation {name!r}; the state of an entity is visible to its own "
                 f"operations only. Its operations: {', '.join(sorted(self._operations)) or 'none'}"
             )
-        return DurableFunction(self._app, spec, self.key)
+        return DurableFunction(self._runtime, spec, self.key)
 
 
 class Operation(Generic[P, R]):
@@ -144,16 +152,16 @@ class Operation(Generic[P, R]):
     def __get__(self, instance: Any, owner: type[Any]) -> Any:
         if instance is None:
             return self
-        app: App = owner.__dict__["_fenbu_app"]
+        runtime: Runtime = owner.__dict__["_fenbu_runtime"]
         spec: HandlerSpec = owner.__dict__["_fenbu_operations"][self.function.__name__]
-        return OwnOperation(app, spec, instance)
+        return OwnOperation(runtime, spec, instance)
 
 
 class OwnOperation(DurableFunction[P, R]):
     """An operation as its own entity sees it: called, it is an ordinary method, for it is this key's turn."""
 
-    def __init__(self, app: App, spec: HandlerSpec, instance: Any) -> None:
-        super().__init__(app, spec, instance.key)
+    def __init__(self, runtime: Runtime, spec: HandlerSpec, instance: Any) -> None:
+        super().__init__(runtime, spec, instance.key)
         self._instance = instance
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
@@ -194,7 +202,9 @@ def operation(function: Any = None, **options: Any) -> Any:
     return lambda function: Operation(function, options)
 
 
-def operations_of(app: App, cls: type[Any], name: str, **defaults: Any) -> dict[str, HandlerSpec]:
+def operations_of(
+    runtime: Runtime, cls: type[Any], name: str, **defaults: Any
+) -> dict[str, HandlerSpec]:
     """The operations of an entity class, by method name.
 
     Raises:
@@ -214,18 +224,18 @@ def operations_of(app: App, cls: type[Any], name: str, **defaults: Any) -> dict[
                     raise UsageError(f"{name}.{attribute}: an operation must be an `async def`")
                 continue
             options = {**defaults, **(value.options if marked else {})}
-            found[attribute] = _spec(app, f"{name}.{attribute}", function, options)
+            found[attribute] = _spec(runtime, f"{name}.{attribute}", function, options)
     return found
 
 
-def _spec(app: App, name: str, function: Any, options: dict[str, Any]) -> HandlerSpec:
+def _spec(runtime: Runtime, name: str, function: Any, options: dict[str, Any]) -> HandlerSpec:
     read_only = bool(options.get("read_only", False))
     retention = options.get("retention")
-    return app.make_spec(
+    return make_spec(
         name=name,
         kind=Kind.OPERATION,
         function=function,
-        signature=Signature(function, app.registry.codec, skip_first=True),
+        signature=Signature(function, runtime.registry.codec, skip_first=True),
         retry=NO_RETRY,
         timeout=options.get("timeout"),
         retention=0.0 if read_only and retention is None else retention,

@@ -6,14 +6,15 @@ import asyncio
 from collections.abc import Coroutine, Iterable
 from datetime import timedelta
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 from msgspec import Struct
 
 from fenbu._api.context import activation
-from fenbu._api.handle import Handle
+from fenbu._api.handle import Handle, SyncHandle
 from fenbu._api.options import DEFAULT, CallOptions, checked_id, seconds
 from fenbu._api.outcome import value_of
+from fenbu._api.runtime import Runtime
 from fenbu._core import ids
 from fenbu._core.activation import Activation
 from fenbu._core.command import CancelCall, StartCall
@@ -22,10 +23,6 @@ from fenbu._core.location import caller
 from fenbu._core.message import Call
 from fenbu._core.model import Invocation, Outcome, Payload
 from fenbu._node.attempt import current
-
-if TYPE_CHECKING:
-    from fenbu._api.app import App
-    from fenbu._api.sync import SyncFunction
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -56,12 +53,12 @@ class DurableFunction(Generic[P, R]):
 
     def __init__(
         self,
-        app: App,
+        runtime: Runtime,
         spec: HandlerSpec,
         key: str | None = None,
         options: CallOptions = DEFAULT,
     ) -> None:
-        self._app = app
+        self._runtime = runtime
         self._spec = spec
         self._key = key
         self._options = options
@@ -101,7 +98,7 @@ class DurableFunction(Generic[P, R]):
             if timeout is None
             else seconds(timeout, "timeout"),
         )
-        return DurableFunction(self._app, self._spec, self._key, options)
+        return DurableFunction(self._runtime, self._spec, self._key, options)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """Make the call and wait for its result.
@@ -152,29 +149,22 @@ class DurableFunction(Generic[P, R]):
             Unavailable: The database cannot be written; nothing was started.
         """
         check = self._spec.signature.check
-        return await self._app.start_many([Bound(self, check(args, {})) for args in arguments])
+        return await start_many(self._runtime, [Bound(self, check(args, {})) for args in arguments])
 
     def handle(self, id: str) -> Handle[R]:  # noqa: A002
-        """The handle of an existing call of this function.
-
-        Raises:
-            UsageError: The id is none.
-        """
-        checked_id(id)
+        """The handle of an existing call of this function."""
         return self._handle(id, self._partition(id))
 
     @property
     def sync(self) -> SyncFunction[P, R]:
         """The same function for code that does not use `await`: `f.sync(x)`, `f.sync.start(x)`."""
-        from fenbu._api.sync import SyncFunction
-
-        return SyncFunction(self._app, self)
+        return SyncFunction(self._runtime, self)
 
     # Outside workflow and entity code.
 
     def message(self, payload: Payload, *, waited: bool = False) -> Call:
         """The message that makes this call."""
-        gateway, options, spec = self._app.gateway, self._options, self._spec
+        gateway, options, spec = self._runtime.gateway, self._options, self._spec
         now = gateway.clock.now()
         id_ = options.id or ids.invocation_id(now, gateway.clock.entropy())
         timeout_seconds = options.timeout_seconds
@@ -197,7 +187,7 @@ class DurableFunction(Generic[P, R]):
         return Call(invocation, fresh=options.id is None, waited=waited)
 
     def _partition(self, id_: str) -> int:
-        count = self._app.registry.partition_count
+        count = self._runtime.registry.partition_count
         if self._spec.entity is not None and self._key is not None:
             return ids.partition_of_entity(self._spec.entity.name, self._key, count)
         return ids.partition_of(id_, count)
@@ -207,15 +197,15 @@ class DurableFunction(Generic[P, R]):
         return self._handle(call.invocation.id, call.invocation.partition)
 
     def _handle(self, id_: str, partition: int) -> Handle[R]:
-        return Handle(self._app, id_, partition, self._spec.signature.result)
+        return Handle(self._runtime, id_, partition, self._spec.signature.result)
 
     async def _call_outside(self, payload: Payload) -> R:
         call = self.message(payload, waited=True)
-        outcome = await self._app.gateway.call(call)
+        outcome = await self._runtime.gateway.call(call)
         return self._value(outcome, call.invocation.id)
 
     async def _start_outside(self, calls: list[Call]) -> Handle[R]:
-        await self._app.gateway.start_calls(calls)
+        await self._runtime.gateway.start_calls(calls)
         return self.handle_of(calls[0])
 
     def _value(self, outcome: Outcome, id_: str) -> R:
@@ -259,3 +249,40 @@ class DurableFunction(Generic[P, R]):
         return self._handle(*self._child(running, number))
 
 
+async def start_many(runtime: Runtime, calls: Iterable[Bound[R]]) -> list[Handle[R]]:
+    """See `App.start_many`."""
+    running = activation()
+    if running is not None:
+        location = caller()
+        return [each.function.start_inside(running, each.args, location) for each in calls]
+    bound = list(calls)
+    messages = [each.function.message(each.args) for each in bound]
+    if messages:
+        await runtime.gateway.start_calls(messages)
+    return [each.function.handle_of(call) for each, call in zip(bound, messages, strict=True)]
+
+
+class SyncFunction(Generic[P, R]):
+    """`DurableFunction` without `await`."""
+
+    def __init__(self, runtime: Runtime, function: DurableFunction[P, R]) -> None:
+        self._runtime = runtime
+        self._function = function
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Make the call and wait for its result; see `DurableFunction.__call__`."""
+        return self._runtime.run(lambda: self._function(*args, **kwargs))
+
+    def start(self, *args: P.args, **kwargs: P.kwargs) -> SyncHandle[R]:
+        """See `DurableFunction.start`."""
+        handle = self._runtime.run(lambda: self._function.start(*args, **kwargs))
+        return SyncHandle(self._runtime, handle)
+
+    def start_many(self, arguments: Iterable[tuple[Any, ...]]) -> list[SyncHandle[R]]:
+        """See `DurableFunction.start_many`."""
+        handles = self._runtime.run(lambda: self._function.start_many(arguments))
+        return [SyncHandle(self._runtime, each) for each in handles]
+
+    def handle(self, id: str) -> SyncHandle[R]:  # noqa: A002
+        """See `DurableFunction.handle`."""
+        return SyncHandle(self._runtime, self._function.handle(id))

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from fenbu._api.context import activation
 from fenbu._api.options import seconds
 from fenbu._api.outcome import value_of
-from fenbu._core.activation import Activation
+from fenbu._api.runtime import Runtime
 from fenbu._core.codec import TypeCodec
 from fenbu._core.command import AwaitCall, CancelCall, SendSignal
 from fenbu._core.location import caller
 from fenbu._core.message import Cancel, Retry, Signal
 from fenbu._core.model import Status
 from fenbu.errors import UsageError
-
-if TYPE_CHECKING:
-    from fenbu._api.app import App
-    from fenbu._api.sync import SyncHandle
 
 R = TypeVar("R")
 
@@ -31,11 +27,11 @@ class Handle(Generic[R]):
         id: The call's id.
     """
 
-    __slots__ = ("_app", "_partition", "_result", "id")
+    __slots__ = ("_partition", "_result", "_runtime", "id")
 
-    def __init__(self, app: App, id: str, partition: int, result: TypeCodec) -> None:  # noqa: A002
+    def __init__(self, runtime: Runtime, id: str, partition: int, result: TypeCodec) -> None:  # noqa: A002
         self.id = id
-        self._app = app
+        self._runtime = runtime
         self._partition = partition
         self._result = result
 
@@ -58,9 +54,9 @@ class Handle(Generic[R]):
         async with asyncio.timeout(seconds(timeout, "timeout")):
             running = activation()
             if running is None:
-                outcome = await self._app.gateway.outcome(self.id)
+                outcome = await self._runtime.gateway.outcome(self.id)
             else:
-                command = AwaitCall(self.id, caller(), self._addressed(running))
+                command = AwaitCall(self.id, caller(), self._addressed())
                 number = running.issue(command)
                 future = running.wait(number, command)
                 try:
@@ -79,7 +75,7 @@ class Handle(Generic[R]):
         """
         if activation() is not None:
             raise UsageError("status() changes from moment to moment: ask for it in a step")
-        return await self._app.gateway.status(self.id)
+        return await self._runtime.gateway.status(self.id)
 
     async def signal(self, name: str, value: object = None) -> None:
         """Send a named value to the call; it waits there until `wait_signal(name)` takes it.
@@ -88,12 +84,12 @@ class Handle(Generic[R]):
             CallNotFound: There is no such call.
             EncodingError: The value cannot be encoded.
         """
-        payload = self._app.registry.codec.of(Any).encode(value)
+        payload = self._runtime.registry.codec.of(Any).encode(value)
         running = activation()
         if running is None:
-            await self._app.gateway.send(Signal(self._partition, self.id, name, payload))
+            await self._runtime.gateway.send(Signal(self._partition, self.id, name, payload))
         else:
-            partition = self._addressed(running)
+            partition = self._addressed()
             running.issue(SendSignal(name, caller(), partition, self.id, payload))
 
     async def cancel(self, reason: str = "cancelled") -> None:
@@ -106,9 +102,9 @@ class Handle(Generic[R]):
         """
         running = activation()
         if running is None:
-            await self._app.gateway.send(Cancel(self._partition, self.id, reason))
+            await self._runtime.gateway.send(Cancel(self._partition, self.id, reason))
         else:
-            running.issue(CancelCall(self.id, caller(), self._addressed(running), reason))
+            running.issue(CancelCall(self.id, caller(), self._addressed(), reason))
 
     async def retry(self) -> None:
         """Let the call try again: from the start if it failed, from where it stopped if it is stuck.
@@ -119,20 +115,51 @@ class Handle(Generic[R]):
         """
         if activation() is not None:
             raise UsageError("retry() is for operators: use it outside workflow and entity code")
-        await self._app.gateway.send(Retry(self._partition, self.id))
+        await self._runtime.gateway.send(Retry(self._partition, self.id))
 
     @property
     def sync(self) -> SyncHandle[R]:
         """The same handle for code that does not use `await`."""
-        from fenbu._api.sync import SyncHandle
+        return SyncHandle(self._runtime, self)
 
-        return SyncHandle(self._app, self)
-
-    def _addressed(self, running: Activation) -> int:
+    def _addressed(self) -> int:
         if self._partition < 0:
             raise UsageError(
                 f"in workflow and entity code, make the handle of {self.id!r} from its handler: "
                 "`handler.handle(id)`"
             )
-        del running
         return self._partition
+
+
+class SyncHandle(Generic[R]):
+    """`Handle` without `await`."""
+
+    __slots__ = ("_handle", "_runtime", "id")
+
+    def __init__(self, runtime: Runtime, handle: Handle[R]) -> None:
+        self._runtime = runtime
+        self._handle = handle
+        self.id = handle.id
+
+    def __repr__(self) -> str:
+        return f"SyncHandle({self.id!r})"
+
+    def result(self, timeout: float | timedelta | None = None) -> R:
+        """See `Handle.result`."""
+        return self._runtime.run(lambda: self._handle.result(timeout))
+
+    def status(self) -> Status:
+        """See `Handle.status`."""
+        return self._runtime.run(self._handle.status)
+
+    def signal(self, name: str, value: object = None) -> None:
+        """See `Handle.signal`."""
+        self._runtime.run(lambda: self._handle.signal(name, value))
+
+    def cancel(self, reason: str = "cancelled") -> None:
+        """See `Handle.cancel`."""
+        self._runtime.run(lambda: self._handle.cancel(reason))
+
+    def retry(self) -> None:
+        """See `Handle.retry`."""
+        self._runtime.run(self._handle.retry)

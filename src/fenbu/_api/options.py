@@ -1,16 +1,18 @@
-"""How one call is made: its id, delay and timeout."""
+"""Options of calls and of handlers, checked where they are given."""
 
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from msgspec import Struct
 
-from fenbu._core import limit
+from fenbu._core import ids, limit
+from fenbu._core.handler import HandlerSpec
 from fenbu.errors import UsageError
 
 
-class CallOptions(Struct, frozen=True, kw_only=True):
+class CallOptions(Struct, frozen=True, kw_only=True, gc=False):
     """See `DurableFunction.options`."""
 
     id: str | None = None
@@ -36,15 +38,15 @@ def seconds(value: float | timedelta | None, name: str) -> float | None:
 
 
 def checked_id(id_: str | None) -> str | None:
-    """An id that a caller chose.
+    """An id that a caller chose for a new call.
 
     Raises:
-        UsageError: It is empty or too long.
+        UsageError: It is empty, too long, or looks like an id that fenbu makes.
     """
-    if id_ is None:
-        return None
-    if not isinstance(id_, str) or not 0 < len(id_) <= limit.ID_LENGTH_MAX:  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise UsageError(f"id must be a text of 1 to {limit.ID_LENGTH_MAX} characters, not {id_!r}")
+    if id_ is not None and not (isinstance(id_, str) and ids.is_valid(id_)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UsageError(
+            f"id must be a text of 1 to {limit.ID_LENGTH_MAX} characters without / and ~, not {id_!r}"
+        )
     return id_
 
 
@@ -60,3 +62,24 @@ def checked_key(entity: str, key: str) -> str:
             f"not {key!r}"
         )
     return key
+
+
+def make_spec(
+    *,
+    timeout: float | timedelta | None = None,
+    attempt_timeout: float | timedelta | None = None,
+    retention: float | timedelta | None = None,
+    **fields: Any,
+) -> HandlerSpec:
+    """A HandlerSpec from the options of a decorator.
+
+    Raises:
+        UsageError: A duration makes no sense.
+    """
+    kept = seconds(retention, "retention")
+    return HandlerSpec(
+        timeout_seconds=seconds(timeout, "timeout"),
+        attempt_timeout_seconds=seconds(attempt_timeout, "attempt_timeout"),
+        retention_seconds=limit.RETENTION_SECONDS if kept is None else kept,
+        **fields,
+    )

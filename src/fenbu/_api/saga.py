@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, Self
 
 from fenbu._api.step import step
 from fenbu._core.retry import Retry
@@ -43,7 +43,7 @@ class saga:  # noqa: N801 - reads as the statement it is
         """Remember a compensation: a function, which runs as a step, or a task, workflow or operation."""
         self._compensations.append((function, args, kwargs))
 
-    async def __aenter__(self) -> saga:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(

@@ -15,9 +15,9 @@ T = TypeVar("T")
 
 
 @overload
-def wait_signal(name: str, type: type[T]) -> Coroutine[Any, Any, T]: ...  # noqa: A002
+def wait_signal(name: str, type: type[T]) -> Coroutine[Any, Any, T]: ...
 @overload
-def wait_signal(name: str, type: Any = Any) -> Coroutine[Any, Any, Any]: ...  # noqa: A002
+def wait_signal(name: str, type: Any = Any) -> Coroutine[Any, Any, Any]: ...
 def wait_signal(name: str, type: Any = Any) -> Coroutine[Any, Any, Any]:  # noqa: A002
     """The next value sent to this call under a name; values that came earlier come first.
 

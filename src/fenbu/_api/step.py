@@ -54,7 +54,7 @@ class Step:
         self,
         *,
         retry: Retry | None = None,
-        timeout: float | timedelta | None = None,  # noqa: ASYNC109 - recorded, not awaited here
+        timeout: float | timedelta | None = None,
         name: str | None = None,
         cpu: bool | None = None,
     ) -> Step:
@@ -94,7 +94,7 @@ class Step:
             Exception: What the function raised, after its retries.
         """
         running = required_activation("step()")
-        if not callable(function) or hasattr(function, "__fenbu__"):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not callable(function) or hasattr(function, "__fenbu__"):
             raise UsageError(
                 f"step(function, …) takes a function, not {function!r}; a task, workflow or operation is "
                 "called directly: `await handler(…)`"

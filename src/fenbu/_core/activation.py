@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from fenbu._core import journal, location
+from fenbu._core import ids, journal, location
 from fenbu._core.command import Command, StartTimer
 from fenbu._core.loop import DeterministicLoop
 from fenbu._core.model import Entry, EntryKind, Invocation, Outcome, Payload
@@ -55,7 +55,7 @@ class Activation:
         self.invocation = invocation
         self.context = context
         """What the API needs to serve the code: the registry and codec of its node."""
-        self.run = f"{invocation.id}~{invocation.attempt}" if invocation.attempt else invocation.id
+        self.run = ids.run_id(invocation.id, invocation.attempt)
         self.chain = invocation.chain
         if invocation.entity is not None:
             self.chain = (*self.chain, f"{invocation.entity}/{invocation.key}")
@@ -139,11 +139,11 @@ class Activation:
         for task in self.loop.tasks:
             if task.done():
                 continue
-            task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001
+            setattr(task, "_log_destroy_pending", False)  # noqa: B010 - known to asyncio only
             coroutine = task.get_coro()
             try:
-                coroutine.close()  # type: ignore[union-attr]
-            except (Exception, Leaving, asyncio.CancelledError, GeneratorExit):  # noqa: S110
+                coroutine.close()  # pyright: ignore[reportUnknownMemberType]
+            except (Exception, Leaving, asyncio.CancelledError, GeneratorExit):  # noqa: BLE001, S110
                 pass  # The code's own trouble with being dropped concerns nobody: it runs again.
         self.waiting.clear()
         self.timers.clear()
@@ -160,9 +160,7 @@ class Activation:
         return not (self.main.done() or self.waiting or self.timers or self._awaits_signal())
 
     def _awaits_signal(self) -> bool:
-        return any(
-            not each.done() for waiters in self.signal_waiters.values() for each in waiters
-        )
+        return any(not each.done() for waiters in self.signal_waiters.values() for each in waiters)
 
     def next_due(self) -> float | None:
         """The earliest instant at which it wants to be woken by itself."""

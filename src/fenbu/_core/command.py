@@ -1,4 +1,4 @@
-"""What workflow and operation code asks for, in the order in which it asks: numbered 1, 2, 3, …
+"""What workflow and operation code asks for, numbered 1, 2, 3, … in the order in which it asks.
 
 A command is recorded as (kind, name, location), which is all that a replay compares: the arguments may
 change with a fix, what is asked for may not. The location is for people and is not compared.
@@ -16,7 +16,7 @@ from fenbu._core.model import Payload
 from fenbu._core.retry import Retry
 
 
-class RunStep(Struct):
+class RunStep(Struct, gc=False):
     """Run a function outside and record its outcome."""
 
     name: str
@@ -31,7 +31,7 @@ class RunStep(Struct):
     kind = "step"
 
 
-class StartTimer(Struct):
+class StartTimer(Struct, gc=False):
     """Wake at an instant."""
 
     when: float
@@ -40,7 +40,7 @@ class StartTimer(Struct):
     name = ""
 
 
-class StartCall(Struct):
+class StartCall(Struct, gc=False):
     """Start a call; with `wait`, its outcome comes back."""
 
     name: str
@@ -55,7 +55,7 @@ class StartCall(Struct):
     kind = "call"
 
 
-class AwaitCall(Struct):
+class AwaitCall(Struct, gc=False):
     """Wait for the outcome of a call that exists."""
 
     name: str
@@ -64,7 +64,7 @@ class AwaitCall(Struct):
     kind = "await"
 
 
-class SendSignal(Struct):
+class SendSignal(Struct, gc=False):
     """Send a named value to a call."""
 
     name: str
@@ -75,7 +75,7 @@ class SendSignal(Struct):
     kind = "signal"
 
 
-class CancelCall(Struct):
+class CancelCall(Struct, gc=False):
     """Ask a call to stop. `name` is its id."""
 
     name: str
@@ -85,7 +85,7 @@ class CancelCall(Struct):
     kind = "cancel"
 
 
-class AbandonStep(Struct):
+class AbandonStep(Struct, gc=False):
     """The code no longer waits for a step: its body may stop. `name` is the step's number."""
 
     name: str

@@ -16,7 +16,7 @@ from fenbu._core.model import Outcome
 from fenbu._core.retry import Retry
 
 
-class RunBody(Struct, eq=False):
+class RunBody(Struct, eq=False, gc=False):
     """Run a task's body (command 0) or a step's function, and report `BodyEnded`."""
 
     partition: int
@@ -36,42 +36,42 @@ class RunBody(Struct, eq=False):
     chain: tuple[str, ...]
 
 
-class StopBody(Struct, frozen=True):
+class StopBody(Struct, frozen=True, gc=False):
     """Nobody waits for this body any longer: cancel it."""
 
     id: str
     command: int
 
 
-class Accepted(Struct, frozen=True):
+class Accepted(Struct, frozen=True, gc=False):
     """The call with an id that its caller chose is durable; `existed` if it was there before."""
 
     id: str
     existed: bool
 
 
-class Ended(Struct, frozen=True):
+class Ended(Struct, frozen=True, gc=False):
     """A call has its outcome."""
 
     id: str
     outcome: Outcome
 
 
-class Begin(Struct, frozen=True):
+class Begin(Struct, frozen=True, gc=False):
     """A loaded call is marked as begun: give it back as the event `MarkDurable`."""
 
     partition: int
     id: str
 
 
-class LoadCalls(Struct, frozen=True):
+class LoadCalls(Struct, frozen=True, gc=False):
     """Answer with `CallsLoaded`."""
 
     partition: int
     ids: tuple[str, ...]
 
 
-class LoadEntity(Struct, frozen=True):
+class LoadEntity(Struct, frozen=True, gc=False):
     """Answer with `EntityLoaded`."""
 
     partition: int
@@ -79,7 +79,7 @@ class LoadEntity(Struct, frozen=True):
     key: str
 
 
-class LoadReady(Struct, frozen=True):
+class LoadReady(Struct, frozen=True, gc=False):
     """Answer with `ReadyLoaded`."""
 
     partition: int
@@ -87,7 +87,7 @@ class LoadReady(Struct, frozen=True):
     until: int
 
 
-class LoadOperations(Struct, frozen=True):
+class LoadOperations(Struct, frozen=True, gc=False):
     """Answer with `OperationsLoaded`."""
 
     partition: int
@@ -97,13 +97,13 @@ class LoadOperations(Struct, frozen=True):
     until: int
 
 
-class WakeAt(Struct, frozen=True):
+class WakeAt(Struct, frozen=True, gc=False):
     """A call outside memory is to be loaded at this instant."""
 
     at: float
 
 
-class ReadInbox(Struct, frozen=True):
+class ReadInbox(Struct, frozen=True, gc=False):
     """This batch put messages into an inbox of this node."""
 
 

@@ -18,6 +18,7 @@ from fenbu._core.mailbox import Mailbox
 from fenbu._core.message import Message
 from fenbu._core.model import Status
 from fenbu._core.partition import Partition
+from fenbu._core.program import Program
 from fenbu._core.resident import Resident
 from fenbu._core.timer import TimerQueue
 
@@ -42,7 +43,7 @@ class Engine:
         self._idle_calls_max = idle_calls_max
         self._idle_seconds = idle_seconds
         self._entities_max = entities_max
-        self._idle: OrderedDict[Resident, None] = OrderedDict()
+        self._idle: OrderedDict[Program, None] = OrderedDict()
         self._entities: OrderedDict[Mailbox, Partition] = OrderedDict()
         self._suspects: list[Resident] = []
         self._isolated: Resident | None = None
@@ -150,7 +151,7 @@ class Engine:
             timeout_seconds = spec.timeout_seconds if spec is not None else None
         return None if timeout_seconds is None else now + timeout_seconds
 
-    def idle(self, resident: Resident, now: float) -> None:
+    def idle(self, resident: Program, now: float) -> None:
         """It only waits; an operation stays, because it holds its entity's turn."""
         if resident.mailbox is None and not resident.invocation.chain:
             resident.idle_since = now
@@ -158,7 +159,8 @@ class Engine:
             self._idle.move_to_end(resident)
 
     def not_idle(self, resident: Resident) -> None:
-        self._idle.pop(resident, None)
+        if isinstance(resident, Program):
+            self._idle.pop(resident, None)
 
     def entity_used(self, mailbox: Mailbox) -> None:
         partition = mailbox.partition

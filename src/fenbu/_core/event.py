@@ -9,7 +9,7 @@ from msgspec import Struct
 from fenbu._core.model import EntityState, Loaded, Outcome
 
 
-class BodyEnded(Struct, frozen=True):
+class BodyEnded(Struct, frozen=True, gc=False):
     """A task's body (command 0) or a step ended."""
 
     partition: int
@@ -24,14 +24,14 @@ class BodyEnded(Struct, frozen=True):
     """In [0, 1): spreads the delay before that attempt."""
 
 
-class MarkDurable(Struct, frozen=True):
+class MarkDurable(Struct, frozen=True, gc=False):
     """The mark that a loaded call has begun is on disk."""
 
     partition: int
     id: str
 
 
-class CallsLoaded(Struct, frozen=True):
+class CallsLoaded(Struct, frozen=True, gc=False):
     """The answer to `LoadCalls`: what was asked for and what was found."""
 
     partition: int
@@ -39,7 +39,7 @@ class CallsLoaded(Struct, frozen=True):
     found: list[Loaded]
 
 
-class EntityLoaded(Struct, frozen=True):
+class EntityLoaded(Struct, frozen=True, gc=False):
     """The answer to `LoadEntity`; `state` is None for an entity that does not exist."""
 
     partition: int
@@ -48,7 +48,7 @@ class EntityLoaded(Struct, frozen=True):
     state: EntityState | None
 
 
-class ReadyLoaded(Struct, frozen=True):
+class ReadyLoaded(Struct, frozen=True, gc=False):
     """The answer to `LoadReady`; `complete` if nothing more was there up to `until`."""
 
     partition: int
@@ -57,7 +57,7 @@ class ReadyLoaded(Struct, frozen=True):
     complete: bool
 
 
-class OperationsLoaded(Struct, frozen=True):
+class OperationsLoaded(Struct, frozen=True, gc=False):
     """The answer to `LoadOperations`; `complete` if nothing more was there up to `until`."""
 
     partition: int
@@ -68,7 +68,7 @@ class OperationsLoaded(Struct, frozen=True):
     complete: bool
 
 
-class DueLoaded(Struct, frozen=True):
+class DueLoaded(Struct, frozen=True, gc=False):
     """Calls outside memory whose time has come."""
 
     partition: int

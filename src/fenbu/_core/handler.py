@@ -109,7 +109,6 @@ class EntitySpec:
         for name in self._fields:
             attributes[name] = getattr(fields, name)
         attributes["_key"] = key
-        attributes["_live"] = True
         return made
 
     def encode(self, instance: Any) -> Payload:
@@ -119,8 +118,8 @@ class EntitySpec:
             EncodingError: A field has a value that does not fit its type, or an attribute is no field.
         """
         attributes = instance.__dict__
-        if len(attributes) != len(self._fields) + 2:
-            extra = sorted(set(attributes) - set(self._fields) - {"_key", "_live"})
+        if len(attributes) != len(self._fields) + 1:
+            extra = sorted(set(attributes) - set(self._fields) - {"_key"})
             raise EncodingError(
                 f"{self.name}: {', '.join(extra) or 'a deleted field'} is not a declared field; state "
                 "is what the class annotates, so declare it with a type and a default"
@@ -129,7 +128,7 @@ class EntitySpec:
             state = self._type.encode({name: attributes[name] for name in self._fields})
             self._type.decode(state)
         except EncodingError as error:
-            raise EncodingError(f"state of {self.name}({instance.key!r}): {error}") from None
+            raise EncodingError(f"state of {self.name}({attributes['_key']!r}): {error}") from None
         return state
 
 

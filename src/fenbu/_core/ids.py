@@ -18,11 +18,24 @@ def invocation_id(now: float, entropy: int) -> str:
 
 
 def child_id(parent: str, command: int) -> str:
-    """The id of the call that `parent` started with its `command`; the same at each replay."""
-    derived = f"{parent}.{command}"
+    """The id of the call that `parent` started with its `command`; the same at each replay.
+
+    No id that a user chose can be equal to it, because those have no `/`.
+    """
+    derived = f"{parent}/{command}"
     if len(derived) <= limit.ID_LENGTH_DERIVED_MAX:
         return derived
-    return f"{sha256(parent.encode()).hexdigest()[:32]}.{command}"
+    return f"{sha256(parent.encode()).hexdigest()[:32]}/{command}"
+
+
+def run_id(id: str, run: int) -> str:  # noqa: A002
+    """Names one run of a workflow that was retried, as the parent of its children."""
+    return f"{id}~{run}" if run else id
+
+
+def is_valid(id: str) -> bool:  # noqa: A002
+    """Whether a user may choose this id."""
+    return 0 < len(id) <= limit.ID_LENGTH_MAX and "/" not in id and "~" not in id
 
 
 def partition_of(text: str, count: int) -> int:

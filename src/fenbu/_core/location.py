@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import sys
+import inspect
 from pathlib import PurePath
+from types import FrameType
 
 _OURS = (
     str(PurePath(__file__).parent.parent) + "/",
@@ -16,7 +17,7 @@ _short: dict[str, str] = {}
 
 def caller() -> str:
     """The innermost line on the stack that belongs neither to fenbu nor to asyncio."""
-    frame = sys._getframe(1)  # noqa: SLF001
+    frame: FrameType | None = inspect.currentframe()
     while frame is not None:
         filename = frame.f_code.co_filename
         if not filename.startswith(_OURS):

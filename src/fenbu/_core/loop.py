@@ -223,7 +223,7 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
 
 
 def _refuse(name: str) -> Callable[..., NoReturn]:
-    def refuse(self: DeterministicLoop, *args: Any, **kwargs: Any) -> NoReturn:
+    def refuse(*_: Any, **__: Any) -> NoReturn:
         raise UsageError(
             f"workflow and entity code cannot use loop.{name}(): it reaches outside the replayed "
             "program. Put this work into a function and call it with `await step(function, …)`"
@@ -259,4 +259,4 @@ def _ordered_set(items: Iterable[Any] = ()) -> set[Any]:
 # `asyncio.as_completed(coroutines)` calls `set(coroutines)` and then makes a task of each in that
 # set's order, which differs from run to run. Shadowing the one name that it looks up is the smallest
 # change that also serves `from asyncio import as_completed`; other loops notice nothing.
-vars(tasks)["set"] = _ordered_set
+setattr(tasks, "set", _ordered_set)  # noqa: B010 - a module has no attribute of this name yet

@@ -28,7 +28,7 @@ class Mailbox:
         "_advancing",
         "_fetching",
         "_loading",
-                "current",
+        "current",
         "cursor",
         "entity",
         "instance",

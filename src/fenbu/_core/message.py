@@ -15,21 +15,21 @@ from msgspec import Struct
 from fenbu._core.model import Address, Invocation, Outcome, Payload
 
 
-class Call(Struct, frozen=True, tag="call"):
-    """Accept this call. An id that exists already means the existing call; `reply_to` then waits for it."""
+class Call(Struct, frozen=True, tag="call", gc=False):
+    """Accept this call. An id that exists already means the existing call."""
 
     invocation: Invocation
     fresh: bool = False
     """The id was made by fenbu for this call alone, so it cannot exist yet."""
     waited: bool = False
-    """Somebody waits for its outcome: it does not queue behind the backlog of calls that were only started."""
+    """Somebody waits for its outcome: it does not queue behind calls that were only started."""
 
     @property
     def partition(self) -> int:
         return self.invocation.partition
 
 
-class Reply(Struct, frozen=True, tag="reply"):
+class Reply(Struct, frozen=True, tag="reply", gc=False):
     """The call that `to` waits for has ended."""
 
     to: Address
@@ -40,7 +40,7 @@ class Reply(Struct, frozen=True, tag="reply"):
         return self.to.partition
 
 
-class Subscribe(Struct, frozen=True, tag="subscribe"):
+class Subscribe(Struct, frozen=True, tag="subscribe", gc=False):
     """Send the outcome of `id` to `reply_to`."""
 
     partition: int
@@ -48,7 +48,7 @@ class Subscribe(Struct, frozen=True, tag="subscribe"):
     reply_to: Address
 
 
-class Signal(Struct, frozen=True, tag="signal"):
+class Signal(Struct, frozen=True, tag="signal", gc=False):
     """A named value for a running call."""
 
     partition: int
@@ -57,7 +57,7 @@ class Signal(Struct, frozen=True, tag="signal"):
     value: Payload
 
 
-class Cancel(Struct, frozen=True, tag="cancel"):
+class Cancel(Struct, frozen=True, tag="cancel", gc=False):
     """Ask a call to stop."""
 
     partition: int
@@ -65,7 +65,7 @@ class Cancel(Struct, frozen=True, tag="cancel"):
     reason: str
 
 
-class Retry(Struct, frozen=True, tag="retry"):
+class Retry(Struct, frozen=True, tag="retry", gc=False):
     """Let a failed, stuck or quarantined call try again."""
 
     partition: int

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fenbu._core import limit
 from fenbu._core.effect import Accepted, Ended, LoadCalls, LoadReady, ReadInbox, WakeAt
 from fenbu._core.event import (
     BodyEnded,
@@ -118,7 +117,7 @@ class Partition:
                 resident.subscribe(message.reply_to)
             case Retry():
                 if resident.invocation.status in PARKED:
-                    self._retry(Loaded(resident.invocation, []), now)
+                    self._retry(Loaded(resident.invocation, []))
             case Call():
                 raise AssertionError(message)
 
@@ -257,14 +256,12 @@ class Partition:
                 LoadReady(self.number, self._cursor, self._spilled_until)
             )
 
-    def _make(
-        self, invocation: Invocation, spec: HandlerSpec, entries: list[Entry]
-    ) -> Resident:
+    def _make(self, invocation: Invocation, spec: HandlerSpec, entries: list[Entry]) -> Resident:
         if spec.kind is Kind.TASK:
             return Task(self, invocation, spec)
         return Program(self, invocation, spec, entries)
 
-    def _bring(self, loaded: Loaded, now: float) -> Resident | None:
+    def _bring(self, loaded: Loaded) -> Resident | None:
         """Take a loaded call into memory; None if it is not one that could run."""
         invocation = loaded.invocation
         resident = self.residents.get(invocation.id)
@@ -289,7 +286,7 @@ class Partition:
         self.engine.admit(resident)
         return resident
 
-    def _bring_operation(self, loaded: Loaded, now: float) -> None:
+    def _bring_operation(self, loaded: Loaded) -> None:
         """Like `_bring`, unless earlier operations on its key wait in the database."""
         invocation = loaded.invocation
         if invocation.entity is not None and invocation.key is not None:
@@ -297,7 +294,7 @@ class Partition:
             if mailbox is not None and mailbox.full():
                 mailbox.spill(invocation.sequence)
                 return
-        self._bring(loaded, now)
+        self._bring(loaded)
 
     # Events.
 
@@ -321,19 +318,19 @@ class Partition:
                 if mailbox is not None:
                     mailbox.loaded_state(event.state, now)
             case ReadyLoaded():
-                self._ready_loaded(event, now)
+                self._ready_loaded(event)
             case OperationsLoaded():
                 self._operations_loaded(event, now)
             case DueLoaded():
                 for loaded in event.found:
-                    self._bring(loaded, now)
+                    self._bring(loaded)
             case CallsLoaded():
                 self._calls_loaded(event, now)
 
-    def _ready_loaded(self, event: ReadyLoaded, now: float) -> None:
+    def _ready_loaded(self, event: ReadyLoaded) -> None:
         self._refilling = False
         for loaded in event.found:
-            self._bring_operation(loaded, now)
+            self._bring_operation(loaded)
         last = event.until if event.complete else event.found[-1].invocation.sequence
         self._cursor = max(self._cursor, last)
         self.refill()
@@ -343,7 +340,7 @@ class Partition:
         if mailbox is None:
             return
         for loaded in event.found:
-            self._bring(loaded, now)
+            self._bring(loaded)
         last = event.until if event.complete else event.found[-1].invocation.sequence
         mailbox.operations_loaded(last)
         mailbox.advance(now)
@@ -375,7 +372,9 @@ class Partition:
         match message:
             case Call() | Subscribe():
                 self._consume(number)
-                address = message.invocation.parent if isinstance(message, Call) else message.reply_to
+                address = (
+                    message.invocation.parent if isinstance(message, Call) else message.reply_to
+                )
                 if isinstance(message, Call):
                     self.engine.batch.effects.append(Accepted(id_, existed=True))
                 if address is None:
@@ -388,14 +387,14 @@ class Partition:
                     self.engine.batch.rows.updated.append(invocation)
             case Retry():
                 self._consume(number)
-                self._retry(loaded, now)
+                self._retry(loaded)
             case Cancel() if invocation.status in PARKED or (
                 invocation.started_at is None and invocation.status is Status.PENDING
             ):
                 self._consume(number)
                 self._cancel_row(invocation, message.reason, now)
             case Reply() | Signal() | Cancel():
-                resident = self._bring(loaded, now)
+                resident = self._bring(loaded)
                 if resident is None:
                     self._consume(number)
                 else:
@@ -414,7 +413,7 @@ class Partition:
             if address is not None:
                 self.engine.send(Reply(address, outcome))
 
-    def _retry(self, loaded: Loaded, now: float) -> None:
+    def _retry(self, loaded: Loaded) -> None:
         """Start a finished call anew, or let a parked one go on where it stopped."""
         invocation = loaded.invocation
         batch = self.engine.batch

@@ -5,7 +5,6 @@ Guarantee: step-once. A step whose outcome is in the journal is never run again.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from fenbu._core import dispatch, journal
@@ -81,6 +80,10 @@ class Program(Resident):
             self.fail(error, now)
             return
         self._settle(now)
+        self._read_mail(now)
+
+    def _read_mail(self, now: float) -> None:
+        """Deliver what came before the code could receive it."""
         while self.mail and self.activation is not None:
             message, number = self.mail.pop(0)
             self.partition.receive(message, now, number)

@@ -179,15 +179,12 @@ class Resident(ABC):
     def _drop_code(self) -> None:
         """Its code runs no longer."""
 
-
     def _arm_deadline(self) -> None:
         if self.invocation.deadline_at is not None:
             self._arm(self.invocation.deadline_at, DEADLINE)
 
     def _arm(self, when: float, command: int) -> None:
-        self.partition.engine.timers.push(
-            when, self.partition.number, self.invocation.id, command
-        )
+        self.partition.engine.timers.push(when, self.partition.number, self.invocation.id, command)
 
     def _run_body(self, effect: RunBody) -> None:
         self.bodies[effect.command] = effect.attempt
@@ -203,7 +200,9 @@ class Resident(ABC):
         if self.mailbox is not None:
             self.mailbox.discard(self)
         if self.invocation.cancel_reason == TIMEOUT:
-            error = CallTimedOut(f"{self.spec.name} {self.invocation.id} did not end within its timeout")
+            error = CallTimedOut(
+                f"{self.spec.name} {self.invocation.id} did not end within its timeout"
+            )
             self.fail(error, now, Status.TIMED_OUT)
         else:
             self.finish(Outcome(Status.CANCELLED), now)
@@ -219,10 +218,10 @@ class Resident(ABC):
         if command == DEADLINE and self.invocation.cancel_reason is None:
             self.cancel(TIMEOUT, now)
 
-    def reply(self, message: Reply, now: float) -> None:
+    def reply(self, message: Reply, now: float) -> None:  # noqa: B027 - tasks wait for nothing
         """A call that it waits for has ended."""
 
-    def signal(self, message: Signal, now: float) -> None:
+    def signal(self, message: Signal, now: float) -> None:  # noqa: B027
         """A named value has come."""
 
     def cancel(self, reason: str, now: float) -> None:

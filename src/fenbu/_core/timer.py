@@ -6,7 +6,7 @@ from heapq import heappop, heappush
 
 
 class TimerQueue:
-    """A heap of (instant, partition, call id, command). Entries that no longer matter are ignored when due."""
+    """A heap of (instant, partition, call id, command); what no longer matters is ignored when due."""
 
     __slots__ = ("_count", "_heap")
 

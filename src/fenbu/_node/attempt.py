@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from msgspec import Struct
 
 
-class Attempt(Struct, frozen=True):
+class Attempt(Struct, frozen=True, gc=False):
     """One run of a task's body or of a step."""
 
     id: str

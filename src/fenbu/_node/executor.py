@@ -155,8 +155,9 @@ class Executor:
                 self._next()
 
     async def _call_with_timeout(self, body: RunBody, seconds: float) -> Any:
+        timer = asyncio.timeout(seconds)
         try:
-            async with asyncio.timeout(seconds) as timer:
+            async with timer:
                 return await self._call(body)
         except TimeoutError:
             if not timer.expired():
@@ -212,5 +213,3 @@ class Executor:
             self._start(key, body)
         if not self._running:
             self._idle.set()
-
-

@@ -136,5 +136,3 @@ async def read_status(storage: Storage, id_: str) -> Status:
     if found is None:
         raise CallNotFound(f"no call has the id {id_!r}, or its retention is over")
     return found.status if isinstance(found, Outcome) else found
-
-

@@ -7,6 +7,7 @@ is told; what the batch releases once it is durable comes back here.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 
 from msgspec import Struct
@@ -44,6 +45,8 @@ from fenbu._storage.protocol import Storage
 from fenbu.errors import CallNotFound, FenbuError, Unavailable
 
 SLOW_DRAIN_SECONDS = 0.1
+
+EFFECTS_PER_TURN = 512
 
 
 class NodeOptions(Struct, frozen=True, kw_only=True):
@@ -106,6 +109,8 @@ class Node:
         )
         self._waiting: dict[str, list[asyncio.Future[Outcome]]] = {}
         self._accepting: dict[str, list[asyncio.Future[None]]] = {}
+        self._effects: deque[Effect] = deque()
+        self._releasing = False
         self._tasks: list[asyncio.Task[None]] = []
         self.stopped: asyncio.Future[None] | None = None
         """Ends when the node does; with its error if it was not asked to stop."""
@@ -219,6 +224,24 @@ class Node:
     # What durable batches release.
 
     def _release(self, effects: list[Effect]) -> None:
+        """Do them in order, a bounded number in each turn of the event loop.
+
+        So the first bodies of a large batch have ended, and their outcomes are being written, while the
+        last ones start: the writer's thread and this one work side by side.
+        """
+        self._effects.extend(effects)
+        if not self._releasing:
+            self._release_some()
+
+    def _release_some(self) -> None:
+        effects = self._effects
+        some = [effects.popleft() for _ in range(min(len(effects), EFFECTS_PER_TURN))]
+        self._releasing = bool(effects)
+        if effects:
+            asyncio.get_running_loop().call_soon(self._release_some)
+        self._carry_out(some)
+
+    def _carry_out(self, effects: list[Effect]) -> None:
         loads: list[Load] = []
         for effect in effects:
             kind = type(effect)
@@ -341,5 +364,3 @@ class Node:
             await read_status(self.storage, message.id)
         self._receive(message, 0)
         await asyncio.shield(self.committer.durable())
-
-

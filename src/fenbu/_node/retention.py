@@ -28,11 +28,11 @@ async def delete_finished(registry: Registry, storage: Storage, clock: Clock) ->
                 continue
             try:
                 before = clock.now() - spec.retention_seconds
-                while (
-                    await storage.delete_finished(name, before, limit=limit.DELETE_ROWS_MAX)
-                    >= limit.DELETE_ROWS_MAX
-                ):
-                    await asyncio.sleep(0)
+                deleted = limit.DELETE_ROWS_MAX
+                while deleted >= limit.DELETE_ROWS_MAX:
+                    deleted = await storage.delete_finished(
+                        name, before, limit=limit.DELETE_ROWS_MAX
+                    )
             except Unavailable as error:
                 log.warning("finished calls could not be deleted: %s", error)
             await asyncio.sleep(pause)

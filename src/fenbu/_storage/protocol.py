@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import Protocol
+from typing import Final, Protocol
 
 from msgspec import Struct
 
@@ -17,13 +17,17 @@ from fenbu._core.batch import CommitBatch
 from fenbu._core.message import Message
 from fenbu._core.model import EntityState, Invocation, Loaded, Outcome, Status
 
+UNPLACED: Final = -1
+"""The partition of a client's message that knows an id and nothing else."""
+
 
 class CommitOutcome(Enum):
     """What became of a batch: values, not exceptions, because each of them will happen."""
 
     COMMITTED = "committed"
     REFUSED = "refused"
-    """Nothing was written, for a reason that may pass (database busy, disk full): the same batch may be tried again."""
+    """Nothing was written, for a reason that may pass (database busy, disk full): the same batch may be
+    tried again."""
     UNKNOWN = "unknown"
     """It may or may not have been written: memory must be dropped and loaded again."""
 
@@ -83,14 +87,27 @@ class Storage(Protocol):
         """Write a batch in one durable transaction.
 
         Everything needed from `batch` is copied before the first suspension, so the caller may change
-        the objects in it as soon as this coroutine has begun to wait.
+        the objects in it as soon as this coroutine has begun to wait. A batch that was refused and is
+        given again is written as it was the first time: what has happened to its calls since then
+        belongs to the next batch. A caller that is cancelled does not stop the commit.
+
+        Of a call that is in `updated` twice the last counts; one that is in no row is passed over; what
+        an update writes are the fields that change after acceptance (from `sequence` on, and not
+        `parent` and `chain`). `journals_cleared` comes before everything else and `deleted` after
+        `inserted`, `updated` and `entries`.
+
+        Raises:
+            InternalError: A call or an entry is inserted that exists already. Nothing was written.
+            UnsupportedDatabase: The database is damaged, or cannot be written any more.
         """
         ...
 
     async def load_ready(self, cursors: Mapping[int, int], *, limit: int) -> list[Loaded]:
-        """Open calls to act upon now: PENDING or RUNNING with `wake_at` null, of each partition in
-        `cursors`, with a sequence above the cursor, in order of (partition, sequence), at most `limit` a
-        partition."""
+        """Open calls to act upon now: PENDING or RUNNING with `wake_at` null.
+
+        Those of each partition in `cursors` with a sequence above the cursor, in order of (partition,
+        sequence), at most `limit` a partition.
+        """
         ...
 
     async def load_operations(
@@ -104,11 +121,11 @@ class Storage(Protocol):
         ...
 
     async def load_due(self, partitions: Sequence[int], now: float, *, limit: int) -> list[Loaded]:
-        """Open calls whose `wake_at` is not after `now`, earliest first."""
+        """Open calls whose `wake_at` is not after `now`, earliest first; without those that are parked."""
         ...
 
     async def next_due(self, partitions: Sequence[int]) -> float | None:
-        """The earliest `wake_at` of an open call in these partitions."""
+        """The earliest `wake_at` of an open call in these partitions that is not parked."""
         ...
 
     async def last_sequences(self) -> dict[int, int]:
@@ -116,8 +133,11 @@ class Storage(Protocol):
         ...
 
     async def revive(self, handlers: Sequence[str]) -> int:
-        """When a node starts: calls that are UNHANDLED or STUCK and whose handler is one of these become
-        ready again (PENDING if they have not started, else RUNNING). Returns how many."""
+        """Let calls that are UNHANDLED or STUCK and whose handler is one of these go on; when a node starts.
+
+        They become PENDING if they have not started, else RUNNING, without `waiting` and `failure`; a
+        `wake_at` stays. Returns how many.
+        """
         ...
 
     async def load_entities(self, keys: Sequence[tuple[str, str]]) -> list[EntityState]:
@@ -129,17 +149,29 @@ class Storage(Protocol):
         ...
 
     async def enqueue(self, messages: Sequence[Message]) -> None:
-        """Put a client's messages into the inbox, durably, in order, all or none."""
+        """Put a client's messages into the inbox, durably, in order, all or none.
+
+        A Subscribe, Signal, Cancel or Retry whose partition is UNPLACED goes to where its call is, or
+        will be once the message that starts it is applied.
+
+        Raises:
+            CallNotFound: There is no call with the id of such a message.
+            Unavailable: It was not written, or, after an I/O error, perhaps not.
+        """
         ...
 
     async def outcomes(self, ids: Sequence[str]) -> dict[str, Outcome | Status]:
-        """For each known id its outcome, or its status while it is open."""
+        """For each known id its outcome, or its status while it is open.
+
+        A call whose message is still in the inbox is PENDING.
+        """
         ...
 
     async def wait_for_change(self, seconds: float) -> bool:
         """Wait until another process may have changed the database, at most `seconds`: true if so.
 
-        A hint only: it may say true for nothing, and the caller looks for itself from time to time.
+        A hint only: it may say true for nothing, and the caller looks for itself from time to time. What
+        changes between two waits ends the second one at once. One task at a time waits.
         """
         ...
 
@@ -191,6 +223,7 @@ class Observer(Protocol):
 
 
 __all__ = [
+    "UNPLACED",
     "CallFilter",
     "Commit",
     "CommitBatch",

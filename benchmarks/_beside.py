@@ -1,0 +1,132 @@
+"""The engine beside its raw ceiling: cases are measured in turn, round after round, and quoted as ratios."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from _ceiling import Ceiling, Recorder, ceiling_of, recorded
+from _measure import Report, Timing, median, number, run, scratch, spread
+from _workload import Workload, workload
+
+Work = Callable[[Workload], Awaitable[object]]
+Measured = Callable[[Workload], Awaitable[Timing]]
+
+OPTIONS = {"repeat": 3, "scale": 1.0, "loop": "asyncio"}
+SMOKE = {"repeat": 1, "scale": 0.02}
+HELPS = {
+    "repeat": "times that everything is measured, in turn",
+    "scale": "share of the usual number of calls",
+    "loop": "asyncio or uvloop",
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """Something to measure on a fresh database."""
+
+    name: str
+    warm_up: Work
+    measure: Measured
+
+
+@dataclass
+class Beside:
+    """One run of the engine and, right after it, of the bare loop with the same rows."""
+
+    timing: Timing
+    ceiling: Ceiling
+
+    @property
+    def ratio(self) -> float:
+        """How much of the bare loop's speed is left."""
+        return self.ceiling.seconds / self.timing.seconds
+
+    @property
+    def operations_per_second(self) -> float:
+        return self.ceiling.best.rows / self.timing.seconds
+
+    @property
+    def latency_in_commits(self) -> float:
+        """The median latency as a multiple of the bare loop's median commit."""
+        return self.timing.percentile(0.5) / self.ceiling.commit_milliseconds
+
+
+def measure_cases(cases: list[Case], given: argparse.Namespace) -> dict[str, list[Beside]]:
+    """Every case in turn, as many rounds as asked for."""
+    found: dict[str, list[Beside]] = {each.name: [] for each in cases}
+    for _ in range(given.repeat):
+        for case in cases:
+            with scratch(given.directory) as directory:
+                database = directory / "engine.db"
+                with recorded() as recorder:
+                    timing = run(_measure(case, database, recorder), given.loop)
+                found[case.name].append(Beside(timing, ceiling_of(recorder, database)))
+    return found
+
+
+async def _measure(case: Case, database: Path, recorder: Recorder) -> Timing:
+    work = workload(database)
+    async with work.app:
+        await case.warm_up(work)
+        recorder.begin()
+        timing = await case.measure(work)
+        recorder.end()
+    return timing
+
+
+def add_tables(
+    report: Report, title: str, unit: str, found: dict[str, list[Beside]], *, latency: bool = True
+) -> None:
+    """Two tables: the engine, and what the bare loop makes of the same rows."""
+    report.table(title, [_engine_row(name, unit, each, latency) for name, each in found.items()])
+    report.table(
+        "The same rows in the same batches, written by a bare sqlite3 loop in the same run",
+        [_ceiling_row(name, unit, each, latency) for name, each in found.items()],
+    )
+    report.raw("runs", [_raw(name, each) for name, runs in found.items() for each in runs])
+
+
+def _engine_row(name: str, unit: str, found: list[Beside], latency: bool) -> dict[str, str]:
+    row = {"": name, f"{unit}s/s": spread([each.timing.rate for each in found])}
+    if latency:
+        row["p50 ms"] = number(median([each.timing.percentile(0.5) for each in found]))
+        row["p99 ms"] = number(median([each.timing.percentile(0.99) for each in found]))
+    row[f"CPU µs a {unit}"] = number(median([each.timing.cpu_microseconds for each in found]))
+    row["durable operations/s"] = number(median([each.operations_per_second for each in found]))
+    row[f"rows a {unit}"] = number(median([b.ceiling.best.rows / b.timing.count for b in found]))
+    row["rows a batch"] = number(median([b.ceiling.best.rows / b.ceiling.batches for b in found]))
+    row["batches"] = number(median([each.ceiling.batches for each in found]))
+    return row
+
+
+def _ceiling_row(name: str, unit: str, found: list[Beside], latency: bool) -> dict[str, str]:
+    row = {
+        "": name,
+        f"bare {unit}s/s": number(median([b.timing.count / b.ceiling.seconds for b in found])),
+        "bare operations/s": number(median([each.ceiling.operations_per_second for each in found])),
+        "fastest way": found[-1].ceiling.best.way,
+        "bare commit ms": number(median([each.ceiling.commit_milliseconds for each in found])),
+        "fenbu / bare": spread([each.ratio for each in found]),
+    }
+    if latency:
+        row["p50 in bare commits"] = number(median([each.latency_in_commits for each in found]))
+    return row
+
+
+def _raw(name: str, each: Beside) -> dict[str, object]:
+    latency = bool(each.timing.latencies)
+    return {
+        "case": name,
+        "count": each.timing.count,
+        "seconds": each.timing.seconds,
+        "cpu_seconds": each.timing.cpu_seconds,
+        "p50_ms": each.timing.percentile(0.5) if latency else None,
+        "p99_ms": each.timing.percentile(0.99) if latency else None,
+        "rows": each.ceiling.best.rows,
+        "batches": each.ceiling.batches,
+        "bare_seconds": {one.way: one.seconds for one in each.ceiling.replays},
+        "bare_commit_ms": each.ceiling.commit_milliseconds,
+    }

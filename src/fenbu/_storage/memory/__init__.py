@@ -1,0 +1,1 @@
+"""Memory: the verified fake, and the disk of the simulator."""

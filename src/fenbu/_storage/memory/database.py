@@ -1,0 +1,89 @@
+"""The disk of the fake: what is left when every node and client is gone.
+
+Rows are kept encoded, so that a later change of a caller's object does not show and a reader gets an object
+of its own; a decoded copy beside each serves for looking only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, Protocol
+
+import msgspec
+
+from fenbu._core import limit
+from fenbu._core.message import Call, Message, decode
+from fenbu._core.model import EntityState, Entry, Invocation, Loaded, Payload
+from fenbu._storage.protocol import Meta
+
+ENCODER: Final = msgspec.msgpack.Encoder()
+
+_invocation = msgspec.msgpack.Decoder(Invocation)
+_entry = msgspec.msgpack.Decoder(Entry)
+
+
+class Listener(Protocol):
+    """A storage that is open on the database."""
+
+    def notice(self) -> None:
+        """Somebody else has changed it."""
+        ...
+
+
+class MemoryDatabase:
+    """The disk: what is left when every node and client is gone."""
+
+    def __init__(
+        self, partition_count: int = limit.PARTITION_COUNT, cluster: str = "memory"
+    ) -> None:
+        self.meta = Meta(partition_count, cluster)
+        self.rows: dict[str, bytes] = {}
+        self.invocations: dict[str, Invocation] = {}
+        """The same, decoded, for looking only: never handed out."""
+        self.journals: dict[str, dict[int, bytes]] = {}
+        self.entities: dict[tuple[str, str], EntityState] = {}
+        self.inbox: dict[int, Payload] = {}
+        self.calls: dict[int, Message] = {}
+        """Those messages of the inbox that are calls, for looking only."""
+        self.last_number = 0
+        self.owner: Listener | None = None
+        self.storages: set[Listener] = set()
+
+    def write_row(self, row: bytes) -> None:
+        """Insert or replace a call."""
+        invocation = _invocation.decode(row)
+        self.rows[invocation.id] = row
+        self.invocations[invocation.id] = invocation
+
+    def put(self, messages: Iterable[Payload]) -> None:
+        """Append to the inbox."""
+        for each in messages:
+            self.last_number += 1
+            self.inbox[self.last_number] = each
+            message = decode(each)
+            if isinstance(message, Call):
+                self.calls[self.last_number] = message
+
+    def copy(self, id_: str) -> Invocation:
+        """A fresh copy of a call, which the caller may keep and change."""
+        return _invocation.decode(self.rows[id_])
+
+    def open_calls(self) -> list[Invocation]:
+        """Those without an outcome."""
+        return [each for each in self.invocations.values() if each.finished_at is None]
+
+    def load(self, found: Iterable[Invocation]) -> list[Loaded]:
+        """Fresh copies with journals."""
+        return [
+            Loaded(
+                self.copy(each.id),
+                [_entry.decode(row) for _, row in sorted(self.journals.get(each.id, {}).items())],
+            )
+            for each in found
+        ]
+
+    def changed(self, by: Listener) -> None:
+        """Tell everybody else."""
+        for each in self.storages:
+            if each is not by:
+                each.notice()

@@ -1,0 +1,95 @@
+"""The fake's reads for people."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+
+from fenbu._core import ids
+from fenbu._core.model import EntityState, Invocation, Status
+from fenbu._storage.memory.database import MemoryDatabase
+from fenbu._storage.protocol import CallFilter
+
+
+class Observation(ABC):
+    """The half of the storage that is an Observer."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self.database = database
+
+    @abstractmethod
+    async def _database(self) -> MemoryDatabase: ...
+
+    def _copies(self, found: Iterable[Invocation]) -> list[Invocation]:
+        return [self.database.copy(each.id) for each in found]
+
+    async def list_calls(self, where: CallFilter) -> list[Invocation]:
+        database = await self._database()
+        found = [
+            each
+            for each in database.invocations.values()
+            if (where.statuses is None or each.status in where.statuses)
+            and (where.handler is None or each.handler == where.handler)
+            and (where.created_after is None or each.created_at > where.created_after)
+            and (where.created_before is None or each.created_at < where.created_before)
+        ]
+        found.sort(key=lambda each: (each.created_at, each.id), reverse=True)
+        return self._copies(found[: where.limit])
+
+    async def count_calls(self) -> dict[tuple[str, Status], int]:
+        database = await self._database()
+        count: dict[tuple[str, Status], int] = {}
+        for each in database.invocations.values():
+            name = (each.handler, each.status)
+            count[name] = count.get(name, 0) + 1
+        return count
+
+    async def operations_before(self, invocation: Invocation, *, limit: int) -> list[Invocation]:
+        database = await self._database()
+        if invocation.entity is None:
+            return []
+        found = [
+            each
+            for each in database.open_calls()
+            if (each.entity, each.key) == (invocation.entity, invocation.key)
+            and each.sequence < invocation.sequence
+        ]
+        found.sort(key=lambda each: each.sequence)
+        return self._copies(found[:limit])
+
+    async def children(self, id: str, *, limit: int) -> list[Invocation]:  # noqa: A002
+        database = await self._database()
+        parent = database.invocations.get(id)
+        if parent is None:
+            return []
+        runs = [ids.run_id(id, run) for run in range(parent.attempt + 1)]
+        prefixes = [ids.child_id(run, 0)[:-1] for run in runs]
+        found = [
+            each
+            for each in database.invocations.values()
+            if (each.parent is not None and each.parent.id == id)
+            or any(
+                each.id.startswith(prefix) and each.id[len(prefix) :].isdecimal()
+                for prefix in prefixes
+            )
+        ]
+        found.sort(key=lambda each: (each.created_at, each.id))
+        return self._copies(found[:limit])
+
+    async def list_entities(self, entity: str | None, *, limit: int) -> list[EntityState]:
+        database = await self._database()
+        found = [
+            each for each in database.entities.values() if entity is None or each.entity == entity
+        ]
+        found.sort(key=lambda each: (-each.changed_at, each.entity, each.key))
+        return found[:limit]
+
+    async def inbox_count(self) -> int:
+        database = await self._database()
+        return len(database.inbox)
+
+    async def check(self) -> list[tuple[str, bool, str]]:
+        database = await self._database()
+        return [
+            ("storage", True, f"in memory only: {len(database.rows)} calls, lost with the process")
+        ]

@@ -1,0 +1,40 @@
+"""URL → storage. A driver is imported only when its scheme is asked for."""
+
+from __future__ import annotations
+
+from typing import Protocol
+from urllib.parse import unquote
+
+from fenbu._storage.protocol import Observer, Storage
+from fenbu.errors import UsageError
+
+ALLOWED = (
+    "sqlite:///relative/path.db, sqlite:////absolute/path.db or memory: (postgresql://… is coming in a later "
+    "release)"
+)
+
+
+class Database(Storage, Observer, Protocol):
+    """What every storage offers: the node's methods and those for people."""
+
+
+def storage_of(url: str) -> Database:
+    """The storage that a URL names; nothing is opened yet.
+
+    Raises:
+        UsageError: The URL is none of the allowed forms; the message lists them.
+    """
+    scheme, _, rest = url.partition(":")
+    if scheme == "memory" and rest.strip("/") == "":
+        from fenbu._storage.memory.storage import MemoryStorage  # noqa: PLC0415
+
+        return MemoryStorage()
+    if scheme == "sqlite" and rest.startswith("///") and rest != "///":
+        from fenbu._storage.sqlite.storage import SQLiteStorage  # noqa: PLC0415
+
+        return SQLiteStorage(unquote(rest.removeprefix("///")))
+    if scheme == "sqlite":
+        raise UsageError(
+            f"{url!r} names no file: a SQLite URL has three or four slashes, as in {ALLOWED}"
+        )
+    raise UsageError(f"{url!r} is no database URL that fenbu knows: use {ALLOWED}")

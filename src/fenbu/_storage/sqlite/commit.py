@@ -1,0 +1,79 @@
+"""The batch as SQL: as few statements as possible, in one transaction.
+
+Few, because sqlite3 releases the interpreter's lock around each statement and, beside a busy event loop,
+may wait a whole switch interval to get it back (measured: 500 rows by `executemany` 2,600 rows a second,
+by one statement 36,000). For the same reason a batch of one statement does without BEGIN and COMMIT.
+
+Order within the transaction: old journals go, calls are inserted, updated and get their entries, and the
+ids in `deleted` go last, so that they win. Guarantee: one-outcome. A row is in the database once or not at
+all: an id that exists already makes the whole batch fail.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from fenbu._core.batch import CommitBatch
+from fenbu._storage.protocol import Commit, CommitOutcome
+from fenbu._storage.sqlite.connection import SQL, roll_back
+from fenbu._storage.sqlite.error import commit_failed
+from fenbu._storage.sqlite.rows import (
+    ENTITY_SQL,
+    ENTRY_SQL,
+    INBOX_SQL,
+    INVOCATION_SQL,
+    Statement,
+    entity_parameters,
+    entry_parameters,
+    inbox_parameters,
+    invocation_parameters,
+    statements,
+    text_of,
+    update_parameters,
+)
+
+
+def prepare(batch: CommitBatch) -> list[Statement]:
+    """Copy a batch into statements; runs in the caller's thread."""
+    todo: list[Statement] = []
+    if batch.journals_cleared:
+        todo.append(Statement(ENTRY_SQL["delete"], (text_of(batch.journals_cleared),)))
+    if batch.inserted:
+        todo += statements(INVOCATION_SQL["insert"], 24, invocation_parameters(batch.inserted))
+    if batch.updated:
+        # One call may be there twice; the last counts, and UPDATE … FROM would take any.
+        latest = {each.id: each for each in batch.updated}
+        todo += statements(INVOCATION_SQL["update"], 15, update_parameters(latest.values()))
+    if batch.entries:
+        todo += statements(ENTRY_SQL["insert"], 13, entry_parameters(batch.entries))
+    if batch.deleted:
+        ids = (text_of(batch.deleted),)
+        todo.append(Statement(INVOCATION_SQL["delete"], ids))
+        todo.append(Statement(ENTRY_SQL["delete"], ids))
+    if batch.entities_deleted:
+        todo.append(Statement(ENTITY_SQL["delete"], (text_of(batch.entities_deleted),)))
+    if batch.entities:
+        todo += statements(ENTITY_SQL["upsert"], 6, entity_parameters(batch.entities))
+    if batch.inbox_deleted:
+        todo.append(Statement(INBOX_SQL["delete"], (text_of(batch.inbox_deleted),)))
+    if batch.inbox:
+        todo += statements(INBOX_SQL["insert"], 3, inbox_parameters(batch.inbox))
+    return todo
+
+
+def write(connection: sqlite3.Connection, todo: list[Statement], path: str) -> Commit:
+    """Execute them, all or none; runs in the writer's thread."""
+    committing = len(todo) == 1
+    try:
+        if committing:
+            connection.execute(*todo[0])
+        else:
+            connection.execute(SQL["begin"])
+            for each in todo:
+                connection.execute(*each)
+            committing = True
+            connection.commit()
+    except sqlite3.Error as error:
+        roll_back(connection)
+        return commit_failed(error, path, committing=committing)
+    return Commit(CommitOutcome.COMMITTED)

@@ -1,0 +1,79 @@
+"""The inbox: how a client's messages come in, and how the owner reads them.
+
+Guarantee: accepted-never-lost. What a client sends is one transaction, durable when it returns.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+import msgspec
+
+from fenbu._core.message import Call, Message, Reply, decode
+from fenbu._storage.protocol import UNPLACED, Received
+from fenbu._storage.sqlite.connection import SQL
+from fenbu._storage.sqlite.rows import (
+    INBOX_SQL,
+    INVOCATION_SQL,
+    Statement,
+    inbox_parameters,
+    statements,
+    text_of,
+)
+from fenbu.errors import CallNotFound
+
+
+def read(connection: sqlite3.Connection, after: int, limit: int) -> list[Received]:
+    """See `Storage.load_inbox`."""
+    rows = connection.execute(INBOX_SQL["load"], (after, limit)).fetchall()
+    return [Received(number, decode(message)) for number, message in rows]
+
+
+def prepare(messages: Sequence[Message]) -> list[Statement] | None:
+    """Copy the messages into statements, in the caller's thread; None if a partition must be found first."""
+    if any(_is_unplaced(each) for each in messages):
+        return None
+    return statements(INBOX_SQL["insert"], 3, inbox_parameters(messages))
+
+
+def put(connection: sqlite3.Connection, todo: list[Statement]) -> None:
+    """Execute what `prepare` gave, all or none."""
+    if len(todo) == 1:
+        connection.execute(*todo[0])
+        return
+    connection.execute(SQL["begin"])
+    for each in todo:
+        connection.execute(*each)
+    connection.commit()
+
+
+def place_and_put(connection: sqlite3.Connection, messages: Sequence[Message]) -> None:
+    """Find the partitions that the sender does not know, then put all messages or none."""
+    connection.execute(SQL["begin"])
+    parameters = inbox_parameters(_placed(connection, messages))
+    for each in statements(INBOX_SQL["insert"], 3, parameters):
+        connection.execute(*each)
+    connection.commit()
+
+
+def _is_unplaced(message: Message) -> bool:
+    return message.partition == UNPLACED and not isinstance(message, Call | Reply)
+
+
+def _placed(connection: sqlite3.Connection, messages: Sequence[Message]) -> list[Message]:
+    """With every partition filled in, from the call's row or from the message that is to become one."""
+    unplaced = [each.id for each in messages if not isinstance(each, Call | Reply)]
+    ids = (text_of(unplaced),)
+    found = {each.invocation.id: each.partition for each in messages if isinstance(each, Call)}
+    found.update(connection.execute(INBOX_SQL["calls"], ids).fetchall())
+    found.update(connection.execute(INVOCATION_SQL["places"], ids).fetchall())
+    placed: list[Message] = []
+    for each in messages:
+        if isinstance(each, Call | Reply) or each.partition != UNPLACED:
+            placed.append(each)
+        elif each.id in found:
+            placed.append(msgspec.structs.replace(each, partition=found[each.id]))
+        else:
+            raise CallNotFound(f"no call has the id {each.id!r}, or its retention is over")
+    return placed

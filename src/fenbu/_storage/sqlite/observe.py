@@ -1,0 +1,156 @@
+"""Reads for people: the command line and the dashboard.
+
+Each is bounded by a limit or reads an index, except `list_entities`, which looks at every entity (an index on
+the time of their change would cost each operation), and the check of the file in `check`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from abc import ABC, abstractmethod
+
+from fenbu._core import ids
+from fenbu._core.model import EntityState, Invocation, Status
+from fenbu._storage.protocol import CallFilter
+from fenbu._storage.sqlite.connection import SQL, Connection
+from fenbu._storage.sqlite.migrate import META_SQL
+from fenbu._storage.sqlite.ownership import owner_of
+from fenbu._storage.sqlite.rows import (
+    ENTITY_SQL,
+    INBOX_SQL,
+    INVOCATION_SQL,
+    invocation_of,
+    status_of,
+    text_of,
+)
+
+FREE_BYTES_MIN = 256 * 1024 * 1024
+LOG_BYTES_MAX = 512 * 1024 * 1024
+
+
+class Observation(ABC):
+    """The half of the storage that is an Observer; its reader does the work of the functions below."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    @property
+    @abstractmethod
+    def _reader(self) -> Connection: ...
+
+    async def list_calls(self, where: CallFilter) -> list[Invocation]:
+        return await self._reader.run(list_calls, where)
+
+    async def count_calls(self) -> dict[tuple[str, Status], int]:
+        return await self._reader.run(count_calls)
+
+    async def operations_before(self, invocation: Invocation, *, limit: int) -> list[Invocation]:
+        return await self._reader.run(operations_before, invocation, limit)
+
+    async def children(self, id: str, *, limit: int) -> list[Invocation]:  # noqa: A002
+        return await self._reader.run(children, id, limit)
+
+    async def list_entities(self, entity: str | None, *, limit: int) -> list[EntityState]:
+        return await self._reader.run(list_entities, entity, limit)
+
+    async def inbox_count(self) -> int:
+        return await self._reader.run(inbox_count)
+
+    async def check(self) -> list[tuple[str, bool, str]]:
+        return await self._reader.run(check, self._path)
+
+
+def list_calls(connection: sqlite3.Connection, where: CallFilter) -> list[Invocation]:
+    """See `Observer.list_calls`."""
+    parameters = {
+        "statuses": None if where.statuses is None else text_of(where.statuses),
+        "handler": where.handler,
+        "created_after": where.created_after,
+        "created_before": where.created_before,
+        "limit": where.limit,
+    }
+    return [
+        invocation_of(row)
+        for row in connection.execute(INVOCATION_SQL["list"], parameters).fetchall()
+    ]
+
+
+def count_calls(connection: sqlite3.Connection) -> dict[tuple[str, Status], int]:
+    """See `Observer.count_calls`."""
+    rows = connection.execute(INVOCATION_SQL["count"]).fetchall()
+    return {(handler, status_of(status)): count for handler, status, count in rows}
+
+
+def operations_before(
+    connection: sqlite3.Connection, invocation: Invocation, limit: int
+) -> list[Invocation]:
+    """See `Observer.operations_before`."""
+    parameters = (invocation.entity, invocation.key, invocation.sequence, limit)
+    rows = connection.execute(INVOCATION_SQL["operations_before"], parameters).fetchall()
+    return [invocation_of(row) for row in rows]
+
+
+def children(connection: sqlite3.Connection, id_: str, limit: int) -> list[Invocation]:
+    """See `Observer.children`."""
+    row = connection.execute(INVOCATION_SQL["run_of"], (id_,)).fetchone()
+    if row is None:
+        return []
+    partition, attempt = row
+    address = text_of((partition, id_))[:-1]
+    parameters = {
+        "awaited_from": f"{address},",
+        "awaited_until": f"{address}-",  # the character after the comma
+        "prefixes": text_of(child_prefixes(id_, attempt)),
+        "limit": limit,
+    }
+    rows = connection.execute(INVOCATION_SQL["children"], parameters).fetchall()
+    return [invocation_of(row) for row in rows]
+
+
+def child_prefixes(id_: str, attempt: int) -> list[str]:
+    """What the ids of the calls that a call started begin with, for each of its runs."""
+    return [ids.child_id(ids.run_id(id_, run), 0)[:-1] for run in range(attempt + 1)]
+
+
+def list_entities(
+    connection: sqlite3.Connection, entity: str | None, limit: int
+) -> list[EntityState]:
+    """See `Observer.list_entities`."""
+    parameters = {"entity": entity, "limit": limit}
+    rows = connection.execute(ENTITY_SQL["list"], parameters).fetchall()
+    return [EntityState(*row) for row in rows]
+
+
+def inbox_count(connection: sqlite3.Connection) -> int:
+    """See `Observer.inbox_count`."""
+    return connection.execute(INBOX_SQL["count"]).fetchone()[0]
+
+
+def check(connection: sqlite3.Connection, path: str) -> list[tuple[str, bool, str]]:
+    """See `Observer.check`."""
+    damage = "; ".join(row[0] for row in connection.execute(META_SQL["quick_check"]).fetchall())
+    mode = connection.execute(SQL["journal_mode"]).fetchone()[0]
+    free = shutil.disk_usage(os.path.dirname(path)).free  # noqa: PTH120
+    log = os.stat(f"{path}-wal").st_size if os.path.exists(f"{path}-wal") else 0  # noqa: PTH110, PTH116
+    parked = connection.execute(INVOCATION_SQL["count_parked"]).fetchall()
+    owner = owner_of(connection)
+    return [
+        ("file", damage == "ok", f"{path}: {damage}"),
+        ("SQLite", True, sqlite3.sqlite_version),
+        ("journal mode", mode == "wal", str(mode)),
+        ("free space", free >= FREE_BYTES_MIN, f"{free >> 20} MiB; 256 MiB are wanted"),
+        (
+            "write-ahead log",
+            log <= LOG_BYTES_MAX,
+            f"{log >> 20} MiB; if it stays above 512 MiB, a reader holds a transaction open",
+        ),
+        ("node", True, "none so far" if owner is None else f"last: {owner}"),
+        (
+            "parked calls",
+            not parked,
+            ", ".join(f"{count} {status}" for status, count in parked) or "none",
+        ),
+        ("inbox", True, f"{inbox_count(connection)} messages not yet applied"),
+    ]

@@ -1,0 +1,268 @@
+"""Rows ⇄ structs. On the path of every commit: direct attribute access into one flat list, no reflection.
+
+The order of columns is that of the fragment `columns` of each noun's `.sql` file.
+An enum member is written as plain text by `str`, because sqlite3 looks for an adapter of any other type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from fenbu._core.message import Call, Message, encode
+from fenbu._core.model import (
+    Address,
+    EntityState,
+    Entry,
+    EntryKind,
+    Failure,
+    Invocation,
+    Status,
+)
+from fenbu._storage.query import load_queries
+
+Row = tuple[Any, ...]
+Parameters = list[Any]
+
+INVOCATION_SQL: Final = load_queries("fenbu._storage.sqlite", "invocation")
+ENTRY_SQL: Final = load_queries("fenbu._storage.sqlite", "entry")
+ENTITY_SQL: Final = load_queries("fenbu._storage.sqlite", "entity")
+INBOX_SQL: Final = load_queries("fenbu._storage.sqlite", "inbox")
+
+ROWS_MAX: Final = 1_024
+"""Rows of one statement: 24 columns × 1,024 stay below the 32,766 parameters that SQLite allows."""
+
+_STATUS: Final = {each.value: each for each in Status}
+_ENTRY_KIND: Final = {each.value: each for each in EntryKind}
+
+_json = msgspec.json.Encoder()
+_address = msgspec.json.Decoder(Address)
+_addresses = msgspec.json.Decoder(tuple[Address, ...])
+_chain = msgspec.json.Decoder(tuple[str, ...])
+_failure = msgspec.json.Decoder(Failure)
+
+
+class Statement(NamedTuple):
+    """Ready to execute."""
+
+    sql: str
+    parameters: Sequence[Any]
+
+
+def text_of(value: object) -> str:
+    """JSON text."""
+    return _json.encode(value).decode()
+
+
+def invocation_parameters(invocations: Iterable[Invocation]) -> Parameters:
+    """All columns of each, one after the other."""
+    flat: Parameters = []
+    for each in invocations:
+        flat += (
+            each.id,
+            each.partition,
+            each.handler,
+            each.version,
+            each.entity,
+            each.key,
+            each.args,
+            each.created_at,
+            each.sequence,
+            None if each.parent is None else text_of(each.parent),
+            text_of(each.waiters) if each.waiters else None,
+            text_of(each.chain) if each.chain else None,
+            each.deadline_at,
+            str(each.status),
+            each.attempt,
+            each.crashes,
+            each.started_at,
+            each.finished_at,
+            each.wake_at,
+            each.waiting,
+            each.cancel_reason,
+            each.commands,
+            each.result,
+            None if each.failure is None else text_of(each.failure),
+        )
+    return flat
+
+
+def update_parameters(invocations: Iterable[Invocation]) -> Parameters:
+    """The id, and the columns that can change after the call was accepted."""
+    flat: Parameters = []
+    for each in invocations:
+        flat += (
+            each.id,
+            each.sequence,
+            text_of(each.waiters) if each.waiters else None,
+            each.deadline_at,
+            str(each.status),
+            each.attempt,
+            each.crashes,
+            each.started_at,
+            each.finished_at,
+            each.wake_at,
+            each.waiting,
+            each.cancel_reason,
+            each.commands,
+            each.result,
+            None if each.failure is None else text_of(each.failure),
+        )
+    return flat
+
+
+def entry_parameters(entries: Iterable[Entry]) -> Parameters:
+    """All columns of each, one after the other."""
+    flat: Parameters = []
+    for each in entries:
+        flat += (
+            each.id,
+            each.position,
+            str(each.kind),
+            each.at,
+            each.command,
+            each.name,
+            each.attempt,
+            each.seconds,
+            None if each.status is None else str(each.status),
+            each.value,
+            None if each.failure is None else text_of(each.failure),
+            each.retry_at,
+            each.commands,
+        )
+    return flat
+
+
+def entity_parameters(entities: Iterable[EntityState]) -> Parameters:
+    """All columns of each, one after the other."""
+    flat: Parameters = []
+    for each in entities:
+        flat += (each.entity, each.key, each.partition, each.state, each.version, each.changed_at)
+    return flat
+
+
+def inbox_parameters(messages: Iterable[Message]) -> Parameters:
+    """Partition, id of an accepted call, and the message."""
+    flat: Parameters = []
+    for each in messages:
+        flat += (
+            each.partition,
+            each.invocation.id if isinstance(each, Call) else None,
+            encode(each),
+        )
+    return flat
+
+
+def statements(query: str, columns: int, flat: Parameters) -> list[Statement]:
+    """One statement for all rows, or a few if there are more than ROWS_MAX.
+
+    A statement is prepared for a few sizes only, a half step apart (1, 2, 3, 4, 6, 8, 12, …), and padded
+    with NULL: compiling one for 300 rows takes about as long as running it.
+    """
+    found: list[Statement] = []
+    for start in range(0, len(flat), ROWS_MAX * columns):
+        part = flat[start : start + ROWS_MAX * columns]
+        count = len(part) // columns
+        size = _size(count)
+        if size > count:
+            part += (None,) * ((size - count) * columns)
+        found.append(Statement(_sized(query, columns, size), part))
+    return found
+
+
+@lru_cache(maxsize=ROWS_MAX)
+def _size(count: int) -> int:
+    size = 1
+    while size < count:
+        if size > 1 and size * 3 // 2 >= count:
+            return size * 3 // 2
+        size *= 2
+    return size
+
+
+@lru_cache(maxsize=256)
+def _sized(query: str, columns: int, size: int) -> str:
+    row = f"({', '.join('?' * columns)})"
+    return query.format(rows=", ".join([row] * size))
+
+
+def invocation_of(row: Row) -> Invocation:
+    """The struct of a row of `columns`."""
+    (
+        id_, partition, handler, version, entity, key, args, created_at, sequence, parent, waiters, chain,
+        deadline_at, status, attempt, crashes, started_at, finished_at, wake_at, waiting, cancel_reason,
+        commands, result, failure,
+    ) = row  # fmt: skip
+    return Invocation(
+        id=id_,
+        partition=partition,
+        handler=handler,
+        version=version,
+        entity=entity,
+        key=key,
+        args=args,
+        created_at=created_at,
+        sequence=sequence,
+        parent=None if parent is None else _address.decode(parent),
+        waiters=() if waiters is None else _addresses.decode(waiters),
+        chain=() if chain is None else _chain.decode(chain),
+        deadline_at=deadline_at,
+        status=_STATUS[status],
+        attempt=attempt,
+        crashes=crashes,
+        started_at=started_at,
+        finished_at=finished_at,
+        wake_at=wake_at,
+        waiting=waiting,
+        cancel_reason=cancel_reason,
+        commands=commands,
+        result=result,
+        failure=failure_of(failure),
+    )
+
+
+def entry_of(row: Row) -> Entry:
+    """The struct of a row of `columns`."""
+    (
+        id_,
+        position,
+        kind,
+        at,
+        command,
+        name,
+        attempt,
+        seconds,
+        status,
+        value,
+        failure,
+        retry_at,
+        commands,
+    ) = row
+    return Entry(
+        id_,
+        position,
+        _ENTRY_KIND[kind],
+        at,
+        command,
+        name,
+        attempt,
+        seconds,
+        None if status is None else _STATUS[status],
+        value,
+        failure_of(failure),
+        retry_at,
+        commands,
+    )
+
+
+def failure_of(text: str | None) -> Failure | None:
+    """The struct of a `failure` column."""
+    return None if text is None else _failure.decode(text)
+
+
+def status_of(text: str) -> Status:
+    """The member of a `status` column."""
+    return _STATUS[text]

@@ -1,0 +1,23 @@
+-- name: columns
+entity, key, partition, state, version, changed_at
+
+-- name: upsert
+INSERT INTO entity ({columns}) SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL
+ON CONFLICT (entity, key) DO UPDATE SET
+    state = excluded.state,
+    version = excluded.version,
+    changed_at = excluded.changed_at;
+
+-- name: delete
+DELETE FROM entity WHERE (entity, key) IN (
+    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)
+);
+
+-- name: load
+SELECT {columns} FROM entity WHERE (entity, key) IN (
+    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)
+);
+
+-- name: list
+SELECT {columns} FROM entity WHERE :entity IS NULL OR entity = :entity
+ORDER BY changed_at DESC, entity, key LIMIT :limit;

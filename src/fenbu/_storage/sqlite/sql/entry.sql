@@ -1,0 +1,11 @@
+-- name: columns
+id, position, kind, at, command, name, attempt, seconds, status, value, failure, retry_at, commands
+
+-- name: insert
+INSERT INTO entry ({columns}) SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL;
+
+-- name: delete
+DELETE FROM entry WHERE id IN (SELECT value FROM json_each(?));
+
+-- name: load
+SELECT {columns} FROM entry WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id, position;

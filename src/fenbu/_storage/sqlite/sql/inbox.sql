@@ -1,0 +1,20 @@
+-- name: insert
+INSERT INTO inbox (partition, call_id, message)
+SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL;
+
+-- name: delete
+DELETE FROM inbox WHERE number IN (SELECT value FROM json_each(?));
+
+-- name: load
+SELECT number, message FROM inbox WHERE number > ? ORDER BY number LIMIT ?;
+
+-- name: calls
+SELECT call_id, partition FROM inbox INDEXED BY inbox_call
+WHERE call_id IN (SELECT value FROM json_each(?)) AND call_id IS NOT NULL;
+
+-- name: count
+SELECT count(*) FROM inbox;
+
+-- name: version
+SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'inbox'), 0), data_version
+FROM pragma_data_version;

@@ -1,0 +1,150 @@
+-- name: columns
+id, partition, handler, version, entity, key, args, created_at, sequence, parent, waiters, chain,
+deadline_at, status, attempt, crashes, started_at, finished_at, wake_at, waiting, cancel_reason,
+commands, result, failure
+
+-- name: insert
+-- {rows} is padded with rows of NULL up to a size whose statement is prepared already.
+INSERT INTO invocation ({columns}) SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL;
+
+-- name: update
+UPDATE invocation SET
+    sequence = new.column2,
+    waiters = new.column3,
+    deadline_at = new.column4,
+    status = new.column5,
+    attempt = new.column6,
+    crashes = new.column7,
+    started_at = new.column8,
+    finished_at = new.column9,
+    wake_at = new.column10,
+    waiting = new.column11,
+    cancel_reason = new.column12,
+    commands = new.column13,
+    result = new.column14,
+    failure = new.column15
+FROM (VALUES {rows}) AS new
+WHERE invocation.id = new.column1;
+
+-- name: delete
+DELETE FROM invocation WHERE id IN (SELECT value FROM json_each(?));
+
+-- name: load
+SELECT {columns} FROM invocation WHERE id IN (SELECT value FROM json_each(?));
+
+-- name: load_ready
+-- For each partition the first sequence that is too far, by one step of `limit` rows in the index.
+WITH wanted AS MATERIALIZED (
+    SELECT
+        CAST(cursor.key AS INTEGER) AS number,
+        cursor.value AS after,
+        coalesce((
+            SELECT sequence FROM invocation INDEXED BY open_call
+            WHERE partition = CAST(cursor.key AS INTEGER)
+                AND (wake_at IS NULL AND status IN ('pending', 'running')) = 1
+                AND sequence > cursor.value AND finished_at IS NULL
+            ORDER BY sequence LIMIT 1 OFFSET :limit
+        ), 9223372036854775807) AS until
+    FROM json_each(:cursors) AS cursor
+    ORDER BY number
+)
+SELECT {columns}
+FROM wanted CROSS JOIN invocation INDEXED BY open_call
+WHERE partition = wanted.number
+    AND (wake_at IS NULL AND status IN ('pending', 'running')) = 1
+    AND sequence > wanted.after AND sequence < wanted.until AND finished_at IS NULL
+ORDER BY partition, sequence;
+
+-- name: load_operations
+SELECT {columns} FROM invocation INDEXED BY open_operation
+WHERE entity = ? AND key = ? AND sequence > ? AND finished_at IS NULL
+    AND wake_at IS NULL AND status IN ('pending', 'running')
+ORDER BY sequence LIMIT ?;
+
+-- name: load_due
+SELECT {columns} FROM invocation INDEXED BY due_call
+WHERE wake_at <= ? AND status IN ('pending', 'running', 'suspended')
+    AND partition IN (SELECT value FROM json_each(?))
+ORDER BY wake_at, id LIMIT ?;
+
+-- name: next_due
+SELECT wake_at FROM invocation INDEXED BY due_call
+WHERE wake_at IS NOT NULL AND status IN ('pending', 'running', 'suspended')
+    AND partition IN (SELECT value FROM json_each(?))
+ORDER BY wake_at LIMIT 1;
+
+-- name: last_sequences
+WITH RECURSIVE each (number) AS (
+    SELECT 0 UNION ALL SELECT number + 1 FROM each WHERE number + 1 < ?
+), last (number, sequence) AS (
+    SELECT number, max(coalesce((
+        SELECT sequence FROM invocation INDEXED BY open_call
+        WHERE partition = number AND (wake_at IS NULL AND status IN ('pending', 'running')) = 0
+            AND finished_at IS NULL
+        ORDER BY sequence DESC LIMIT 1
+    ), -1), coalesce((
+        SELECT sequence FROM invocation INDEXED BY open_call
+        WHERE partition = number AND (wake_at IS NULL AND status IN ('pending', 'running')) = 1
+            AND finished_at IS NULL
+        ORDER BY sequence DESC LIMIT 1
+    ), -1)) FROM each
+)
+SELECT number, sequence FROM last WHERE sequence >= 0;
+
+-- name: revive
+UPDATE invocation INDEXED BY parked_call SET
+    status = CASE WHEN started_at IS NULL THEN 'pending' ELSE 'running' END,
+    waiting = NULL,
+    failure = NULL
+WHERE status IN ('stuck', 'unhandled', 'quarantined')
+    AND status <> 'quarantined' AND handler IN (SELECT value FROM json_each(?));
+
+-- name: outcomes
+SELECT id, status, result, failure FROM invocation WHERE id IN (SELECT value FROM json_each(?));
+
+-- name: places
+SELECT id, partition FROM invocation WHERE id IN (SELECT value FROM json_each(?));
+
+-- name: expired
+SELECT id FROM invocation INDEXED BY finished_call
+WHERE handler = ? AND finished_at < ? ORDER BY finished_at, id LIMIT ?;
+
+-- name: list
+SELECT {columns} FROM invocation
+WHERE (:statuses IS NULL OR status IN (SELECT value FROM json_each(:statuses)))
+    AND (:handler IS NULL OR handler = :handler)
+    AND created_at > coalesce(:created_after, -9e999)
+    AND created_at < coalesce(:created_before, 9e999)
+ORDER BY created_at DESC, id DESC LIMIT :limit;
+
+-- name: count
+SELECT handler, status, count(*) FROM invocation INDEXED BY finished_call
+WHERE finished_at IS NOT NULL GROUP BY handler, status
+UNION ALL
+SELECT handler, status, count(*) FROM invocation INDEXED BY open_call
+WHERE finished_at IS NULL GROUP BY handler, status;
+
+-- name: count_parked
+SELECT status, count(*) FROM invocation INDEXED BY parked_call
+WHERE status IN ('stuck', 'unhandled', 'quarantined') GROUP BY status ORDER BY status;
+
+-- name: operations_before
+SELECT {columns} FROM invocation INDEXED BY open_operation
+WHERE entity = ? AND key = ? AND sequence < ? AND finished_at IS NULL
+ORDER BY sequence LIMIT ?;
+
+-- name: run_of
+SELECT partition, attempt FROM invocation WHERE id = ?;
+
+-- name: children
+-- Those that it awaits, by the address in `parent`, and those that it started, by the ids derived from it.
+WITH child (id) AS (
+    SELECT id FROM invocation INDEXED BY child_call
+    WHERE parent >= :awaited_from AND parent < :awaited_until
+    UNION
+    SELECT invocation.id FROM json_each(:prefixes) AS prefix CROSS JOIN invocation
+    WHERE invocation.id >= prefix.value || '0' AND invocation.id < prefix.value || ':'
+        AND instr(substr(invocation.id, length(prefix.value) + 1), '/') = 0
+)
+SELECT {columns} FROM invocation WHERE id IN (SELECT id FROM child)
+ORDER BY created_at, id LIMIT :limit;

@@ -1,0 +1,12 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.fixture.loop import run_coroutine_test, runner
+from tests.fixture.storage import connect, disk, storage
+
+__all__ = ["connect", "disk", "runner", "storage"]
+
+
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    return run_coroutine_test(pyfuncitem)

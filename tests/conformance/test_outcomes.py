@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import pytest
+
+from fenbu._core.message import Call, Cancel
+from fenbu._core.model import Outcome, Status
+from tests.fixture.row import FAILURE, call, finished, write
+
+
+@pytest.mark.guarantee("one-outcome")
+async def test_finished_calls_have_an_outcome_and_open_ones_a_status(storage, connect):
+    await write(
+        storage,
+        inserted=[
+            finished("good", 5.0, result="42"),
+            finished("bytes", 5.0, result=b"\x2a"),
+            finished("bad", 5.0, Status.FAILED, failure=FAILURE),
+            finished("late", 5.0, Status.TIMED_OUT),
+            finished("stopped", 5.0, Status.CANCELLED),
+            call("open", 1, status=Status.SUSPENDED, failure=FAILURE),
+        ],
+    )
+    wanted = {
+        "good": Outcome(Status.COMPLETED, "42"),
+        "bytes": Outcome(Status.COMPLETED, b"\x2a"),
+        "bad": Outcome(Status.FAILED, failure=FAILURE),
+        "late": Outcome(Status.TIMED_OUT),
+        "stopped": Outcome(Status.CANCELLED),
+        "open": Status.SUSPENDED,
+    }
+    for reader in (storage, await connect()):
+        assert await reader.outcomes([*wanted, "unknown"]) == wanted
+        assert await reader.outcomes([]) == {}
+
+
+@pytest.mark.guarantee("accepted-never-lost")
+async def test_a_call_that_is_still_in_the_inbox_is_pending(storage):
+    await storage.enqueue([Call(call("a", 1)), Cancel(1, "b", "why")])
+    assert await storage.outcomes(["a", "b"]) == {"a": Status.PENDING}
+    (first, _) = await storage.load_inbox(0, limit=9)
+    await write(storage, inserted=[finished("a", 2.0)], inbox_deleted=[first.number])
+    assert await storage.outcomes(["a"]) == {"a": Outcome(Status.COMPLETED)}

@@ -1,0 +1,10 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.drive import Drive
+
+
+@pytest.fixture
+def drive() -> Drive:
+    return Drive()

@@ -1,0 +1,196 @@
+"""A call from acceptance to outcome, row by row."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from fenbu._api.step import step
+from fenbu._core.effect import Ended, LoadReady, StopBody, WakeAt
+from fenbu._core.event import DueLoaded
+from fenbu._core.message import Cancel, Retry as RetryMessage
+from fenbu._core.model import Kind, Status
+from fenbu._core.retry import Retry
+from tests.unit.drive import Drive, bodies
+
+
+async def double(n: int) -> int:
+    return n * 2
+
+
+async def three(n: int) -> int:
+    n = await step(double, n)
+    n = await step(double, n)
+    return await step(double, n)
+
+
+@pytest.mark.guarantee("accepted-never-lost")
+def test_a_task_is_a_row_before_its_body_runs(drive: Drive) -> None:
+    drive.register(double, Kind.TASK)
+    effects = drive.call("double", 21, id="a")
+    assert drive.rows["a"].status is Status.RUNNING
+    (body,) = bodies(effects)
+    assert (body.args, body.attempt, body.command) == ((21,), 1, 0)
+    effects = drive.completed(body, 42)
+    assert drive.rows["a"].status is Status.COMPLETED
+    assert drive.rows["a"].result == "42"
+    assert [each.id for each in effects if isinstance(each, Ended)] == ["a"]
+
+
+def test_a_call_that_ends_within_its_batch_is_written_once(drive: Drive) -> None:
+    async def pure(n: int) -> int:
+        return n + 1
+
+    drive.register(pure, Kind.WORKFLOW)
+    drive.call("pure", 1, id="a")
+    (batch,) = drive.batches
+    assert (len(batch.inserted), len(batch.updated), len(batch.entries)) == (1, 0, 0)
+    assert drive.rows["a"].result == "2"
+
+
+def test_without_retention_it_is_not_written_at_all(drive: Drive) -> None:
+    async def pure() -> None: ...
+
+    drive.register(pure, Kind.WORKFLOW, retention_seconds=0.0)
+    effects = drive.call("pure", id="a")
+    assert drive.batches[-1].is_empty()
+    assert any(isinstance(each, Ended) for each in effects)
+
+
+def test_without_retention_an_open_call_goes_when_it_ends(drive: Drive) -> None:
+    drive.register(double, Kind.TASK, retention_seconds=0.0)
+    (body,) = bodies(drive.call("double", 1, id="a"))
+    assert "a" in drive.rows
+    drive.completed(body, 2)
+    assert "a" not in drive.rows
+
+
+def test_a_three_step_workflow_is_five_rows_in_four_batches(drive: Drive) -> None:
+    drive.register(three, Kind.WORKFLOW)
+    effects = drive.call("three", 1, id="a")
+    for value in (2, 4, 8):
+        (body,) = bodies(effects)
+        effects = drive.completed(body, value)
+    rows = [(len(b.inserted), len(b.updated), len(b.entries)) for b in drive.batches]
+    assert rows == [(1, 0, 0), (0, 0, 1), (0, 0, 1), (0, 1, 1)]
+    assert drive.rows["a"].result == "8"
+
+
+@pytest.mark.guarantee("step-once")
+@pytest.mark.parametrize("recorded", [0, 1, 2])
+def test_after_a_crash_only_the_step_without_outcome_runs_again(
+    drive: Drive, recorded: int
+) -> None:
+    drive.register(three, Kind.WORKFLOW)
+    effects = drive.call("three", 1, id="a")
+    for value in (2, 4, 8)[:recorded]:
+        effects = drive.completed(*bodies(effects), value)
+    drive.start()
+    (body,) = bodies(drive.load_ready("a"))
+    assert (body.command, body.args) == (recorded + 1, ((1, 2, 4)[recorded],))
+
+
+@pytest.mark.guarantee("one-outcome")
+def test_a_late_outcome_of_a_body_changes_nothing(drive: Drive) -> None:
+    drive.register(double, Kind.TASK)
+    (body,) = bodies(drive.call("double", 1, id="a"))
+    drive.completed(body, 2)
+    drive.completed(body, 99)
+    assert drive.rows["a"].result == "2"
+    assert drive.batches[-1].is_empty()
+
+
+def test_a_task_waits_for_its_next_attempt_as_a_row(drive: Drive) -> None:
+    retry = Retry(attempts=3, first_seconds=10, jitter=0.0)
+    drive.register(double, Kind.TASK, retry=retry)
+    (body,) = bodies(drive.call("double", 1, id="a"))
+    effects = drive.failed(body, ValueError("no"), retryable=True)
+    row = drive.rows["a"]
+    assert (row.status, row.attempt, row.wake_at) == (Status.PENDING, 1, 1010.0)
+    assert effects == [WakeAt(1010.0)]
+    assert not drive.engine.partitions[0].residents
+    drive.now = 1010.0
+    (body,) = bodies(drive.marks(drive.event(DueLoaded(0, drive.loaded("a")))))
+    assert body.attempt == 2
+
+
+def test_a_failed_task_keeps_its_error(drive: Drive) -> None:
+    drive.register(double, Kind.TASK)
+    (body,) = bodies(drive.call("double", 1, id="a"))
+    drive.failed(body, ValueError("no"))
+    failure = drive.rows["a"].failure
+    assert drive.rows["a"].status is Status.FAILED
+    assert failure is not None
+    assert (failure.type, failure.message) == ("builtins:ValueError", "no")
+
+
+def test_retry_of_a_failed_workflow_is_another_run(drive: Drive) -> None:
+    drive.register(three, Kind.WORKFLOW)
+    (body,) = bodies(drive.call("three", 1, id="a"))
+    drive.failed(body, ValueError("no"))
+    effects = drive.event_after_load(RetryMessage(0, "a"))
+    assert any(isinstance(each, LoadReady) for each in effects)
+    assert drive.entries.get("a", []) == []
+    (body,) = bodies(drive.load_ready("a"))
+    assert (body.command, body.run) == (1, "a~1")
+
+
+def test_cancelling_a_running_task_stops_its_body(drive: Drive) -> None:
+    drive.register(double, Kind.TASK)
+    (body,) = bodies(drive.call("double", 1, id="a"))
+    assert drive.message(Cancel(0, "a", "why")) == [StopBody("a", 0)]
+    drive.cancelled(body)
+    assert drive.rows["a"].status is Status.CANCELLED
+
+
+def test_cancelled_code_may_clean_up_with_steps(drive: Drive) -> None:
+    async def careful() -> None:
+        try:
+            await step(double, 1)
+        finally:
+            await step(double, 2)
+
+    drive.register(careful, Kind.WORKFLOW)
+    drive.call("careful", id="a")
+    effects = drive.message(Cancel(0, "a", "why"))
+    (cleanup,) = bodies(effects)
+    assert cleanup.args == (2,)
+    drive.completed(cleanup, 4)
+    assert drive.rows["a"].status is Status.CANCELLED
+
+
+def test_a_timer_that_fires_is_in_the_journal_and_one_that_does_not_is_not(drive: Drive) -> None:
+    async def patient() -> str:
+        async with asyncio.timeout(100):
+            await asyncio.sleep(5)
+        return "ok"
+
+    drive.register(patient, Kind.WORKFLOW)
+    drive.call("patient", id="a")
+    assert drive.engine.timers.next() == 1005.0
+    drive.tick(4.9)
+    assert "a" not in drive.entries
+    drive.tick(0.2)
+    assert [(each.kind, each.command) for each in drive.entries["a"]] == [("timer_fired", 2)]
+    assert drive.rows["a"].result == '"ok"'
+
+
+def test_a_workflow_that_waits_for_nothing_is_stuck_not_lost(drive: Drive) -> None:
+    async def hopeless() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    drive.register(hopeless, Kind.WORKFLOW)
+    drive.call("hopeless", id="a")
+    assert drive.rows["a"].status is Status.STUCK
+    assert "step" in (drive.rows["a"].waiting or "")
+
+
+def test_a_call_without_a_handler_waits_for_one(drive: Drive) -> None:
+    drive.register(double, Kind.TASK)
+    drive.call("double", 1, id="a")
+    drive.registry._specs.clear()
+    drive.start()
+    drive.load_ready("a")
+    assert drive.rows["a"].status is Status.UNHANDLED
+    assert "double" in (drive.rows["a"].waiting or "")

@@ -1,0 +1,131 @@
+"""Entities: turns, states, and what a failed operation leaves behind."""
+
+from __future__ import annotations
+
+import pytest
+
+from fenbu._api.step import step
+from fenbu._core import limit
+from fenbu._core.effect import LoadEntity, LoadOperations
+from fenbu._core.event import EntityLoaded, OperationsLoaded
+from fenbu._core.model import Status
+from tests.unit.drive import Drive, bodies
+
+
+async def act(n: int) -> int:
+    return n
+
+
+class Counter:
+    n: int = 0
+    key: str
+
+    async def add(self, n: int) -> int:
+        self.n += n
+        return self.n
+
+    async def add_slowly(self, n: int) -> int:
+        self.n += 100
+        self.n += await step(act, n) - 100
+        return self.n
+
+    async def break_(self) -> None:
+        self.n = 99
+        raise ValueError("no")
+
+    async def mistype(self) -> None:
+        self.n = "text"  # type: ignore[assignment]
+
+    async def undeclared(self) -> None:
+        self.other = 1
+
+
+@pytest.fixture
+def counters(drive: Drive) -> Drive:
+    drive.register_entity(Counter)
+    return drive
+
+
+def load(drive: Drive, key: str = "k") -> None:
+    state = drive.states.get(("Counter", key))
+    drive.event(EntityLoaded(0, "Counter", key, state))
+
+
+def test_the_first_operation_loads_the_state(counters: Drive) -> None:
+    effects = counters.call("Counter.add", 5, id="a", key="k")
+    assert effects == [LoadEntity(0, "Counter", "k")]
+    assert counters.rows["a"].status is Status.PENDING
+    load(counters)
+    assert counters.rows["a"].result == "5"
+    assert counters.states["Counter", "k"].state == '{"n":5}'
+
+
+@pytest.mark.guarantee("entity-linear")
+def test_state_and_result_are_in_one_batch_and_each_is_written_once(counters: Drive) -> None:
+    counters.call("Counter.add", 1, id="a", key="k")
+    load(counters)
+    for id_ in ("b", "c"):
+        counters.call("Counter.add", 1, id=id_, key="k")
+    batch = counters.batches[-1]
+    assert (len(batch.inserted), len(batch.updated), len(batch.entities)) == (1, 0, 1)
+    assert counters.rows["c"].result == "3"
+
+
+@pytest.mark.guarantee("entity-linear")
+def test_operations_wait_for_their_turn_in_order(counters: Drive) -> None:
+    counters.call("Counter.add", 0, id="z", key="k")
+    load(counters)
+    (body,) = bodies(counters.call("Counter.add_slowly", 1, id="a", key="k"))
+    counters.call("Counter.add", 10, id="b", key="k")
+    counters.call("Counter.add", 20, id="c", key="k")
+    assert counters.rows["b"].status is Status.PENDING
+    assert ("Counter", "k") not in counters.states
+    counters.completed(body, 1)
+    assert [counters.rows[each].result for each in "abc"] == ["1", "11", "31"]
+
+
+@pytest.mark.guarantee("entity-linear")
+@pytest.mark.parametrize("name", ["break_", "mistype", "undeclared"])
+def test_an_operation_that_fails_changes_nothing(counters: Drive, name: str) -> None:
+    counters.call("Counter.add", 5, id="a", key="k")
+    load(counters)
+    counters.call(f"Counter.{name}", id="b", key="k")
+    assert counters.rows["b"].status is Status.FAILED
+    counters.call("Counter.add", 1, id="c", key="k")
+    assert counters.rows["c"].result == "6"
+
+
+def test_a_running_operation_comes_before_those_accepted_after_it_when_loaded(
+    counters: Drive,
+) -> None:
+    counters.call("Counter.add", 0, id="z", key="k")
+    load(counters)
+    counters.call("Counter.add_slowly", 1, id="a", key="k")
+    counters.call("Counter.add", 10, id="b", key="k")
+    counters.start()
+    effects = counters.load_ready("a", "b")
+    assert LoadEntity(0, "Counter", "k") in effects
+    state = counters.states.get(("Counter", "k"))
+    (body,) = bodies(counters.event(EntityLoaded(0, "Counter", "k", state)))
+    assert (body.id, counters.rows["b"].status) == ("a", Status.RUNNING)
+    counters.completed(body, 1)
+    assert [counters.rows[each].result for each in "ab"] == ["1", "11"]
+
+
+def test_a_long_queue_spills_to_the_database_and_keeps_its_order(
+    counters: Drive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limit, "MAILBOX_OPERATIONS_MAX", 2)
+    counters.call("Counter.add", 0, id="z", key="k")
+    load(counters)
+    (body,) = bodies(counters.call("Counter.add_slowly", 1, id="a", key="k"))
+    for n, id_ in enumerate("bcdef"):
+        counters.call("Counter.add", 10**n, id=id_, key="k", waited=True)
+    assert set(counters.engine.partitions[0].residents) == {"a", "b", "c"}
+    effects = counters.completed(body, 1)
+    (request,) = [each for each in effects if isinstance(each, LoadOperations)]
+    found = counters.loaded("d", "e", "f")
+    counters.marks(
+        counters.event(OperationsLoaded(0, "Counter", "k", request.until, found, complete=True))
+    )
+    assert [counters.rows[each].result for each in "bcdef"] == ["2", "12", "112", "1112", "11112"]
