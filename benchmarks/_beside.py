@@ -30,6 +30,8 @@ class Case:
     name: str
     warm_up: Work
     measure: Measured
+    check: Work | None = None
+    """Afterwards: were the results right? Not measured, and no part of what the bare loop writes."""
 
 
 @dataclass
@@ -74,13 +76,23 @@ async def _measure(case: Case, database: Path, recorder: Recorder) -> Timing:
         recorder.begin()
         timing = await case.measure(work)
         recorder.end()
+        if case.check is not None:
+            await case.check(work)
     return timing
 
 
 def add_tables(
-    report: Report, title: str, unit: str, found: dict[str, list[Beside]], *, latency: bool = True
+    report: Report,
+    title: str,
+    unit: tuple[str, str],
+    found: dict[str, list[Beside]],
+    *,
+    latency: bool = True,
 ) -> None:
-    """Two tables: the engine, and what the bare loop makes of the same rows."""
+    """Two tables: the engine, and what the bare loop makes of the same rows.
+
+    `unit` is what is counted, in singular and plural.
+    """
     report.table(title, [_engine_row(name, unit, each, latency) for name, each in found.items()])
     report.table(
         "The same rows in the same batches, written by a bare sqlite3 loop in the same run",
@@ -89,23 +101,23 @@ def add_tables(
     report.raw("runs", [_raw(name, each) for name, runs in found.items() for each in runs])
 
 
-def _engine_row(name: str, unit: str, found: list[Beside], latency: bool) -> dict[str, str]:
-    row = {"": name, f"{unit}s/s": spread([each.timing.rate for each in found])}
+def _engine_row(name: str, unit: tuple[str, str], found: list[Beside], latency: bool) -> dict[str, str]:
+    row = {"": name, f"{unit[1]}/s": spread([each.timing.rate for each in found])}
     if latency:
         row["p50 ms"] = number(median([each.timing.percentile(0.5) for each in found]))
         row["p99 ms"] = number(median([each.timing.percentile(0.99) for each in found]))
-    row[f"CPU µs a {unit}"] = number(median([each.timing.cpu_microseconds for each in found]))
+    row[f"CPU µs a {unit[0]}"] = number(median([each.timing.cpu_microseconds for each in found]))
     row["durable operations/s"] = number(median([each.operations_per_second for each in found]))
-    row[f"rows a {unit}"] = number(median([b.ceiling.best.rows / b.timing.count for b in found]))
+    row[f"rows a {unit[0]}"] = number(median([b.ceiling.best.rows / b.timing.count for b in found]))
     row["rows a batch"] = number(median([b.ceiling.best.rows / b.ceiling.batches for b in found]))
     row["batches"] = number(median([each.ceiling.batches for each in found]))
     return row
 
 
-def _ceiling_row(name: str, unit: str, found: list[Beside], latency: bool) -> dict[str, str]:
+def _ceiling_row(name: str, unit: tuple[str, str], found: list[Beside], latency: bool) -> dict[str, str]:
     row = {
         "": name,
-        f"bare {unit}s/s": number(median([b.timing.count / b.ceiling.seconds for b in found])),
+        f"bare {unit[1]}/s": number(median([b.timing.count / b.ceiling.seconds for b in found])),
         "bare operations/s": number(median([each.ceiling.operations_per_second for each in found])),
         "fastest way": found[-1].ceiling.best.way,
         "bare commit ms": number(median([each.ceiling.commit_milliseconds for each in found])),

@@ -255,7 +255,7 @@ def version(package: str) -> str:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
-        return "none"
+        return "from source"
 
 
 def _processor() -> str:

@@ -7,6 +7,7 @@ Example:
 from __future__ import annotations
 
 import argparse
+import asyncio
 
 from _beside import HELPS, OPTIONS, SMOKE, Beside, Case, add_tables, measure_cases
 from _measure import Report, Timing, arguments, clients, median, number, spread
@@ -34,7 +35,7 @@ def main() -> None:
     add_tables(
         report,
         f"`await Counter(key).increment(1)`, {given.concurrency:,} clients at a time",
-        "operation",
+        ("operation", "operations"),
         found,
     )
     for name, runs in found.items():
@@ -51,20 +52,19 @@ def case(keys: int, given: argparse.Namespace) -> Case:
 
         return await clients(increment, count=count, concurrency=given.concurrency)
 
-    async def checked(work: Workload, warm: int) -> Timing:
-        timing = await calls(work, count)
-        total = 0
-        for index in range(keys):
-            total += await work.Counter(f"key-{index}").increment(0)
+    async def check(work: Workload) -> None:
+        total = sum(
+            await asyncio.gather(*(work.Counter(f"key-{each}").increment(0) for each in range(keys)))
+        )
         if total != count + warm:
             raise AssertionError((total, count, warm))
-        return timing
 
     warm = max(keys, count // 20)
     return Case(
         name="1 key" if keys == 1 else f"{keys:,} keys",
         warm_up=lambda work: calls(work, warm),
-        measure=lambda work: checked(work, warm),
+        measure=lambda work: calls(work, count),
+        check=check,
     )
 
 

@@ -37,7 +37,7 @@ def main() -> None:
     add_tables(
         report,
         "`await asyncio.gather(*(task(n) for n in range(children)))` in one workflow",
-        "child",
+        ("child", "children"),
         found,
         latency=False,
     )

@@ -31,7 +31,7 @@ def main() -> None:
     add_tables(
         report,
         f"Run to their outcome, which is stored; clients: {given.concurrency:,}, or one for start_many",
-        "task",
+        ("task", "tasks"),
         found,
         latency=False,
     )

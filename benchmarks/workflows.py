@@ -27,7 +27,7 @@ def main() -> None:
     add_tables(
         report,
         "A workflow is one call with three steps; each client waits for its workflow",
-        "workflow",
+        ("workflow", "workflows"),
         found,
     )
     _targets(report, found)

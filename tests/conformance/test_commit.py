@@ -25,7 +25,9 @@ async def test_absent_fields_stay_absent(storage):
     assert loaded.entries == [entry("a")]
 
 
-@pytest.mark.parametrize("payload", ["", "12", '"é\U0001f600"', "x" * 300_000, b"", b"12", b"\x00\xff"])
+@pytest.mark.parametrize(
+    "payload", ["", "12", '"é\U0001f600"', "x" * 300_000, b"", b"12", b"\x00\xff"]
+)
 async def test_a_payload_keeps_its_type(storage, payload):
     await write(
         storage,
@@ -35,7 +37,12 @@ async def test_a_payload_keeps_its_type(storage, payload):
     )
     loaded = await stored(storage, "a")
     (entity,) = await storage.load_entities([("Stock", "1")])
-    found = [loaded.invocation.args, loaded.invocation.result, loaded.entries[0].value, entity.state]
+    found = [
+        loaded.invocation.args,
+        loaded.invocation.result,
+        loaded.entries[0].value,
+        entity.state,
+    ]
     assert [(type(each), each) for each in found] == [(type(payload), payload)] * 4
 
 
@@ -151,7 +158,9 @@ async def test_batches_of_any_size_are_written_whole(storage, count):
 async def test_an_id_is_inserted_once(storage):
     await write(storage, inserted=[call("a")])
     with pytest.raises(InternalError):
-        await storage.commit(CommitBatch(inserted=[call("b"), call("a", attempt=9)], entries=[entry("b")]))
+        await storage.commit(
+            CommitBatch(inserted=[call("b"), call("a", attempt=9)], entries=[entry("b")])
+        )
     assert [each.invocation for each in await storage.load_calls(["a", "b"])] == [call("a")]
 
 

@@ -29,7 +29,11 @@ async def test_the_next_due_instant_is_the_earliest(storage):
     assert await storage.next_due([1, 2]) is None
     await write(
         storage,
-        inserted=[call("a", 1, wake_at=30.25), call("b", 2, wake_at=20.5, partition=2), call("c", 3)],
+        inserted=[
+            call("a", 1, wake_at=30.25),
+            call("b", 2, wake_at=20.5, partition=2),
+            call("c", 3),
+        ],
     )
     assert await storage.next_due([1, 2]) == 20.5
     assert await storage.next_due([1]) == 30.25

@@ -117,7 +117,12 @@ async def test_entities_are_found_by_pair(storage):
 async def test_a_finished_call_that_starts_anew_is_ready(storage):
     again = finished("a", 5.0, Status.FAILED, sequence=1)
     await write(storage, inserted=[again])
-    again.status, again.finished_at, again.started_at, again.sequence = Status.PENDING, None, None, 8
+    again.status, again.finished_at, again.started_at, again.sequence = (
+        Status.PENDING,
+        None,
+        None,
+        8,
+    )
     await write(storage, updated=[again])
     assert names(await storage.load_ready({1: 7}, limit=9)) == ["a"]
     assert await storage.last_sequences() == {1: 8}

@@ -84,7 +84,9 @@ async def test_children_are_what_a_call_awaits_and_what_it_started(storage):
             call(ids.child_id("p", 12), 4, created_at=2.0, parent=Address(12, "p", 12)),
             call(ids.child_id(ids.run_id("p", 1), 1), 5, created_at=3.0),
             call("own-name", 6, created_at=4.0, parent=Address(12, "p", 3)),
-            call(ids.child_id(ids.child_id("p", 1), 4), 7, parent=Address(1, ids.child_id("p", 1), 4)),
+            call(
+                ids.child_id(ids.child_id("p", 1), 4), 7, parent=Address(1, ids.child_id("p", 1), 4)
+            ),
             call("other-parent", 8, parent=Address(12, "pp", 1)),
             call(ids.child_id("pp", 1), 9),
             call(ids.child_id(long, 1), 10),

@@ -9,7 +9,15 @@ async def test_parked_calls_of_known_handlers_go_on(storage):
         storage,
         inserted=[
             call("fresh", 1, status=Status.UNHANDLED, waiting="for a node"),
-            call("begun", 2, status=Status.STUCK, started_at=1.0, waiting="…", failure=FAILURE, crashes=1),
+            call(
+                "begun",
+                2,
+                status=Status.STUCK,
+                started_at=1.0,
+                waiting="…",
+                failure=FAILURE,
+                crashes=1,
+            ),
             call("bad", 3, status=Status.QUARANTINED),
             call("foreign", 4, status=Status.STUCK, handler="other"),
             call("fine", 5, status=Status.SUSPENDED, started_at=1.0),

@@ -1,0 +1,95 @@
+"""A full disk: the commit is refused and says why, and the same batch goes through once there is room."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+
+from fenbu._core.message import Call
+from fenbu._storage.protocol import CommitBatch, CommitOutcome
+from fenbu._storage.sqlite.storage import SQLiteStorage
+from fenbu.errors import Unavailable
+from tests.fixture.row import call, entry, stored, write
+
+BIG = "x" * 1_000_000
+
+
+async def test_a_file_at_its_limit(tmp_path):
+    storage = SQLiteStorage(tmp_path / "fenbu.db", pages_max=100)
+    await storage.open()
+    await storage.take()
+    await write(storage, inserted=[call("before")])
+    one = CommitBatch(inserted=[call("one", args=BIG)])
+    many = CommitBatch(inserted=[call("many", args=BIG)], entries=[entry("many")])
+    for batch in (one, many):
+        commit = await storage.commit(batch)
+        assert commit.outcome is CommitOutcome.REFUSED
+        assert "no room left" in str(commit.error)
+    with pytest.raises(Unavailable, match="no room left"):
+        await storage.enqueue([Call(call("client", args=BIG))])
+    assert await storage.load_calls(["one", "many"]) == []
+    await write(storage, inserted=[call("small")])
+    await storage._writer.run(
+        lambda connection: connection.execute("PRAGMA max_page_count = 10000")
+    )
+    for batch in (many, one):
+        assert (await storage.commit(batch)).outcome is CommitOutcome.COMMITTED
+    assert (await stored(storage, "many")).entries == [entry("many")]
+    await storage.close()
+
+
+async def test_a_disk_without_room(tmp_path):
+    """A real one, of two MiB in memory, where this user may mount it."""
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", tmp_path],
+        check=False,
+        capture_output=True,
+    )
+    if mounted.returncode != 0:
+        pytest.skip("mounting needs more rights")
+    try:
+        storage = SQLiteStorage(tmp_path / "fenbu.db")
+        await storage.open()
+        await storage.take()
+        await write(storage, inserted=[call("before")])
+        (tmp_path / "ballast").write_bytes(os.urandom(1_400_000))
+        for batch in (
+            CommitBatch(inserted=[call("one", args=BIG)]),
+            CommitBatch(inserted=[call("many", args=BIG)], entries=[entry("many")]),
+        ):
+            commit = await storage.commit(batch)
+            assert commit.outcome is CommitOutcome.REFUSED
+            assert "no room left" in str(commit.error)
+        assert await storage.load_calls(["one", "many"]) == []
+        (tmp_path / "ballast").unlink()
+        assert (await storage.commit(batch)).outcome is CommitOutcome.COMMITTED
+        assert (await stored(storage, "many")).entries == [entry("many")]
+        assert (await stored(storage, "before")).invocation == call("before")
+        await storage.close()
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+
+
+async def test_an_input_output_error_in_commit_leaves_the_outcome_open(tmp_path, spawn):
+    """The file may not grow, which the system reports as an I/O error and not as a full disk."""
+    child = spawn(
+        """
+storage = await opened(path, owner=True)
+await write(storage, inserted=[call("before")])
+_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+batch = CommitBatch(inserted=[call("a", args="x" * 1_000_000)], entries=[entry("a")])
+commit = await storage.commit(batch)
+say(commit.outcome.value, commit.error)
+resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+say(len(await storage.load_calls(["a"])), len(await storage.load_calls(["before"])))
+say((await storage.commit(batch)).outcome.value)
+await storage.close()
+""",
+        tmp_path / "fenbu.db",
+    )
+    assert child.line().startswith("unknown")
+    assert child.line() == "0 1"
+    assert child.line() == "committed"

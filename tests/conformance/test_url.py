@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pytest
+
+from fenbu._storage.memory.storage import MemoryStorage
+from fenbu._storage.open import storage_of
+from fenbu._storage.sqlite.storage import SQLiteStorage
+from fenbu.errors import UsageError
+
+
+async def test_urls_name_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for url, path in (
+        ("sqlite:///here/fenbu.db", tmp_path / "here" / "fenbu.db"),
+        (f"sqlite:///{tmp_path}/there/a%20b.db", tmp_path / "there" / "a b.db"),
+    ):
+        storage = storage_of(url)
+        assert isinstance(storage, SQLiteStorage)
+        assert not path.exists()
+        await storage.open()
+        await storage.close()
+        assert path.exists()
+
+
+def test_each_memory_database_is_new():
+    one, two = storage_of("memory:"), storage_of("memory://")
+    assert isinstance(one, MemoryStorage)
+    assert isinstance(two, MemoryStorage)
+    assert one.database is not two.database
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "fenbu.db",
+        "sqlite:",
+        "sqlite://",
+        "sqlite:///",
+        "sqlite://host/file.db",
+        "mysql://host/db",
+        "memory:x",
+    ],
+)
+def test_other_urls_are_refused_with_what_is_allowed(url):
+    with pytest.raises(UsageError, match="sqlite:///relative/path.db"):
+        storage_of(url)
+
+
+def test_postgresql_is_announced():
+    with pytest.raises(UsageError, match="postgresql.* is coming"):
+        storage_of("postgresql://localhost/shop")
