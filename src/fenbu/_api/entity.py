@@ -104,9 +104,9 @@ class Entity:
         name = getattr(operation, "__name__", "")
         if name not in specs:
             raise UsageError(f"send_later: {operation!r} is no operation of {cls.__name__}")
-        bound: DurableFunction[..., Any] = DurableFunction(
-            cls.__dict__["_fenbu_runtime"], specs[name], self.key
-        ).options(delay=delay)
+        runtime: Runtime = cls.__dict__["_fenbu_runtime"]
+        function: DurableFunction[..., Any] = DurableFunction(runtime, specs[name], self.key)
+        bound = function.options(delay=delay)
         return bound.start_inside(running, specs[name].signature.check(args, kwargs), caller())
 
 
@@ -154,7 +154,8 @@ class Operation(Generic[P, R]):
             return self
         runtime: Runtime = owner.__dict__["_fenbu_runtime"]
         spec: HandlerSpec = owner.__dict__["_fenbu_operations"][self.function.__name__]
-        return OwnOperation(runtime, spec, instance)
+        own: OwnOperation[P, R] = OwnOperation(runtime, spec, instance)
+        return own
 
 
 class OwnOperation(DurableFunction[P, R]):
@@ -199,7 +200,11 @@ def operation(function: Any = None, **options: Any) -> Any:
     """
     if function is not None:
         return Operation(function, {})
-    return lambda function: Operation(function, options)
+
+    def mark(function: Any) -> Operation[..., Any]:
+        return Operation(function, options)
+
+    return mark
 
 
 def operations_of(

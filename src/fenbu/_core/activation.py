@@ -142,7 +142,7 @@ class Activation:
             setattr(task, "_log_destroy_pending", False)  # noqa: B010 - known to asyncio only
             coroutine = task.get_coro()
             try:
-                coroutine.close()  # pyright: ignore[reportUnknownMemberType]
+                coroutine.close()
             except (Exception, Leaving, asyncio.CancelledError, GeneratorExit):  # noqa: BLE001, S110
                 pass  # The code's own trouble with being dropped concerns nobody: it runs again.
         self.waiting.clear()

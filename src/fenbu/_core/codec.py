@@ -6,6 +6,7 @@ Absent: pickle, and any import of pydantic; its models are known by what they ca
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import PurePath
 from typing import Any, Literal, Protocol
 
@@ -37,15 +38,15 @@ class Codec:
     def __init__(
         self,
         *,
-        format: Literal["json", "msgpack"] = "json",
-        hook: CodecHook | None = None,  # noqa: A002
+        format: Literal["json", "msgpack"] = "json",  # noqa: A002
+        hook: CodecHook | None = None,
     ) -> None:
         if format not in ("json", "msgpack"):
             raise UsageError(f"codec must be 'json' or 'msgpack', not {format!r}")
         self.format = format
         self.hook = hook
         encoder = msgspec.json.Encoder if format == "json" else msgspec.msgpack.Encoder
-        self.write = encoder(enc_hook=_to_builtin).encode
+        self.write: Callable[[Any], bytes] = encoder(enc_hook=_to_builtin).encode
         self._types: dict[Any, TypeCodec] = {}
 
     def of(self, type_: Any) -> TypeCodec:
@@ -135,7 +136,7 @@ class TypeCodec:
 def _to_builtin(value: Any) -> Any:
     """What msgspec does not know by itself."""
     dump = getattr(value, "model_dump", None)
-    if dump is not None and hasattr(type(value), "__pydantic_core_schema__"):
+    if dump is not None and hasattr(value, "__pydantic_core_schema__"):
         return dump(mode="json")
     if isinstance(value, PurePath):
         return str(value)
@@ -166,7 +167,7 @@ def _refuse_nonfinite(value: object) -> None:
         if isinstance(each, float) and not math.isfinite(each):
             raise EncodingError(f"cannot encode {each}: JSON has no such number")
         if isinstance(each, dict):
-            todo.extend(each.values())  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
+            todo.extend(each.values())  # pyright: ignore[reportUnknownArgumentType]
         elif isinstance(each, list | tuple):
             todo.extend(each)  # pyright: ignore[reportUnknownArgumentType]
 

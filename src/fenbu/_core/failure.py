@@ -24,14 +24,14 @@ _OURS = ("/fenbu/_core/", "/fenbu/_node/", "/fenbu/_api/", "/asyncio/", "/concur
 
 def failure_of(error: BaseException) -> Failure:
     """The error as data. Never raises."""
-    kind = type(error)
+    kind = error.__class__
     if isinstance(error, CallFailed):
         # It stands for an error from elsewhere: keep what is known of that.
         return Failure(error.type, error.message, error.remote_traceback)
     attributes = {
         key: value for key, value in vars(error).items() if key != "__notes__" and _encoded(value)
     }
-    if isinstance(error, BaseExceptionGroup):
+    if issubclass(kind, BaseExceptionGroup):
         group = cast("BaseExceptionGroup[BaseException]", error)
         attributes[_MEMBERS] = [msgspec.to_builtins(failure_of(each)) for each in group.exceptions]
         args = _encoded([group.message])
@@ -75,7 +75,7 @@ def _rebuild(failure: Failure) -> Exception | None:
         args = (args[0], [error_of(msgspec.convert(each, Failure)) for each in members])
     elif failure.args is None:
         args = (failure.message,)
-    error = cast("Exception", found.__new__(found, *args))
+    error = found.__new__(found, *args)
     if members is None:
         error.args = args
     error.__dict__.update(attributes)

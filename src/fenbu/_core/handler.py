@@ -85,15 +85,16 @@ class EntitySpec:
         return self._struct
 
     def _default(self, name: str) -> Any:
-        default = getattr(self.cls, name)
-        if isinstance(default, dataclasses.Field):
-            if default.default_factory is not dataclasses.MISSING:
-                return msgspec.field(default_factory=default.default_factory)
-            default = default.default  # type: ignore[assignment]
-        if isinstance(default, list | dict | set):
-            # msgspec refuses shared mutable defaults; states are decoded afresh, so a copy is right.
-            return msgspec.field(default_factory=default.copy)  # type: ignore[arg-type]
-        return default  # type: ignore[return-value]
+        """The field's default, made anew each time where it can be changed in place."""
+        default: Any = getattr(self.cls, name)
+        factory: Any = getattr(default, "default_factory", dataclasses.MISSING)
+        if type(default) is dataclasses.Field:
+            if factory is not dataclasses.MISSING:
+                return msgspec.field(default_factory=factory)
+            default = getattr(default, "default")  # noqa: B009 - its type is of no interest
+        if type(default) in (list, dict, set):
+            return msgspec.field(default_factory=default.copy)
+        return default
 
     def instance(self, key: str, state: Payload | None) -> Any:
         """An instance to run operations on; `state` None is an entity that does not exist yet."""

@@ -66,7 +66,7 @@ class Retry(Struct, frozen=True, kw_only=True):
             return False
         if not isinstance(error, Exception) or isinstance(error, asyncio.CancelledError):
             return False
-        if isinstance(error, TerminalError | UsageError) or isinstance(error, self.never):
+        if isinstance(error, (TerminalError, UsageError, *self.never)):
             return False
         return self.only is None or isinstance(error, self.only)
 

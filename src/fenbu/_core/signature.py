@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Union, get_type_hints
+from typing import Any, Union, get_type_hints  # pyright: ignore[reportDeprecated]
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -98,7 +98,7 @@ class Signature:
             except UsageError as error:
                 raise UsageError(f"{self.name}({parameter.name}): {error}") from None
             optional = parameter.kind in _VAR or parameter.default is not inspect.Parameter.empty
-            annotated = Union[type_, UnsetType] if optional else type_
+            annotated = _or_unset(type_) if optional else type_
             default: Any = UNSET if optional else msgspec.NODEFAULT
             fields.append((f"p{index}", annotated, msgspec.field(default=default)))
             names[f"p{index}"] = parameter.name
@@ -225,6 +225,11 @@ class Signature:
                 raise UsageError(f"{self.name}: {name}={text} is no {expected}: {error}") from None
 
 
+def _or_unset(type_: Any) -> Any:
+    """`X | UnsetType` for annotations of every form, also those that have no `|`."""
+    return Union[type_, UnsetType]  # noqa: UP007  # pyright: ignore[reportDeprecated]
+
+
 def _readable(error: str) -> str:
-    """msgspec's message with the parameter's name where it writes a path."""
+    """The message of msgspec with the parameter's name where it writes a path."""
     return error.replace("`$.", "`").replace(" - at `", " at `")
