@@ -87,11 +87,10 @@ class EntitySpec:
     def _default(self, name: str) -> Any:
         """The field's default, made anew each time where it can be changed in place."""
         default: Any = getattr(self.cls, name)
-        factory: Any = getattr(default, "default_factory", dataclasses.MISSING)
-        if type(default) is dataclasses.Field:
-            if factory is not dataclasses.MISSING:
-                return msgspec.field(default_factory=factory)
-            default = getattr(default, "default")  # noqa: B009 - its type is of no interest
+        if default.__class__ is dataclasses.Field:
+            if default.default_factory is not dataclasses.MISSING:
+                return msgspec.field(default_factory=default.default_factory)
+            default = default.default
         if type(default) in (list, dict, set):
             return msgspec.field(default_factory=default.copy)
         return default

@@ -236,10 +236,12 @@ class Node:
     def _release_some(self) -> None:
         effects = self._effects
         some = [effects.popleft() for _ in range(min(len(effects), EFFECTS_PER_TURN))]
+        self._releasing = True
+        self._carry_out(some)
         self._releasing = bool(effects)
         if effects:
+            # After the bodies that were just started, and so after the commit that they bring about.
             asyncio.get_running_loop().call_soon(self._release_some)
-        self._carry_out(some)
 
     def _carry_out(self, effects: list[Effect]) -> None:
         loads: list[Load] = []
