@@ -81,9 +81,13 @@ async def test_damage_that_shows_up_later_is_an_error_and_not_a_wrong_answer(pat
         file.seek(3 * 4096)
         file.write(b"\xa5" * (path.stat().st_size - 3 * 4096))
     storage = SQLiteStorage(path)
-    with pytest.raises(UnsupportedDatabase, match="damaged"):
+
+    async def read():
         await storage.open()
         await storage.load_calls([f"{number:05}" for number in range(2000)])
+
+    with pytest.raises(UnsupportedDatabase, match="damaged"):
+        await read()
     await storage.close()
 
 

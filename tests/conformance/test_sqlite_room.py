@@ -40,36 +40,37 @@ async def test_a_file_at_its_limit(tmp_path):
     await storage.close()
 
 
-async def test_a_disk_without_room(tmp_path):
+@pytest.fixture
+def small_disk(tmp_path):
     """A real one, of two MiB in memory, where this user may mount it."""
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", tmp_path],
-        check=False,
-        capture_output=True,
-    )
-    if mounted.returncode != 0:
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", tmp_path]
+    if subprocess.run(mount, check=False, capture_output=True).returncode != 0:
         pytest.skip("mounting needs more rights")
-    try:
-        storage = SQLiteStorage(tmp_path / "fenbu.db")
-        await storage.open()
-        await storage.take()
-        await write(storage, inserted=[call("before")])
-        (tmp_path / "ballast").write_bytes(os.urandom(1_400_000))
-        for batch in (
-            CommitBatch(inserted=[call("one", args=BIG)]),
-            CommitBatch(inserted=[call("many", args=BIG)], entries=[entry("many")]),
-        ):
-            commit = await storage.commit(batch)
-            assert commit.outcome is CommitOutcome.REFUSED
-            assert "no room left" in str(commit.error)
-        assert await storage.load_calls(["one", "many"]) == []
-        (tmp_path / "ballast").unlink()
-        assert (await storage.commit(batch)).outcome is CommitOutcome.COMMITTED
-        assert (await stored(storage, "many")).entries == [entry("many")]
-        assert (await stored(storage, "before")).invocation == call("before")
-        await storage.close()
-    finally:
-        subprocess.run(["umount", tmp_path], check=True)
+    yield tmp_path
+    subprocess.run(["umount", tmp_path], check=True)
+
+
+async def test_a_disk_without_room(small_disk):
+    storage = SQLiteStorage(small_disk / "fenbu.db")
+    await storage.open()
+    await storage.take()
+    await write(storage, inserted=[call("before")])
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(os.urandom(1_400_000))
+    batches = [
+        CommitBatch(inserted=[call("one", args=BIG)]),
+        CommitBatch(inserted=[call("many", args=BIG)], entries=[entry("many")]),
+    ]
+    for batch in batches:
+        commit = await storage.commit(batch)
+        assert commit.outcome is CommitOutcome.REFUSED
+        assert "no room left" in str(commit.error)
+    assert await storage.load_calls(["one", "many"]) == []
+    ballast.unlink()
+    assert (await storage.commit(batches[1])).outcome is CommitOutcome.COMMITTED
+    assert (await stored(storage, "many")).entries == [entry("many")]
+    assert (await stored(storage, "before")).invocation == call("before")
+    await storage.close()
 
 
 async def test_an_input_output_error_in_commit_leaves_the_outcome_open(tmp_path, spawn):

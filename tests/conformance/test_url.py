@@ -43,10 +43,10 @@ def test_each_memory_database_is_new():
     ],
 )
 def test_other_urls_are_refused_with_what_is_allowed(url):
-    with pytest.raises(UsageError, match="sqlite:///relative/path.db"):
+    with pytest.raises(UsageError, match=r"sqlite:///relative/path\.db"):
         storage_of(url)
 
 
 def test_postgresql_is_announced():
-    with pytest.raises(UsageError, match="postgresql.* is coming"):
+    with pytest.raises(UsageError, match=r"postgresql.* is coming"):
         storage_of("postgresql://localhost/shop")

@@ -9,7 +9,8 @@ import pytest
 from fenbu._api.step import step
 from fenbu._core.effect import Ended, LoadReady, StopBody, WakeAt
 from fenbu._core.event import DueLoaded
-from fenbu._core.message import Cancel, Retry as RetryMessage
+from fenbu._core.message import Cancel
+from fenbu._core.message import Retry as RetryMessage
 from fenbu._core.model import Kind, Status
 from fenbu._core.retry import Retry
 from tests.unit.drive import Drive, bodies

@@ -10,7 +10,7 @@ from types import FrameType
 _OURS = (
     str(PurePath(__file__).parent.parent) + "/",
     str(PurePath(asyncio.__file__).parent) + "/",
-    "<",
+    "<frozen ",
 )
 _short: dict[str, str] = {}
 

@@ -67,7 +67,10 @@ class Observation(ABC):
         found = [
             each
             for each in database.invocations.values()
-            if (each.parent is not None and each.parent.id == id)
+            if (
+                each.parent is not None
+                and (each.parent.partition, each.parent.id) == (parent.partition, id)
+            )
             or any(
                 each.id.startswith(prefix) and each.id[len(prefix) :].isdecimal()
                 for prefix in prefixes

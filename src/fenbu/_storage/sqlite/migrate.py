@@ -51,6 +51,7 @@ def migrate(connection: sqlite3.Connection, path: str) -> Meta:
     else:
         # Nothing to write, but a node or client that cannot write at all should hear it now.
         connection.execute(SQL["begin"])
+        connection.execute(META_SQL["touch"])
         connection.rollback()
     partition_count = read_meta(connection, "partition_count")
     cluster = read_meta(connection, "cluster")

@@ -16,5 +16,8 @@ SELECT value FROM meta WHERE name = ?;
 -- name: write
 INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value;
 
+-- name: touch
+UPDATE meta SET value = value WHERE name = 'schema_version';
+
 -- name: quick_check
 PRAGMA quick_check(3);

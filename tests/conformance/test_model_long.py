@@ -1,0 +1,259 @@
+"""Any storage ≡ memory: the same random batches give the same answers to every read."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from fenbu._core.message import Call, Cancel, Reply, Retry, Signal, Subscribe
+from fenbu._core.model import (
+    FINISHED,
+    Address,
+    EntityState,
+    Entry,
+    EntryKind,
+    Failure,
+    Invocation,
+    Outcome,
+    Status,
+)
+from fenbu._storage.memory.storage import MemoryStorage
+from fenbu._storage.open import Database
+from fenbu._storage.protocol import UNPLACED, CallFilter, CommitBatch, CommitOutcome
+from fenbu._storage.sqlite.storage import SQLiteStorage
+from fenbu.errors import CallNotFound, InternalError
+
+IDS = ["a", "b", "c", "a/1", "a/2", "a/1/1", "a~1/1", "b/1", "ü", "7"]
+PARTITIONS = [0, 1, 255]
+HANDLERS = ["checkout", "Stock.reserve"]
+
+ids = st.sampled_from(IDS)
+text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
+payloads = text | st.binary(max_size=8)
+instants = st.floats(0, 100, allow_nan=False) | st.sampled_from(
+    [1.0, 2.0, 50.5, 1_700_000_000.123_457]
+)
+addresses = st.builds(Address, st.sampled_from(PARTITIONS), ids, st.integers(0, 5))
+failures = st.builds(Failure, text, text, text, st.none() | text, st.none() | text)
+statuses = st.sampled_from(list(Status))
+keys = st.tuples(st.sampled_from(["Stock", "Cart"]), st.sampled_from(["1", "2", "é"]))
+
+
+@st.composite
+def invocations(draw: st.DrawFn, sequence: int) -> Invocation:
+    """A row as the engine writes it: finished calls have an end, open ones have none."""
+    status = draw(statuses)
+    entity, key = draw(keys | st.just((None, None)))
+    return Invocation(
+        id=draw(ids),
+        partition=draw(st.sampled_from(PARTITIONS)),
+        handler=draw(st.sampled_from(HANDLERS)),
+        version=draw(st.integers(1, 3)),
+        entity=entity,
+        key=key,
+        args=draw(payloads),
+        created_at=draw(instants),
+        sequence=sequence,
+        parent=draw(st.none() | addresses),
+        waiters=draw(st.lists(addresses, max_size=2).map(tuple)),
+        chain=draw(st.lists(text, max_size=2).map(tuple)),
+        deadline_at=draw(st.none() | instants),
+        status=status,
+        attempt=draw(st.integers(0, 2)),
+        crashes=draw(st.integers(0, 2)),
+        started_at=draw(st.none() | instants),
+        finished_at=draw(instants) if status in FINISHED else None,
+        wake_at=draw(st.none() | instants),
+        waiting=draw(st.none() | text),
+        cancel_reason=draw(st.none() | text),
+        commands=draw(st.none() | text),
+        result=draw(st.none() | payloads),
+        failure=draw(st.none() | failures),
+    )
+
+
+entries = st.builds(
+    Entry,
+    ids,
+    st.integers(0, 3),
+    st.sampled_from(list(EntryKind)),
+    instants,
+    st.integers(0, 3),
+    st.none() | text,
+    st.integers(0, 3),
+    st.none() | instants,
+    st.none() | statuses,
+    st.none() | payloads,
+    st.none() | failures,
+    st.none() | instants,
+    st.none() | text,
+)
+entities = st.builds(
+    lambda name, partition, state, version, at: EntityState(*name, partition, state, version, at),
+    keys, st.sampled_from(PARTITIONS), payloads, st.integers(1, 3), instants,
+)  # fmt: skip
+places = st.sampled_from([*PARTITIONS, UNPLACED])
+messages = st.one_of(
+    st.builds(Call, invocations(sequence=0), st.booleans(), st.booleans()),
+    st.builds(
+        Reply, addresses, st.builds(Outcome, statuses, st.none() | payloads, st.none() | failures)
+    ),
+    st.builds(Subscribe, places, ids, addresses),
+    st.builds(Signal, places, ids, text, payloads),
+    st.builds(Cancel, places, ids, text),
+    st.builds(Retry, places, ids),
+)
+placed = messages.filter(lambda each: each.partition != UNPLACED)
+
+
+class StorageMachine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.folder = Path(tempfile.mkdtemp())
+        self.storages: list[Database] = [MemoryStorage(), SQLiteStorage(self.folder / "fenbu.db")]
+        self.sequence = 0
+        for each in self.storages:
+            self.runner.run(each.open())
+            self.runner.run(each.take())
+
+    def teardown(self) -> None:
+        for each in self.storages:
+            self.runner.run(each.close())
+        self.runner.close()
+        shutil.rmtree(self.folder)
+
+    def both(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Ask both; they must agree, also on errors."""
+        answers: list[Any] = []
+        for each in self.storages:
+            try:
+                answers.append(self.runner.run(getattr(each, method)(*args, **kwargs)))
+            except (CallNotFound, InternalError) as error:
+                answers.append(type(error))
+        memory, other = (
+            sorted(map(repr, each)) if method in UNORDERED else each for each in answers
+        )
+        assert memory == other, method
+        return answers[0]
+
+    def numbered(self, data: st.DataObject, count: int) -> list[Invocation]:
+        """New rows, each with a sequence that no row had before."""
+        rows: list[Invocation] = []
+        for _ in range(count):
+            self.sequence += 1
+            rows.append(data.draw(invocations(self.sequence)))
+        return rows
+
+    @rule(
+        data=st.data(),
+        sizes=st.tuples(st.integers(0, 4), st.integers(0, 3)),
+        deleted=st.lists(ids, max_size=1),
+        written=st.lists(entries, max_size=4),
+        cleared=st.lists(ids, max_size=1),
+        states=st.lists(entities, max_size=2, unique_by=lambda each: (each.entity, each.key)),
+        states_deleted=st.lists(keys, max_size=1),
+        inbox=st.lists(placed, max_size=3),
+        inbox_deleted=st.lists(st.integers(1, 20), max_size=2),
+    )
+    def commit(  # noqa: PLR0917
+        self, data, sizes, deleted, written, cleared, states, states_deleted, inbox, inbox_deleted
+    ):
+        named = {(each.entity, each.key) for each in states}
+        batch = CommitBatch(
+            inserted=self.numbered(data, sizes[0]),
+            updated=self.numbered(data, sizes[1]),
+            deleted=deleted,
+            entries=written,
+            journals_cleared=cleared,
+            entities=states,
+            entities_deleted=[each for each in states_deleted if each not in named],
+            inbox=inbox,
+            inbox_deleted=inbox_deleted,
+        )
+        if self.both("commit", batch) is InternalError:
+            # What contradicts is a duplicate; without it, the rest must go through.
+            known = {each.id: each for each in batch.inserted}
+            exist = {each.invocation.id for each in self.both("load_calls", IDS)}
+            batch.inserted = [each for name, each in known.items() if name not in exist]
+            batch.entries = []
+            assert self.both("commit", batch).outcome is CommitOutcome.COMMITTED
+
+    @rule(sent=st.lists(messages, max_size=3))
+    def enqueue(self, sent):
+        self.both("enqueue", sent)
+
+    @rule(handlers=st.lists(st.sampled_from(HANDLERS), max_size=2))
+    def revive(self, handlers):
+        self.both("revive", handlers)
+
+    @rule(handler=st.sampled_from(HANDLERS), before=instants, limit=st.integers(1, 3))
+    def delete_finished(self, handler, before, limit):
+        self.both("delete_finished", handler, before, limit=limit)
+
+    @rule(
+        cursors=st.dictionaries(st.sampled_from(PARTITIONS), st.integers(0, 20)),
+        now=instants,
+        limit=st.integers(1, 4),
+        after=st.integers(0, 30),
+        name=keys,
+        partitions=st.lists(st.sampled_from(PARTITIONS), unique=True),
+        where=st.builds(
+            CallFilter,
+            statuses=st.none() | st.lists(statuses, max_size=4).map(tuple),
+            handler=st.none() | st.sampled_from(HANDLERS),
+            created_after=st.none() | instants,
+            created_before=st.none() | instants,
+            limit=st.integers(1, 9),
+        ),
+        id_=ids,
+    )
+    def read_a_part(  # noqa: PLR0917
+        self, cursors, now, limit, after, name, partitions, where, id_
+    ):
+        self.both("load_ready", cursors, limit=limit)
+        self.both("load_due", partitions, now, limit=limit)
+        self.both("next_due", partitions)
+        self.both("load_inbox", after, limit=limit)
+        self.both("load_operations", *name, after=after, limit=limit)
+        self.both("list_calls", where)
+        self.both("list_entities", name[0], limit=limit)
+        self.both("children", id_, limit=limit)
+
+    @invariant()
+    def everything_is_the_same(self):
+        loaded = self.both("load_calls", IDS)
+        for each in loaded:
+            self.both("children", each.invocation.id, limit=9)
+            self.both("operations_before", each.invocation, limit=9)
+        self.both("load_ready", dict.fromkeys(PARTITIONS, 0), limit=99)
+        self.both("load_due", PARTITIONS, 2e9, limit=99)
+        self.both("next_due", PARTITIONS)
+        self.both("last_sequences")
+        self.both(
+            "load_entities", [(name, key) for name in ("Stock", "Cart") for key in ("1", "2", "é")]
+        )
+        self.both("load_inbox", 0, limit=99)
+        self.both("outcomes", [*IDS, "unknown"])
+        self.both("list_calls", CallFilter(limit=99))
+        self.both("count_calls")
+        self.both("list_entities", None, limit=9)
+        self.both("inbox_count")
+
+
+UNORDERED = {"load_calls", "load_entities"}
+
+TestStorages = StorageMachine.TestCase
+TestStorages.settings = settings(
+    max_examples=400,
+    stateful_step_count=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)

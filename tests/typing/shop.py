@@ -1,0 +1,149 @@
+"""What a user's program looks like to a strict type checker. Checked, not run.
+
+Each `pyright: ignore` stands for an error that the checker must find: an unnecessary one is an error itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, assert_type
+from uuid import UUID
+
+import fenbu
+from fenbu import (
+    App,
+    DurableFunction,
+    Entity,
+    Handle,
+    Retry,
+    Status,
+    SyncHandle,
+    operation,
+    saga,
+    step,
+    wait_signal,
+)
+
+app = App("shop")
+
+
+@dataclass
+class Order:
+    id: int
+    skus: list[str] = field(default_factory=list[str])
+
+
+@app.task
+async def send(order_id: int, *, subject: str = "hello") -> bool:
+    return bool(order_id and subject)
+
+
+@app.task(retry=Retry(attempts=8), timeout=timedelta(minutes=5), retention=3600)
+def resize(path: str, width: int) -> bytes:
+    return path.encode() * width
+
+
+@app.entity
+class Stock(Entity):
+    units: int = 0
+
+    async def reserve(self, n: int) -> int:
+        assert_type(self.key, str)
+        self.units -= n
+        handle = self.send_later(60, self.expire, n)
+        assert_type(handle, Handle[Any])
+        self.send_later(60, self.expire, "n")  # pyright: ignore[reportArgumentType]
+        return self.units
+
+    async def expire(self, n: int) -> None:
+        self.units += n
+
+    @operation(read_only=True)
+    async def left(self) -> int:
+        return self.units
+
+    @operation
+    async def add(self, n: int) -> int:
+        left = await self.left()
+        assert_type(left, int)
+        self.units = left + n
+        return self.units
+
+
+async def charge(card: str, cents: int) -> UUID:
+    return UUID(int=len(card) + cents)
+
+
+def refund(payment: UUID) -> None: ...
+
+
+@app.workflow
+async def checkout(order: Order) -> UUID:
+    async with saga() as undo:
+        payment = await step(charge, "card", order.id)
+        assert_type(payment, UUID)
+        undo(refund, payment)
+        undo(refund, "payment")  # pyright: ignore[reportArgumentType]
+        await step(charge, "card")  # pyright: ignore[reportCallIssue]
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(Stock(sku).reserve(1)) for sku in order.skus]
+        assert_type(tasks[0].result(), int)
+    image = await step.options(retry=Retry(attempts=3), timeout=10)(len, "text")
+    assert_type(image, int)
+    async with asyncio.timeout(60):
+        approved = await wait_signal("approval", bool)
+    assert_type(approved, bool)
+    assert_type(fenbu.now(), datetime)
+    assert_type(fenbu.uuid4(), UUID)
+    assert_type(fenbu.random(), float)
+    await send.start(order.id, subject="thanks")
+    return payment
+
+
+async def main() -> None:
+    async with app:
+        assert_type(await checkout(Order(1)), UUID)
+        assert_type(await send(1, subject="x"), bool)
+        assert_type(await resize("path", 3), bytes)
+        call = resize("path", 3)
+        assert_type(call, Coroutine[Any, Any, bytes])
+        await call
+        await send("1")  # pyright: ignore[reportArgumentType]
+        await send(1, topic="x")  # pyright: ignore[reportCallIssue]
+        await resize("path")  # pyright: ignore[reportCallIssue]
+        handle = await checkout.options(id="order-1", delay=60).start(Order(1))
+        assert_type(handle, Handle[UUID])
+        assert_type(await handle.result(timeout=3), UUID)
+        assert_type(await handle.status(), Status)
+        await handle.signal("approval", value=True)
+        await checkout.start(1)  # pyright: ignore[reportArgumentType]
+        assert_type(await send.start_many([(1,), (2,)]), list[Handle[bool]])
+        assert_type(await Stock("sku").reserve(2), int)
+        assert_type(await Stock("sku").add.start(2), Handle[int])
+        assert_type(await Stock("sku").add.options(timeout=3)(2), int)
+        assert_type(await Stock("sku").left(), int)
+        await Stock("sku").add("2")  # pyright: ignore[reportArgumentType]
+        await Stock(7).left()  # pyright: ignore[reportArgumentType]
+        assert_type(
+            await app.start_many(Stock("a").add.bind(n) for n in range(3)), list[Handle[int]]
+        )
+        assert_type(checkout.handle("order-1"), Handle[UUID])
+
+
+def script() -> None:
+    with app:
+        assert_type(checkout.sync(Order(1)), UUID)
+        handle = send.sync.start(1)
+        assert_type(handle, SyncHandle[bool])
+        assert_type(handle.result(), bool)
+        send.sync("1")  # pyright: ignore[reportArgumentType]
+        assert_type(Stock("sku").add.sync(3), int)
+
+
+def takes(function: DurableFunction[[int], str]) -> None: ...
+
+
+takes(send)  # pyright: ignore[reportArgumentType]
