@@ -108,9 +108,8 @@ async def main() -> None:
         assert_type(await checkout(Order(1)), UUID)
         assert_type(await send(1, subject="x"), bool)
         assert_type(await resize("path", 3), bytes)
-        call = resize("path", 3)
-        assert_type(call, Coroutine[Any, Any, bytes])
-        await call
+        call: Coroutine[Any, Any, bytes] = resize("path", 3)
+        assert_type(await call, bytes)
         await send("1")  # pyright: ignore[reportArgumentType]
         await send(1, topic="x")  # pyright: ignore[reportCallIssue]
         await resize("path")  # pyright: ignore[reportCallIssue]
