@@ -151,7 +151,7 @@ async def leave(node: Any) -> None:
         node._tick()  # noqa: SLF001
         await asyncio.sleep(0.1)
     node.engine._idle_seconds = before  # noqa: SLF001
-    await asyncio.sleep(0.5)
+    await node.committer.durable()
 
 
 async def open_again(database: Path, count: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
@@ -60,6 +61,15 @@ async def test_an_empty_file_is_filled(path):
     await storage.open(create=False)
     assert (await stored(storage, "00000")).invocation == call("00000")
     await storage.close()
+
+
+async def test_a_file_that_many_make_at_once_is_made_once(tmp_path):
+    for number in range(10):
+        storages = [SQLiteStorage(tmp_path / f"{number}.db") for _ in range(6)]
+        metas = await asyncio.gather(*(each.open() for each in storages))
+        assert metas.count(metas[0]) == 6
+        for each in storages:
+            await each.close()
 
 
 async def test_garbage_is_left_alone(path):

@@ -69,6 +69,18 @@ async def test_a_killed_node_can_be_replaced_at_once(path, storage, spawn):
     assert (await stored(storage, "a")).invocation == call("a")
 
 
+@pytest.mark.guarantee("no-split-brain")
+async def test_a_link_to_the_file_is_the_same_file(path, storage):
+    await storage.take()
+    link = path.with_name("link.db")
+    link.symlink_to(path)
+    other = SQLiteStorage(link)
+    await other.open()
+    with pytest.raises(OwnershipLost):
+        await other.take()
+    await other.close()
+
+
 async def test_a_client_sends_and_reads_while_a_node_works(path, storage, spawn):
     await storage.take()
     await write(storage, inserted=[finished("row", 1.0, result="42")])
@@ -108,6 +120,30 @@ for number in range(100_000):
     found = await storage.load_calls([f"{number:06}" for number in range(200)])
     assert len(found) == 200
     assert all(len(each.entries) == 1 for each in found)
+
+
+async def test_a_client_gets_its_turn_beside_a_node_that_never_pauses(path, storage):
+    await storage.take()
+    client = SQLiteStorage(path, busy_seconds=1.0)
+    await client.open()
+    count = 0
+
+    async def work():
+        nonlocal count
+        while True:
+            count += 1
+            calls = [call(f"{count}-{number}", count) for number in range(300)]
+            await write(storage, inserted=calls)
+
+    # Two, so that one batch always waits while the other is being written.
+    workers = [asyncio.create_task(work()) for _ in range(2)]
+    for number in range(10):
+        await client.enqueue([Retry(1, str(number))])
+    for each in workers:
+        each.cancel()
+    await asyncio.gather(*workers, return_exceptions=True)
+    assert await storage.inbox_count() == 10
+    await client.close()
 
 
 async def test_another_program_that_reads_does_not_stop_commits(path, storage):

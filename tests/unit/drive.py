@@ -111,7 +111,7 @@ class Drive:
         self.inbox[self._numbers] = message
         effects = self.message(message, self._numbers)
         (request,) = [each for each in effects if isinstance(each, LoadCalls)]
-        return self.event(CallsLoaded(0, request.ids, self.loaded(*request.ids)))
+        return self.event(CallsLoaded(0, request.batch, request.ids, self.loaded(*request.ids)))
 
     def _ended(self, body: RunBody, outcome: Outcome, retryable: bool = False) -> list[Effect]:
         return self.event(
@@ -158,8 +158,14 @@ class Drive:
     def load_ready(self, *ids: str) -> list[Effect]:
         """Answer the request for the backlog, and make the marks of what was loaded durable."""
         last = max(each.sequence for each in self.rows.values())
-        effects = self.event(ReadyLoaded(0, last, self.loaded(*ids), complete=True))
+        effects = self.event(
+            ReadyLoaded(0, self.load_begins(), last, self.loaded(*ids), complete=True)
+        )
         return self.marks(effects)
+
+    def load_begins(self) -> int:
+        """A load that sees all that has been committed."""
+        return self.engine.load_begins(self.engine.batch.number - 1)
 
     def marks(self, effects: Iterable[Effect]) -> list[Effect]:
         released: list[Effect] = []

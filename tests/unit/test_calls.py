@@ -112,7 +112,7 @@ def test_a_task_waits_for_its_next_attempt_as_a_row(drive: Drive) -> None:
     assert effects == [WakeAt(1010.0)]
     assert not drive.engine.partitions[0].residents
     drive.now = 1010.0
-    (body,) = bodies(drive.marks(drive.event(DueLoaded(0, drive.loaded("a")))))
+    (body,) = bodies(drive.marks(drive.event(DueLoaded(0, drive.load_begins(), drive.loaded("a")))))
     assert body.attempt == 2
 
 

@@ -126,6 +126,8 @@ def test_a_long_queue_spills_to_the_database_and_keeps_its_order(
     (request,) = [each for each in effects if isinstance(each, LoadOperations)]
     found = counters.loaded("d", "e", "f")
     counters.marks(
-        counters.event(OperationsLoaded(0, "Counter", "k", request.until, found, complete=True))
+        counters.event(
+            OperationsLoaded(0, request.batch, "Counter", "k", request.until, found, complete=True)
+        )
     )
     assert [counters.rows[each].result for each in "bcdef"] == ["2", "12", "112", "1112", "11112"]

@@ -65,9 +65,10 @@ class Begin(Struct, frozen=True, gc=False):
 
 
 class LoadCalls(Struct, frozen=True, gc=False):
-    """Answer with `CallsLoaded`."""
+    """Answer with `CallsLoaded`. `batch` is the one that carries the request, here and below."""
 
     partition: int
+    batch: int
     ids: tuple[str, ...]
 
 
@@ -83,6 +84,7 @@ class LoadReady(Struct, frozen=True, gc=False):
     """Answer with `ReadyLoaded`."""
 
     partition: int
+    batch: int
     after: int
     until: int
 
@@ -91,6 +93,7 @@ class LoadOperations(Struct, frozen=True, gc=False):
     """Answer with `OperationsLoaded`."""
 
     partition: int
+    batch: int
     entity: str
     key: str
     after: int

@@ -6,13 +6,13 @@ leave memory, and finds deadlocks. The node empties `batch` when it commits.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable
 
 from fenbu._core import ids, limit
 from fenbu._core.batch import Batch
 from fenbu._core.command import AwaitCall, StartCall
-from fenbu._core.event import Event
+from fenbu._core.event import CallsLoaded, DueLoaded, Event, OperationsLoaded, ReadyLoaded
 from fenbu._core.handler import Registry
 from fenbu._core.mailbox import Mailbox
 from fenbu._core.message import Message
@@ -49,6 +49,10 @@ class Engine:
         self._isolated: Resident | None = None
         self.window = active_calls_max
         """Calls of one partition in memory that have something to run."""
+        self._loads: Counter[int] = Counter()
+        """Loads under way, by the batch that asked for them."""
+        self._touched: dict[str, int] = {}
+        """Calls whose row changed while a load was under way, and the batch that changed it last."""
         self.now = 0.0
         """When the engine was last driven."""
 
@@ -74,6 +78,8 @@ class Engine:
         partition = self.partitions.get(event.partition)
         if partition is not None:
             partition.apply(event, now)
+            if isinstance(event, CallsLoaded | ReadyLoaded | OperationsLoaded | DueLoaded):
+                self.load_ended(event.batch)
             if self.batch.messages:
                 self._carry(now)
 
@@ -131,6 +137,29 @@ class Engine:
             self.batch.messages.append(message)
         else:
             self.batch.rows.inbox.append(message)
+
+    def load_begins(self, batch: int | None = None) -> int:
+        """A load is asked for; it will see everything up to this batch, which is the open one."""
+        number = self.batch.number if batch is None else batch
+        self._loads[number] += 1
+        return number
+
+    def load_ended(self, batch: int) -> None:
+        """A load was answered."""
+        self._loads[batch] -= 1
+        if self._loads[batch] <= 0:
+            del self._loads[batch]
+        if not self._loads:
+            self._touched.clear()
+
+    def touch(self, id_: str) -> None:
+        """The row of a call changes, or it leaves memory: what is being loaded of it is out of date."""
+        if self._loads:
+            self._touched[id_] = self.batch.number
+
+    def is_stale(self, id_: str, batch: int) -> bool:
+        """Whether a call's row changed after what a load that began with this batch has seen."""
+        return self._touched.get(id_, -1) > batch
 
     def place(self, entity: str | None, key: str | None, id_: str) -> int:
         """The partition of a call."""

@@ -32,9 +32,13 @@ class MarkDurable(Struct, frozen=True, gc=False):
 
 
 class CallsLoaded(Struct, frozen=True, gc=False):
-    """The answer to `LoadCalls`: what was asked for and what was found."""
+    """The answer to `LoadCalls`: what was asked for and what was found.
+
+    `batch` is that of the request, here and below: what later batches changed is not in the answer.
+    """
 
     partition: int
+    batch: int
     ids: tuple[str, ...]
     found: list[Loaded]
 
@@ -52,6 +56,7 @@ class ReadyLoaded(Struct, frozen=True, gc=False):
     """The answer to `LoadReady`; `complete` if nothing more was there up to `until`."""
 
     partition: int
+    batch: int
     until: int
     found: list[Loaded]
     complete: bool
@@ -61,6 +66,7 @@ class OperationsLoaded(Struct, frozen=True, gc=False):
     """The answer to `LoadOperations`; `complete` if nothing more was there up to `until`."""
 
     partition: int
+    batch: int
     entity: str
     key: str
     until: int
@@ -72,6 +78,7 @@ class DueLoaded(Struct, frozen=True, gc=False):
     """Calls outside memory whose time has come."""
 
     partition: int
+    batch: int
     found: list[Loaded]
 
 

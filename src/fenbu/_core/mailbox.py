@@ -170,7 +170,13 @@ class Mailbox:
     def _fetch(self) -> None:
         if not self._fetching:
             self._fetching = True
+            engine = self.partition.engine
             effect = LoadOperations(
-                self.partition.number, self.entity.name, self.key, self.cursor, self.spilled_until
+                self.partition.number,
+                engine.load_begins(),
+                self.entity.name,
+                self.key,
+                self.cursor,
+                self.spilled_until,
             )
-            self.partition.engine.batch.effects.append(effect)
+            engine.batch.effects.append(effect)

@@ -45,6 +45,13 @@ if TYPE_CHECKING:
     from fenbu._core.engine import Engine
 
 
+def _last(event: ReadyLoaded | OperationsLoaded, taken: list[Loaded]) -> int:
+    """The highest sequence that has been dealt with."""
+    if len(taken) == len(event.found) and event.complete:
+        return event.until
+    return taken[-1].invocation.sequence if taken else -1
+
+
 def outcome_of(invocation: Invocation) -> Outcome:
     """The outcome of a finished call."""
     return Outcome(invocation.status, invocation.result, invocation.failure)
@@ -67,6 +74,8 @@ class Partition:
         self._active = 0
         self._held: dict[str, list[tuple[Message, int]]] = {}
         """Messages that wait until their call has been loaded."""
+        self._parked: dict[str, list[tuple[Message, int]]] = {}
+        """Messages for calls whose code has not begun or cannot go on: theirs when they come to memory."""
         self._via_inbox: dict[str, int] = {}
         """Calls with messages in the inbox that are not read yet, and the batch of the last of them."""
 
@@ -129,9 +138,13 @@ class Partition:
         held = self._held.get(id_)
         if held is None:
             self._held[id_] = [(message, number)]
-            self.engine.batch.effects.append(LoadCalls(self.number, (id_,)))
+            self._load(id_)
         else:
             held.append((message, number))
+
+    def _load(self, id_: str) -> None:
+        load = LoadCalls(self.number, self.engine.load_begins(), (id_,))
+        self.engine.batch.effects.append(load)
 
     def inbox_read(self, batch_number: int) -> None:
         """Everything that batches up to this one put into the inbox has been received."""
@@ -237,6 +250,7 @@ class Partition:
 
     def forget(self, resident: Resident) -> None:
         """A call leaves memory."""
+        self.engine.touch(resident.invocation.id)
         self.residents.pop(resident.invocation.id, None)
         self.set_active(resident, active=False)
         self.engine.not_idle(resident)
@@ -253,7 +267,7 @@ class Partition:
         if self.spilled and not self._refilling and self._active <= self.engine.window // 2:
             self._refilling = True
             self.engine.batch.effects.append(
-                LoadReady(self.number, self._cursor, self._spilled_until)
+                LoadReady(self.number, self.engine.load_begins(), self._cursor, self._spilled_until)
             )
 
     def _make(self, invocation: Invocation, spec: HandlerSpec, entries: list[Entry]) -> Resident:
@@ -274,9 +288,10 @@ class Partition:
             invocation.status = Status.UNHANDLED
             invocation.waiting = f"no node has registered {invocation.handler}"
             invocation.wake_at = None
-            self.engine.batch.rows.updated.append(invocation)
+            self._update(invocation)
             return None
         resident = self._make(invocation, spec, loaded.entries)
+        resident.mail.extend(self._parked.pop(invocation.id, ()))
         self.residents[invocation.id] = resident
         self.set_active(resident, active=True)
         if spec.kind is Kind.OPERATION:
@@ -322,35 +337,48 @@ class Partition:
             case OperationsLoaded():
                 self._operations_loaded(event, now)
             case DueLoaded():
-                for loaded in event.found:
+                for loaded in self._fresh(event.found, event.batch):
                     self._bring(loaded)
             case CallsLoaded():
                 self._calls_loaded(event, now)
 
+    def _fresh(self, found: list[Loaded], batch: int) -> list[Loaded]:
+        """What was loaded, up to the first call that has changed since: from there on, ask again."""
+        for index, loaded in enumerate(found):
+            if self.engine.is_stale(loaded.invocation.id, batch):
+                return found[:index]
+        return found
+
     def _ready_loaded(self, event: ReadyLoaded) -> None:
         self._refilling = False
-        for loaded in event.found:
+        found = self._fresh(event.found, event.batch)
+        for loaded in found:
             self._bring_operation(loaded)
-        last = event.until if event.complete else event.found[-1].invocation.sequence
-        self._cursor = max(self._cursor, last)
+        self._cursor = max(self._cursor, _last(event, found))
         self.refill()
 
     def _operations_loaded(self, event: OperationsLoaded, now: float) -> None:
         mailbox = self.mailboxes.get((event.entity, event.key))
         if mailbox is None:
             return
-        for loaded in event.found:
+        found = self._fresh(event.found, event.batch)
+        for loaded in found:
             self._bring(loaded)
-        last = event.until if event.complete else event.found[-1].invocation.sequence
-        mailbox.operations_loaded(last)
+        mailbox.operations_loaded(_last(event, found))
         mailbox.advance(now)
 
     def _calls_loaded(self, event: CallsLoaded, now: float) -> None:
         found = {each.invocation.id: each for each in event.found}
         for id_ in event.ids:
+            if self.engine.is_stale(id_, event.batch):
+                self._load(id_)
+                continue
             loaded = found.get(id_)
             for message, number in self._held.pop(id_, ()):
                 self._deliver_loaded(id_, loaded, message, number, now)
+                if loaded is None and isinstance(message, Call):
+                    # Accepted just now: for what follows it exists, in memory or as a row.
+                    loaded = Loaded(message.invocation, [])
 
     def _deliver_loaded(
         self, id_: str, loaded: Loaded | None, message: Message, number: int, now: float
@@ -384,7 +412,7 @@ class Partition:
                 elif address not in invocation.waiters:
                     # Its row is enough: it need not come to memory to know who waits.
                     invocation.waiters = (*invocation.waiters, address)
-                    self.engine.batch.rows.updated.append(invocation)
+                    self._update(invocation)
             case Retry():
                 self._consume(number)
                 self._retry(loaded)
@@ -393,6 +421,10 @@ class Partition:
             ):
                 self._consume(number)
                 self._cancel_row(invocation, message.reason, now)
+            case Reply() | Signal() if (
+                invocation.status is Status.PENDING or invocation.status in PARKED
+            ):
+                self._parked.setdefault(id_, []).append((message, number))
             case Reply() | Signal() | Cancel():
                 resident = self._bring(loaded)
                 if resident is None:
@@ -400,13 +432,20 @@ class Partition:
                 else:
                     self.receive(message, now, number)
 
+    def _update(self, invocation: Invocation) -> None:
+        """Write the row of a call that is not in memory."""
+        self.engine.batch.rows.updated.append(invocation)
+        self.engine.touch(invocation.id)
+
     def _cancel_row(self, invocation: Invocation, reason: str, now: float) -> None:
         """Cancel a call whose code has not begun, or cannot go on."""
         invocation.cancel_reason = reason
         invocation.status = Status.CANCELLED
         invocation.finished_at = now
         invocation.wake_at = invocation.waiting = None
-        self.engine.batch.rows.updated.append(invocation)
+        self._update(invocation)
+        for _, number in self._parked.pop(invocation.id, ()):
+            self._consume(number)
         outcome = Outcome(Status.CANCELLED)
         self.engine.batch.effects.append(Ended(invocation.id, outcome))
         for address in (invocation.parent, *invocation.waiters):
@@ -438,7 +477,7 @@ class Partition:
         invocation.failure = invocation.result = invocation.waiting = invocation.wake_at = None
         invocation.crashes = 0
         invocation.status = Status.PENDING if invocation.started_at is None else Status.RUNNING
-        batch.rows.updated.append(invocation)
+        self._update(invocation)
         # The ordinary path of a call that waits in the database takes it from here.
         self._spilled_until = invocation.sequence
         self.refill()

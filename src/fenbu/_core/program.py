@@ -154,6 +154,8 @@ class Program(Resident):
                 ),
             )
         elif not self.bodies:
+            # Whatever it did to this process before, it waits now.
+            self.progress()
             self.partition.set_active(self, active=False)
             self.partition.engine.idle(self, now)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from fenbu._core import limit
 from fenbu._core.effect import LoadCalls, LoadEntity, LoadOperations, LoadReady
+from fenbu._core.engine import Engine
 from fenbu._core.event import (
     CallsLoaded,
     DueLoaded,
@@ -28,8 +29,16 @@ Load = LoadCalls | LoadEntity | LoadOperations | LoadReady
 class Loader:
     """See the module. `apply` takes each answer."""
 
-    def __init__(self, storage: Storage, apply: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        storage: Storage,
+        durable_number: Callable[[], int],
+        apply: Callable[[Event], None],
+    ) -> None:
+        self._engine = engine
         self._storage = storage
+        self._durable_number = durable_number
         self._apply = apply
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -55,13 +64,21 @@ class Loader:
 
     async def due(self, partitions: list[int], now: float) -> bool:
         """Load calls whose time has come; true if there may be more."""
-        found = await self._storage.load_due(partitions, now, limit=limit.LOAD_ROWS_MAX)
+        batch = self._engine.load_begins(self._durable_number())
+        try:
+            found = await self._storage.load_due(partitions, now, limit=limit.LOAD_ROWS_MAX)
+            self._due_found(found, batch)
+        finally:
+            self._engine.load_ended(batch)
+        return len(found) >= limit.LOAD_ROWS_MAX
+
+    def _due_found(self, found: list[Loaded], batch: int) -> None:
         by_partition: defaultdict[int, list[Loaded]] = defaultdict(list)
         for loaded in found:
             by_partition[loaded.invocation.partition].append(loaded)
         for number, loadeds in by_partition.items():
-            self._apply(DueLoaded(number, loadeds))
-        return len(found) >= limit.LOAD_ROWS_MAX
+            self._engine.load_begins(batch)
+            self._apply(DueLoaded(number, batch, loadeds))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -74,7 +91,7 @@ class Loader:
         by_id = {each.invocation.id: each for each in found}
         for each in requests:
             mine = [by_id[id_] for id_ in each.ids if id_ in by_id]
-            self._apply(CallsLoaded(each.partition, each.ids, mine))
+            self._apply(CallsLoaded(each.partition, each.batch, each.ids, mine))
 
     async def _entities(self, requests: list[LoadEntity]) -> None:
         keys = [(each.entity, each.key) for each in requests]
@@ -93,7 +110,8 @@ class Loader:
             by_partition[loaded.invocation.partition].append(loaded)
         for each in requests:
             mine = by_partition[each.partition]
-            self._apply(ReadyLoaded(each.partition, each.until, mine, len(mine) < size))
+            complete = len(mine) < size
+            self._apply(ReadyLoaded(each.partition, each.batch, each.until, mine, complete))
 
     async def _operations(self, request: LoadOperations) -> None:
         size = limit.MAILBOX_OPERATIONS_MAX // 2
@@ -104,8 +122,8 @@ class Loader:
         )
         self._apply(
             OperationsLoaded(
-                request.partition, request.entity, request.key, request.until, found,
-                len(found) < size,
+                request.partition, request.batch, request.entity, request.key, request.until,
+                found, len(found) < size,
             )
         )  # fmt: skip
 

@@ -99,7 +99,9 @@ class Node:
             threads=options.threads,
             processes=options.processes,
         )
-        self._loader = Loader(storage, self._apply)
+        self._loader = Loader(
+            self.engine, storage, lambda: self.committer.durable_number, self._apply
+        )
         self._alarm = Alarm(self.engine, self.clock, self._tick, self._load_due)
         self._wakeup = Wakeup(
             storage,

@@ -15,7 +15,6 @@ import sqlite3
 
 from fenbu._core.batch import CommitBatch
 from fenbu._storage.protocol import Commit, CommitOutcome
-from fenbu._storage.sqlite.connection import SQL, roll_back
 from fenbu._storage.sqlite.error import commit_failed
 from fenbu._storage.sqlite.rows import (
     ENTITY_SQL,
@@ -31,6 +30,7 @@ from fenbu._storage.sqlite.rows import (
     text_of,
     update_parameters,
 )
+from fenbu._storage.sqlite.session import Session
 
 
 def prepare(batch: CommitBatch) -> list[Statement]:
@@ -61,19 +61,19 @@ def prepare(batch: CommitBatch) -> list[Statement]:
     return todo
 
 
-def write(connection: sqlite3.Connection, todo: list[Statement], path: str) -> Commit:
+def write(session: Session, todo: list[Statement], path: str) -> Commit:
     """Execute them, all or none; runs in the writer's thread."""
     committing = len(todo) == 1
     try:
         if committing:
-            connection.execute(*todo[0])
+            session.write(*todo[0])
         else:
-            connection.execute(SQL["begin"])
+            session.begin()
             for each in todo:
-                connection.execute(*each)
+                session.execute(*each)
             committing = True
-            connection.commit()
+            session.commit()
     except sqlite3.Error as error:
-        roll_back(connection)
+        session.roll_back()
         return commit_failed(error, path, committing=committing)
     return Commit(CommitOutcome.COMMITTED)

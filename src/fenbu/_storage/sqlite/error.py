@@ -34,6 +34,11 @@ def code_of(error: sqlite3.Error) -> int:
     return code & 0xFF
 
 
+def is_busy(error: sqlite3.Error) -> bool:
+    """Another connection holds the lock that was wanted."""
+    return code_of(error) in _BUSY
+
+
 def classify(error: sqlite3.Error, path: str) -> FenbuError:
     """The error of fenbu that says the same."""
     code = code_of(error)

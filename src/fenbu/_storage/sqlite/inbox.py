@@ -5,14 +5,12 @@ Guarantee: accepted-never-lost. What a client sends is one transaction, durable 
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 
 import msgspec
 
 from fenbu._core.message import Call, Message, Reply, decode
 from fenbu._storage.protocol import UNPLACED, Received
-from fenbu._storage.sqlite.connection import SQL
 from fenbu._storage.sqlite.rows import (
     INBOX_SQL,
     INVOCATION_SQL,
@@ -21,12 +19,13 @@ from fenbu._storage.sqlite.rows import (
     statements,
     text_of,
 )
+from fenbu._storage.sqlite.session import Session
 from fenbu.errors import CallNotFound
 
 
-def read(connection: sqlite3.Connection, after: int, limit: int) -> list[Received]:
+def read(session: Session, after: int, limit: int) -> list[Received]:
     """See `Storage.load_inbox`."""
-    rows = connection.execute(INBOX_SQL["load"], (after, limit)).fetchall()
+    rows = session.execute(INBOX_SQL["load"], (after, limit)).fetchall()
     return [Received(number, decode(message)) for number, message in rows]
 
 
@@ -37,37 +36,37 @@ def prepare(messages: Sequence[Message]) -> list[Statement] | None:
     return statements(INBOX_SQL["insert"], 3, inbox_parameters(messages))
 
 
-def put(connection: sqlite3.Connection, todo: list[Statement]) -> None:
+def put(session: Session, todo: list[Statement]) -> None:
     """Execute what `prepare` gave, all or none."""
     if len(todo) == 1:
-        connection.execute(*todo[0])
+        session.write(*todo[0])
         return
-    connection.execute(SQL["begin"])
+    session.begin()
     for each in todo:
-        connection.execute(*each)
-    connection.commit()
+        session.execute(*each)
+    session.commit()
 
 
-def place_and_put(connection: sqlite3.Connection, messages: Sequence[Message]) -> None:
+def place_and_put(session: Session, messages: Sequence[Message]) -> None:
     """Find the partitions that the sender does not know, then put all messages or none."""
-    connection.execute(SQL["begin"])
-    parameters = inbox_parameters(_placed(connection, messages))
+    session.begin()
+    parameters = inbox_parameters(_placed(session, messages))
     for each in statements(INBOX_SQL["insert"], 3, parameters):
-        connection.execute(*each)
-    connection.commit()
+        session.execute(*each)
+    session.commit()
 
 
 def _is_unplaced(message: Message) -> bool:
     return message.partition == UNPLACED and not isinstance(message, Call | Reply)
 
 
-def _placed(connection: sqlite3.Connection, messages: Sequence[Message]) -> list[Message]:
+def _placed(session: Session, messages: Sequence[Message]) -> list[Message]:
     """With every partition filled in, from the call's row or from the message that is to become one."""
     unplaced = [each.id for each in messages if not isinstance(each, Call | Reply)]
     ids = (text_of(unplaced),)
     found = {each.invocation.id: each.partition for each in messages if isinstance(each, Call)}
-    found.update(connection.execute(INBOX_SQL["calls"], ids).fetchall())
-    found.update(connection.execute(INVOCATION_SQL["places"], ids).fetchall())
+    found.update(session.execute(INBOX_SQL["calls"], ids).fetchall())
+    found.update(session.execute(INVOCATION_SQL["places"], ids).fetchall())
     placed: list[Message] = []
     for each in messages:
         if isinstance(each, Call | Reply) or each.partition != UNPLACED:

@@ -6,11 +6,9 @@ journals are read within one transaction, so that they fit each other.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping, Sequence
 
 from fenbu._core.model import FINISHED, EntityState, Loaded, Outcome, Status
-from fenbu._storage.sqlite.connection import SQL
 from fenbu._storage.sqlite.rows import (
     ENTITY_SQL,
     ENTRY_SQL,
@@ -22,70 +20,67 @@ from fenbu._storage.sqlite.rows import (
     status_of,
     text_of,
 )
+from fenbu._storage.sqlite.session import SQL, Session
 
 
-def _load(connection: sqlite3.Connection, query: str, parameters: object) -> list[Loaded]:
-    connection.execute(SQL["begin_read"])
-    rows = connection.execute(INVOCATION_SQL[query], parameters).fetchall()  # pyright: ignore[reportArgumentType]
+def _load(session: Session, query: str, parameters: object) -> list[Loaded]:
+    session.execute(SQL["begin_read"])
+    rows = session.execute(INVOCATION_SQL[query], parameters).fetchall()  # pyright: ignore[reportArgumentType]
     loaded = {row[0]: Loaded(invocation_of(row), []) for row in rows}
     if loaded:
-        for row in connection.execute(ENTRY_SQL["load"], (text_of(list(loaded)),)).fetchall():
+        for row in session.execute(ENTRY_SQL["load"], (text_of(list(loaded)),)).fetchall():
             loaded[row[0]].entries.append(entry_of(row))
-    connection.commit()
+    session.commit()
     return list(loaded.values())
 
 
-def ready(connection: sqlite3.Connection, cursors: Mapping[int, int], limit: int) -> list[Loaded]:
+def ready(session: Session, cursors: Mapping[int, int], limit: int) -> list[Loaded]:
     """See `Storage.load_ready`."""
-    return _load(connection, "load_ready", {"cursors": text_of(cursors), "limit": limit})
+    return _load(session, "load_ready", {"cursors": text_of(cursors), "limit": limit})
 
 
-def operations(
-    connection: sqlite3.Connection, entity: str, key: str, after: int, limit: int
-) -> list[Loaded]:
+def operations(session: Session, entity: str, key: str, after: int, limit: int) -> list[Loaded]:
     """See `Storage.load_operations`."""
-    return _load(connection, "load_operations", (entity, key, after, limit))
+    return _load(session, "load_operations", (entity, key, after, limit))
 
 
-def calls(connection: sqlite3.Connection, ids: Sequence[str]) -> list[Loaded]:
+def calls(session: Session, ids: Sequence[str]) -> list[Loaded]:
     """See `Storage.load_calls`."""
-    return _load(connection, "load", (text_of(ids),))
+    return _load(session, "load", (text_of(ids),))
 
 
-def due(
-    connection: sqlite3.Connection, partitions: Sequence[int], now: float, limit: int
-) -> list[Loaded]:
+def due(session: Session, partitions: Sequence[int], now: float, limit: int) -> list[Loaded]:
     """See `Storage.load_due`."""
-    return _load(connection, "load_due", (now, text_of(partitions), limit))
+    return _load(session, "load_due", (now, text_of(partitions), limit))
 
 
-def next_due(connection: sqlite3.Connection, partitions: Sequence[int]) -> float | None:
+def next_due(session: Session, partitions: Sequence[int]) -> float | None:
     """See `Storage.next_due`."""
-    row = connection.execute(INVOCATION_SQL["next_due"], (text_of(partitions),)).fetchone()
+    row = session.execute(INVOCATION_SQL["next_due"], (text_of(partitions),)).fetchone()
     return None if row is None else row[0]
 
 
-def last_sequences(connection: sqlite3.Connection, partition_count: int) -> dict[int, int]:
+def last_sequences(session: Session, partition_count: int) -> dict[int, int]:
     """See `Storage.last_sequences`."""
-    return dict(connection.execute(INVOCATION_SQL["last_sequences"], (partition_count,)).fetchall())
+    return dict(session.execute(INVOCATION_SQL["last_sequences"], (partition_count,)).fetchall())
 
 
-def entities(connection: sqlite3.Connection, keys: Sequence[tuple[str, str]]) -> list[EntityState]:
+def entities(session: Session, keys: Sequence[tuple[str, str]]) -> list[EntityState]:
     """See `Storage.load_entities`."""
-    rows = connection.execute(ENTITY_SQL["load"], (text_of(keys),)).fetchall()
+    rows = session.execute(ENTITY_SQL["load"], (text_of(keys),)).fetchall()
     return [EntityState(*row) for row in rows]
 
 
-def outcomes(connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, Outcome | Status]:
+def outcomes(session: Session, ids: Sequence[str]) -> dict[str, Outcome | Status]:
     """See `Storage.outcomes`."""
     found: dict[str, Outcome | Status] = {}
-    rows = connection.execute(INVOCATION_SQL["outcomes"], (text_of(ids),)).fetchall()
+    rows = session.execute(INVOCATION_SQL["outcomes"], (text_of(ids),)).fetchall()
     for id_, text, result, failure in rows:
         status = status_of(text)
         finished = status in FINISHED
         found[id_] = Outcome(status, result, failure_of(failure)) if finished else status
     missing = [each for each in ids if each not in found]
     if missing:
-        for id_, _ in connection.execute(INBOX_SQL["calls"], (text_of(missing),)).fetchall():
+        for id_, _ in session.execute(INBOX_SQL["calls"], (text_of(missing),)).fetchall():
             found[id_] = Status.PENDING
     return found

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sqlite3
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 from fenbu._storage.sqlite.rows import INBOX_SQL
+from fenbu._storage.sqlite.session import Session
 from fenbu.errors import Unavailable
 
 POLL_SECONDS: Final = 0.02
@@ -84,6 +84,6 @@ def _stat(path: str) -> tuple[int, int] | None:
     return found.st_mtime_ns, found.st_size
 
 
-def version(connection: sqlite3.Connection) -> Version:
+def version(session: Session) -> Version:
     """See `Version`."""
-    return connection.execute(INBOX_SQL["version"]).fetchone()
+    return session.execute(INBOX_SQL["version"]).fetchone()

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from fenbu._core import ids
 from fenbu._core.model import EntityState, Invocation, Status
 from fenbu._storage.protocol import CallFilter
-from fenbu._storage.sqlite.connection import SQL, Connection
+from fenbu._storage.sqlite.connection import Connection
 from fenbu._storage.sqlite.migrate import META_SQL
 from fenbu._storage.sqlite.ownership import owner_of
 from fenbu._storage.sqlite.rows import (
@@ -25,6 +25,7 @@ from fenbu._storage.sqlite.rows import (
     status_of,
     text_of,
 )
+from fenbu._storage.sqlite.session import SQL, Session
 
 FREE_BYTES_MIN = 256 * 1024 * 1024
 LOG_BYTES_MAX = 512 * 1024 * 1024
@@ -62,7 +63,7 @@ class Observation(ABC):
         return await self._reader.run(check, self._path)
 
 
-def list_calls(connection: sqlite3.Connection, where: CallFilter) -> list[Invocation]:
+def list_calls(session: Session, where: CallFilter) -> list[Invocation]:
     """See `Observer.list_calls`."""
     parameters = {
         "statuses": None if where.statuses is None else text_of(where.statuses),
@@ -72,29 +73,26 @@ def list_calls(connection: sqlite3.Connection, where: CallFilter) -> list[Invoca
         "limit": where.limit,
     }
     return [
-        invocation_of(row)
-        for row in connection.execute(INVOCATION_SQL["list"], parameters).fetchall()
+        invocation_of(row) for row in session.execute(INVOCATION_SQL["list"], parameters).fetchall()
     ]
 
 
-def count_calls(connection: sqlite3.Connection) -> dict[tuple[str, Status], int]:
+def count_calls(session: Session) -> dict[tuple[str, Status], int]:
     """See `Observer.count_calls`."""
-    rows = connection.execute(INVOCATION_SQL["count"]).fetchall()
+    rows = session.execute(INVOCATION_SQL["count"]).fetchall()
     return {(handler, status_of(status)): count for handler, status, count in rows}
 
 
-def operations_before(
-    connection: sqlite3.Connection, invocation: Invocation, limit: int
-) -> list[Invocation]:
+def operations_before(session: Session, invocation: Invocation, limit: int) -> list[Invocation]:
     """See `Observer.operations_before`."""
     parameters = (invocation.entity, invocation.key, invocation.sequence, limit)
-    rows = connection.execute(INVOCATION_SQL["operations_before"], parameters).fetchall()
+    rows = session.execute(INVOCATION_SQL["operations_before"], parameters).fetchall()
     return [invocation_of(row) for row in rows]
 
 
-def children(connection: sqlite3.Connection, id_: str, limit: int) -> list[Invocation]:
+def children(session: Session, id_: str, limit: int) -> list[Invocation]:
     """See `Observer.children`."""
-    row = connection.execute(INVOCATION_SQL["run_of"], (id_,)).fetchone()
+    row = session.execute(INVOCATION_SQL["run_of"], (id_,)).fetchone()
     if row is None:
         return []
     partition, attempt = row
@@ -105,7 +103,7 @@ def children(connection: sqlite3.Connection, id_: str, limit: int) -> list[Invoc
         "prefixes": text_of(child_prefixes(id_, attempt)),
         "limit": limit,
     }
-    rows = connection.execute(INVOCATION_SQL["children"], parameters).fetchall()
+    rows = session.execute(INVOCATION_SQL["children"], parameters).fetchall()
     return [invocation_of(row) for row in rows]
 
 
@@ -114,28 +112,26 @@ def child_prefixes(id_: str, attempt: int) -> list[str]:
     return [ids.child_id(ids.run_id(id_, run), 0)[:-1] for run in range(attempt + 1)]
 
 
-def list_entities(
-    connection: sqlite3.Connection, entity: str | None, limit: int
-) -> list[EntityState]:
+def list_entities(session: Session, entity: str | None, limit: int) -> list[EntityState]:
     """See `Observer.list_entities`."""
     parameters = {"entity": entity, "limit": limit}
-    rows = connection.execute(ENTITY_SQL["list"], parameters).fetchall()
+    rows = session.execute(ENTITY_SQL["list"], parameters).fetchall()
     return [EntityState(*row) for row in rows]
 
 
-def inbox_count(connection: sqlite3.Connection) -> int:
+def inbox_count(session: Session) -> int:
     """See `Observer.inbox_count`."""
-    return connection.execute(INBOX_SQL["count"]).fetchone()[0]
+    return session.execute(INBOX_SQL["count"]).fetchone()[0]
 
 
-def check(connection: sqlite3.Connection, path: str) -> list[tuple[str, bool, str]]:
+def check(session: Session, path: str) -> list[tuple[str, bool, str]]:
     """See `Observer.check`."""
-    damage = "; ".join(row[0] for row in connection.execute(META_SQL["quick_check"]).fetchall())
-    mode = connection.execute(SQL["journal_mode"]).fetchone()[0]
+    damage = "; ".join(row[0] for row in session.execute(META_SQL["quick_check"]).fetchall())
+    mode = session.execute(SQL["journal_mode"]).fetchone()[0]
     free = shutil.disk_usage(os.path.dirname(path)).free  # noqa: PTH120
     log = os.stat(f"{path}-wal").st_size if os.path.exists(f"{path}-wal") else 0  # noqa: PTH110, PTH116
-    parked = connection.execute(INVOCATION_SQL["count_parked"]).fetchall()
-    owner = owner_of(connection)
+    parked = session.execute(INVOCATION_SQL["count_parked"]).fetchall()
+    owner = owner_of(session)
     return [
         ("file", damage == "ok", f"{path}: {damage}"),
         ("SQLite", True, sqlite3.sqlite_version),
@@ -152,5 +148,5 @@ def check(connection: sqlite3.Connection, path: str) -> list[tuple[str, bool, st
             not parked,
             ", ".join(f"{count} {status}" for status, count in parked) or "none",
         ),
-        ("inbox", True, f"{inbox_count(connection)} messages not yet applied"),
+        ("inbox", True, f"{inbox_count(session)} messages not yet applied"),
     ]

@@ -4,6 +4,7 @@ The lock is SQLite's own, an exclusive transaction on an empty database that las
 goes with the process however that ends, a forked child does not have it, and a second storage in the same
 process does not get it either. Guarantee: no-split-brain.
 
+Whoever moves the database or deletes `<file>-owner` while a node runs takes that protection away.
 Never open `<file>-owner` or the database by any other means than SQLite while it is held: on POSIX, closing
 any descriptor of a file drops the locks that the process holds on it. So the owner's name for error
 messages is in the table `meta`.
@@ -20,9 +21,9 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from fenbu._storage.sqlite.connection import SQL, connect
 from fenbu._storage.sqlite.error import classify
 from fenbu._storage.sqlite.migrate import read_meta, write_meta
+from fenbu._storage.sqlite.session import SQL, Session, connect
 from fenbu.errors import OwnershipLost, Unavailable
 
 SWITCH_SECONDS: Final = 0.0002
@@ -57,14 +58,14 @@ class Ownership:
         """This storage is the owner."""
         return self._lock is not None
 
-    def take(self, connection: sqlite3.Connection) -> None:
+    def take(self, session: Session) -> None:
         """Become the owner, or raise OwnershipLost at once."""
         if self._lock is not None:
             return
         lock = connect(f"{self._path}-owner", create=True, busy_seconds=0.0)
         try:
-            self._lock_out_others(lock, connection)
-            write_meta(connection, "owner", _name_of_this_process())
+            self._lock_out_others(lock, session)
+            write_meta(session, "owner", _name_of_this_process())
         except BaseException:
             lock.close()
             raise
@@ -72,14 +73,14 @@ class Ownership:
         self._switch_seconds = sys.getswitchinterval()
         sys.setswitchinterval(min(self._switch_seconds, SWITCH_SECONDS))
 
-    def _lock_out_others(self, lock: sqlite3.Connection, connection: sqlite3.Connection) -> None:
+    def _lock_out_others(self, lock: sqlite3.Connection, session: Session) -> None:
         try:
             lock.execute(SQL["begin_exclusive"])
         except sqlite3.Error as error:
             found = classify(error, f"{self._path}-owner")
             if not isinstance(found, Unavailable):
                 raise found from error
-            raise OwnershipLost(_refusal(connection, self._path)) from error
+            raise OwnershipLost(_refusal(session, self._path)) from error
 
     def release(self) -> None:
         """Give it up. Does nothing if it is not held."""
@@ -89,9 +90,9 @@ class Ownership:
             sys.setswitchinterval(self._switch_seconds)
 
 
-def owner_of(connection: sqlite3.Connection) -> Owner | None:
+def owner_of(session: Session) -> Owner | None:
     """Who took the file last."""
-    text = read_meta(connection, "owner")
+    text = read_meta(session, "owner")
     return None if text is None else msgspec.json.decode(text, type=Owner)
 
 
@@ -99,8 +100,8 @@ def _name_of_this_process() -> str:
     return msgspec.json.encode(Owner(os.getpid(), platform.node())).decode()
 
 
-def _refusal(connection: sqlite3.Connection, path: str) -> str:
-    owner = owner_of(connection)
+def _refusal(session: Session, path: str) -> str:
+    owner = owner_of(session)
     same = owner == Owner(os.getpid(), platform.node())
     who = "another node" if owner is None else f"{owner}{' (this one)' if same else ''}"
     return (

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import sqlite3
-
-from fenbu._storage.sqlite.connection import SQL
 from fenbu._storage.sqlite.rows import ENTRY_SQL, INVOCATION_SQL, text_of
+from fenbu._storage.sqlite.session import Session
 
 
-def delete_finished(connection: sqlite3.Connection, handler: str, before: float, limit: int) -> int:
+def delete_finished(session: Session, handler: str, before: float, limit: int) -> int:
     """See `Storage.delete_finished`."""
-    connection.execute(SQL["begin"])
-    rows = connection.execute(INVOCATION_SQL["expired"], (handler, before, limit)).fetchall()
+    session.begin()
+    rows = session.execute(INVOCATION_SQL["expired"], (handler, before, limit)).fetchall()
     if rows:
         ids = (text_of([row[0] for row in rows]),)
-        connection.execute(ENTRY_SQL["delete"], ids)
-        connection.execute(INVOCATION_SQL["delete"], ids)
-    connection.commit()
+        session.execute(ENTRY_SQL["delete"], ids)
+        session.execute(INVOCATION_SQL["delete"], ids)
+    session.commit()
     return len(rows)
 
 
-def revive(connection: sqlite3.Connection, handlers: list[str]) -> int:
+def revive(session: Session, handlers: list[str]) -> int:
     """See `Storage.revive`."""
-    return connection.execute(INVOCATION_SQL["revive"], (text_of(handlers),)).rowcount
+    return session.write(INVOCATION_SQL["revive"], (text_of(handlers),)).rowcount

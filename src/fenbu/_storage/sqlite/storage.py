@@ -6,7 +6,6 @@ class that has not called `take`.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,17 +14,19 @@ from fenbu._core.message import Message
 from fenbu._core.model import EntityState, Loaded, Outcome, Status
 from fenbu._storage.protocol import Commit, CommitOutcome, Meta, Received
 from fenbu._storage.sqlite import commit, inbox, load, migrate, notify, retention
-from fenbu._storage.sqlite.connection import (
-    SQL,
-    Connection,
-    check_version,
-    configure,
-    connect,
-    use_wal,
-)
+from fenbu._storage.sqlite.connection import Connection
 from fenbu._storage.sqlite.observe import Observation
 from fenbu._storage.sqlite.ownership import Ownership
 from fenbu._storage.sqlite.rows import Statement
+from fenbu._storage.sqlite.session import (
+    LOOK_MILLISECONDS,
+    SQL,
+    Session,
+    check_version,
+    connect,
+    run_script,
+    use_wal,
+)
 from fenbu.errors import Unavailable, UnsupportedDatabase, UsageError
 
 
@@ -41,7 +42,8 @@ class SQLiteStorage(Observation):
     def __init__(
         self, path: str | Path, *, busy_seconds: float = 5.0, pages_max: int | None = None
     ) -> None:
-        super().__init__(str(Path(path).absolute()))
+        # SQLite follows links to find its log; the owner's lock must be as unambiguous.
+        super().__init__(str(Path(path).resolve()))
         self._busy_seconds = busy_seconds
         self._pages_max = pages_max
         self._connections: tuple[Connection, Connection] | None = None
@@ -68,7 +70,7 @@ class SQLiteStorage(Observation):
             return self._meta
         check_version()
         self._prepare_file(create=create)
-        writer = Connection(self._path, "writer")
+        writer = Connection(self._path, "writer", steps_aside=True)
         reader = Connection(self._path, "reader")
         try:
             await writer.open(lambda: self._connect(create=create))
@@ -170,21 +172,23 @@ class SQLiteStorage(Observation):
                 f"there is no database {path}: start a node, which creates it, or correct the URL"
             )
 
-    def _connect(self, *, create: bool = False) -> sqlite3.Connection:
+    def _connect(self, *, create: bool = False) -> Session:
         return connect(
             self._path, create=create, busy_seconds=self._busy_seconds, pages_max=self._pages_max
         )
 
-    def _set_up(self, connection: sqlite3.Connection) -> Meta:
-        migrate.check_application(connection, self._path)
-        use_wal(connection, self._path)
-        configure(connection)
-        return migrate.migrate(connection, self._path)
+    def _set_up(self, session: Session) -> Meta:
+        migrate.check_application(session, self._path)
+        use_wal(session, self._path)
+        run_script(session, SQL["configure"])
+        meta = migrate.migrate(session, self._path)
+        session.wait_inside_sqlite(LOOK_MILLISECONDS / 1000)
+        return meta
 
     async def _version(self) -> notify.Version:
         return await self._reader.run(notify.version)
 
 
-def _only_read(connection: sqlite3.Connection) -> None:
-    configure(connection)
-    connection.execute(SQL["only_read"])
+def _only_read(session: Session) -> None:
+    run_script(session, SQL["configure"])
+    session.execute(SQL["only_read"])

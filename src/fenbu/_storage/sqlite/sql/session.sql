@@ -14,7 +14,7 @@ PRAGMA foreign_keys = OFF;
 PRAGMA secure_delete = OFF;
 PRAGMA temp_store = MEMORY;
 PRAGMA cache_size = -65536;
-PRAGMA wal_autocheckpoint = 4000;
+PRAGMA wal_autocheckpoint = 2000;
 PRAGMA journal_size_limit = 67108864;
 
 -- name: only_read

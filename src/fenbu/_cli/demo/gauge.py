@@ -1,0 +1,89 @@
+"""How far the demo is, read from the database: what was fed, what of it is in flight, what is applied.
+
+A call is in flight from its acceptance to its end: as a message in the inbox, then as an open call. What
+was fed and is not in flight has been applied. A read and a feeding take turns, so that both numbers
+belong to the same moment: a restart is timed by the first call that is applied after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from fenbu import Status
+from fenbu._cli.demo.app import close_day
+from fenbu._storage.protocol import Observer
+
+READ_SECONDS = 0.1
+
+STALLED_SECONDS = 30.0
+"""Nothing has moved for so long: nothing ever will, and what was counted must tell why."""
+
+
+class Gauge:
+    """See the module. `show` is called after each read.
+
+    Attributes:
+        turn: Hold it while calls are fed and added to the numbers.
+        flights: Fed so far.
+        calls: Fed so far.
+        in_flight: Calls that were fed and not applied.
+        applied: Calls that were fed and applied.
+        days: Closed so far.
+    """
+
+    def __init__(self, observer: Observer, show: Callable[[Gauge], None]) -> None:
+        self.turn = asyncio.Lock()
+        self.flights = 0
+        self.calls = 0
+        self.in_flight = 0
+        self.applied = 0
+        self.days = 0
+        self._observer = observer
+        self._show = show
+        self._moved_at = time.monotonic()
+        self._read = asyncio.Condition()
+
+    async def read(self) -> None:
+        """Look again."""
+        before = (self.applied, self.days)
+        async with self.turn:
+            # In this order: what leaves the inbox in between and becomes an open call counts twice, and
+            # so is not taken for applied.
+            waiting = await self._observer.inbox_count()
+            counts = await self._observer.count_calls()
+            opened = sum(
+                count
+                for (handler, status), count in counts.items()
+                if handler.endswith(".record") and status in (Status.PENDING, Status.RUNNING)
+            )
+            self.in_flight = waiting + opened
+            self.applied = max(self.applied, self.calls - self.in_flight)
+            self.days = counts.get((close_day.name, Status.COMPLETED), 0)
+        if before != (self.applied, self.days):
+            self._moved_at = time.monotonic()
+        self._show(self)
+        async with self._read:
+            self._read.notify_all()
+
+    async def run(self) -> None:
+        """Look again and again."""
+        while True:
+            await self.read()
+            await asyncio.sleep(READ_SECONDS)
+
+    async def until_applied(self, calls: int) -> None:
+        """Wait until so many calls have been applied."""
+        async with self._read:
+            await self._read.wait_for(lambda: self.applied >= calls)
+
+    async def until_done(self, calls: int, days: int) -> None:
+        """Wait until so much has been applied and closed, or nothing moves any more."""
+
+        def is_done() -> bool:
+            all_done = self.applied >= calls and self.days >= days
+            return all_done or time.monotonic() > self._moved_at + STALLED_SECONDS
+
+        async with self._read:
+            await self._read.wait_for(is_done)
