@@ -45,7 +45,7 @@ def checked_id(id_: str | None) -> str | None:
     """
     if id_ is not None and not (isinstance(id_, str) and ids.is_valid(id_)):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise UsageError(
-            f"id must be a text of 1 to {limit.ID_LENGTH_MAX} characters without / and ~, not {id_!r}"
+            f"id must be a text of 1 to {limit.ID_LENGTH_MAX} printable characters without / and ~, not {id_!r}"
         )
     return id_
 
@@ -56,9 +56,9 @@ def checked_key(entity: str, key: str) -> str:
     Raises:
         UsageError: It is no text, empty or too long.
     """
-    if not isinstance(key, str) or not 0 < len(key) <= limit.KEY_LENGTH_MAX:  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not isinstance(key, str) or not (0 < len(key) <= limit.KEY_LENGTH_MAX and key.isprintable()):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise UsageError(
-            f"{entity}(key): the key must be a text of 1 to {limit.KEY_LENGTH_MAX} characters, "
+            f"{entity}(key): the key must be a text of 1 to {limit.KEY_LENGTH_MAX} printable characters, "
             f"not {key!r}"
         )
     return key

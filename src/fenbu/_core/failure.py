@@ -39,8 +39,8 @@ def failure_of(error: BaseException) -> Failure:
         args = _encoded(error.args)
     return Failure(
         f"{kind.__module__}:{kind.__qualname__}",
-        _text(error)[:MESSAGE_LENGTH_MAX],
-        _traceback(error),
+        _storable(_text(error)[:MESSAGE_LENGTH_MAX]),
+        _storable(_traceback(error)),
         args,
         _encoded(attributes) if attributes else None,
     )
@@ -83,6 +83,11 @@ def _rebuild(failure: Failure) -> Exception | None:
         # It keeps its text somewhere that could not be stored.
         error.args = (failure.message,)
     return error
+
+
+def _storable(text: str) -> str:
+    """Text that every database takes: no lone surrogates, no NUL."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "�")
 
 
 def _encoded(value: object) -> str | None:

@@ -35,7 +35,7 @@ def run_id(id: str, run: int) -> str:  # noqa: A002
 
 def is_valid(id: str) -> bool:  # noqa: A002
     """Whether a user may choose this id."""
-    return 0 < len(id) <= limit.ID_LENGTH_MAX and "/" not in id and "~" not in id
+    return 0 < len(id) <= limit.ID_LENGTH_MAX and id.isprintable() and not {"/", "~"} & set(id)
 
 
 def partition_of(text: str, count: int) -> int:

@@ -1,0 +1,126 @@
+"""Loading: what was read is used only as far as it is still true."""
+
+from __future__ import annotations
+
+import pytest
+
+from fenbu._api.signal import wait_signal
+from fenbu._api.step import step
+from fenbu._core.effect import LoadCalls, LoadReady
+from fenbu._core.event import CallsLoaded, ReadyLoaded
+from fenbu._core.message import Call, Cancel, Signal
+from fenbu._core.model import Invocation, Kind, Status
+from tests.unit.drive import Drive, bodies
+
+
+async def act(n: int) -> int:
+    return n
+
+
+async def work() -> int:
+    return await step(act, 1)
+
+
+@pytest.mark.guarantee("one-outcome")
+def test_a_call_that_ended_while_it_was_being_loaded_does_not_come_back(drive: Drive) -> None:
+    drive.register(work, Kind.WORKFLOW)
+    drive.call("work", id="a")
+    drive.start()
+    (request,) = [each for each in drive.commit() if isinstance(each, LoadReady)]
+    stale = drive.loaded("a")
+    # Another way to memory is faster than the load of the backlog.
+    drive.inbox[1] = Signal(0, "a", "n", "1")
+    (load,) = [each for each in drive.message(drive.inbox[1], 1) if isinstance(each, LoadCalls)]
+    effects = drive.marks(drive.event(CallsLoaded(0, load.batch, load.ids, drive.loaded("a"))))
+    drive.completed(*bodies(effects), 1)
+    assert drive.rows["a"].status is Status.COMPLETED
+    effects = drive.event(ReadyLoaded(0, request.batch, request.until, stale, complete=True))
+    assert bodies(drive.marks(effects)) == []
+    (again,) = [each for each in effects if isinstance(each, LoadReady)]
+    drive.event(ReadyLoaded(0, again.batch, again.until, [], complete=True))
+    assert not drive.engine.partitions[0].spilled
+
+
+@pytest.mark.guarantee("accepted-never-lost")
+def test_beyond_the_window_a_call_is_a_row_until_there_is_room() -> None:
+    drive = Drive(active_calls_max=16)
+    drive.register(act, Kind.TASK)
+    started = [body for n in range(40) for body in bodies(drive.call("act", n, id=f"{n:02}"))]
+    assert len(started) == 16
+    assert drive.rows["39"].status is Status.PENDING
+    effects = [each for body in started for each in drive.completed(body, 0)]
+    (request,) = [each for each in effects if isinstance(each, LoadReady)]
+    found = drive.loaded(*(f"{n:02}" for n in range(16, 32)))
+    effects = drive.event(ReadyLoaded(0, request.batch, request.until, found, complete=False))
+    assert [body.id for body in bodies(drive.marks(effects))] == [f"{n:02}" for n in range(16, 32)]
+
+
+def test_a_waited_call_passes_the_backlog() -> None:
+    drive = Drive(active_calls_max=16)
+    drive.register(act, Kind.TASK)
+    for n in range(20):
+        drive.call("act", n, id=f"{n}")
+    (body,) = bodies(drive.call("act", 0, id="waited", waited=True))
+    assert body.id == "waited"
+
+
+@pytest.mark.guarantee("message-once-in-order")
+def test_a_signal_right_behind_a_call_that_spills_waits_for_it() -> None:
+    async def listens() -> int:
+        return await wait_signal("n", int)
+
+    drive = Drive(active_calls_max=16)
+    drive.register(act, Kind.TASK)
+    drive.register(listens, Kind.WORKFLOW)
+    first = [body for n in range(17) for body in bodies(drive.call("act", n, id=f"{n}"))]
+    spec = drive.registry.latest("listens")
+    assert spec is not None
+    invocation = Invocation(
+        id="a", partition=0, handler="listens", args=spec.signature.encode((), {})
+    )
+    drive.inbox = {1: Call(invocation), 2: Signal(0, "a", "n", "7")}
+    (load,) = [each for each in drive.message(drive.inbox[1], 1) if isinstance(each, LoadCalls)]
+    drive.message(drive.inbox[2], 2)
+    drive.event(CallsLoaded(0, load.batch, load.ids, []))
+    assert drive.rows["a"].status is Status.PENDING
+    assert list(drive.inbox) == [2]
+    effects = [each for body in first for each in drive.completed(body, 0)]
+    (request,) = [each for each in effects if isinstance(each, LoadReady)]
+    found = drive.loaded("16", "a")
+    drive.marks(drive.event(ReadyLoaded(0, request.batch, request.until, found, complete=True)))
+    assert drive.rows["a"].result == "7"
+    assert drive.inbox == {}
+
+
+def test_cancelling_a_call_in_the_backlog_needs_no_code(drive: Drive) -> None:
+    drive.register(act, Kind.TASK)
+    drive.call("act", 1, id="a", wake_at=5000.0)
+    drive.event_after_load(Cancel(0, "a", "why"))
+    assert drive.rows["a"].status is Status.CANCELLED
+
+
+@pytest.mark.guarantee("no-split-brain")
+def test_a_message_for_another_nodes_partition_only_becomes_a_row(drive: Drive) -> None:
+    drive.registry.partition_count = 2
+    drive.engine.send(Signal(1, "elsewhere", "n", "1"))
+    drive.commit()
+    assert list(drive.inbox.values()) == [Signal(1, "elsewhere", "n", "1")]
+
+
+def test_the_third_crash_alone_is_the_last(drive: Drive) -> None:
+    drive.register(act, Kind.TASK)
+    for id_ in "abc":
+        drive.call("act", 1, id=id_)
+    drive.start()
+    assert len(bodies(drive.load_ready("a", "b", "c"))) == 3  # after the first crash
+    drive.start()
+    (alone,) = bodies(drive.load_ready("a", "b", "c"))  # after the second: one at a time
+    assert alone.id == "a"
+    (alone,) = bodies(drive.marks(drive.completed(alone, 1)))
+    assert alone.id == "b"
+    drive.start()
+    (alone,) = bodies(drive.load_ready("b", "c"))  # `b` was alone when it went down again
+    assert drive.rows["b"].status is Status.QUARANTINED
+    assert alone.id == "c"
+    drive.completed(alone, 1)
+    assert drive.rows["c"].status is Status.COMPLETED
