@@ -165,7 +165,7 @@ class Drive:
 
     def load_begins(self) -> int:
         """A load that sees all that has been committed."""
-        return self.engine.load_begins(self.engine.batch.number - 1)
+        return self.engine.loads.begin(self.engine.batch.number - 1)
 
     def marks(self, effects: Iterable[Effect]) -> list[Effect]:
         released: list[Effect] = []

@@ -56,7 +56,8 @@ def checked_key(entity: str, key: str) -> str:
     Raises:
         UsageError: It is no text, empty or too long.
     """
-    if not isinstance(key, str) or not (0 < len(key) <= limit.KEY_LENGTH_MAX and key.isprintable()):  # pyright: ignore[reportUnnecessaryIsInstance]
+    text = isinstance(key, str)  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not text or not (0 < len(key) <= limit.KEY_LENGTH_MAX and key.isprintable()):
         raise UsageError(
             f"{entity}(key): the key must be a text of 1 to {limit.KEY_LENGTH_MAX} printable characters, "
             f"not {key!r}"

@@ -6,7 +6,7 @@ leave memory, and finds deadlocks. The node empties `batch` when it commits.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Iterable
 
 from fenbu._core import ids, limit
@@ -14,12 +14,13 @@ from fenbu._core.batch import Batch
 from fenbu._core.command import AwaitCall, StartCall
 from fenbu._core.event import CallsLoaded, DueLoaded, Event, OperationsLoaded, ReadyLoaded
 from fenbu._core.handler import Registry
+from fenbu._core.load import Loads
 from fenbu._core.mailbox import Mailbox
 from fenbu._core.message import Message
-from fenbu._core.model import Status
 from fenbu._core.partition import Partition
 from fenbu._core.program import Program
 from fenbu._core.resident import Resident
+from fenbu._core.suspect import Suspects
 from fenbu._core.timer import TimerQueue
 
 
@@ -45,14 +46,10 @@ class Engine:
         self._entities_max = entities_max
         self._idle: OrderedDict[Program, None] = OrderedDict()
         self._entities: OrderedDict[Mailbox, Partition] = OrderedDict()
-        self._suspects: list[Resident] = []
-        self._isolated: Resident | None = None
         self.window = active_calls_max
         """Calls of one partition in memory that have something to run."""
-        self._loads: Counter[int] = Counter()
-        """Loads under way, by the batch that asked for them."""
-        self._touched: dict[str, int] = {}
-        """Calls whose row changed while a load was under way, and the batch that changed it last."""
+        self.loads = Loads()
+        self.suspects = Suspects(idle_seconds)
         self.now = 0.0
         """When the engine was last driven."""
 
@@ -79,7 +76,7 @@ class Engine:
         if partition is not None:
             partition.apply(event, now)
             if isinstance(event, CallsLoaded | ReadyLoaded | OperationsLoaded | DueLoaded):
-                self.load_ended(event.batch)
+                self.loads.end(event.batch)
             if self.batch.messages:
                 self._carry(now)
 
@@ -110,13 +107,7 @@ class Engine:
             else:
                 self._entities[mailbox] = partition
                 break
-        suspect = self._isolated
-        if suspect is not None and suspect.idle_since + self._idle_seconds <= now:
-            # It has run for long enough to let the next one try beside it.
-            suspect.invocation.crashes = limit.CRASHES_MAX - 1
-            suspect.save()
-            self._isolated = None
-            self._release_suspect()
+        self.suspects.tick(now)
 
     def _carry(self, now: float) -> None:
         messages = self.batch.messages
@@ -137,29 +128,6 @@ class Engine:
             self.batch.messages.append(message)
         else:
             self.batch.rows.inbox.append(message)
-
-    def load_begins(self, batch: int | None = None) -> int:
-        """A load is asked for; it will see everything up to this batch, which is the open one."""
-        number = self.batch.number if batch is None else batch
-        self._loads[number] += 1
-        return number
-
-    def load_ended(self, batch: int) -> None:
-        """A load was answered."""
-        self._loads[batch] -= 1
-        if self._loads[batch] <= 0:
-            del self._loads[batch]
-        if not self._loads:
-            self._touched.clear()
-
-    def touch(self, id_: str) -> None:
-        """The row of a call changes, or it leaves memory: what is being loaded of it is out of date."""
-        if self._loads:
-            self._touched[id_] = self.batch.number
-
-    def is_stale(self, id_: str, batch: int) -> bool:
-        """Whether a call's row changed after what a load that began with this batch has seen."""
-        return self._touched.get(id_, -1) > batch
 
     def place(self, entity: str | None, key: str | None, id_: str) -> int:
         """The partition of a call."""
@@ -204,56 +172,18 @@ class Engine:
                 return
             resident.suspend(now)
 
-    def next_idle(self) -> float | None:
-        """When `tick` should look at idle calls again."""
+    def next_tick(self) -> float | None:
+        """When `tick` has something to do again."""
         first = next(iter(self._idle), None)
-        return first.idle_since + self._idle_seconds if first is not None else None
+        idle = first.idle_since + self._idle_seconds if first is not None else None
+        instants = (self.timers.next(), idle, self.suspects.next_due())
+        return min((each for each in instants if each is not None), default=None)
 
     def stop(self, now: float) -> None:
         """The node stops in good order: nothing that runs or waits is to count as crashed."""
         for partition in self.partitions.values():
             for resident in list(partition.residents.values()):
                 resident.hand_back(now)
-
-    # Calls that took their process down before.
-
-    def admit(self, resident: Resident) -> None:
-        """Let a loaded call begin, unless it is suspected of taking its process down.
-
-        It counts the times that a call was loaded while its row said that it ran. The second time in a
-        row it becomes a suspect, and suspects run one at a time: so the one that does it is alone when
-        the process goes down again, and the innocent among them prove themselves.
-        """
-        invocation = resident.invocation
-        last = limit.CRASHES_MAX - 1
-        if invocation.status is Status.RUNNING:
-            if invocation.crashes > last:
-                resident.quarantine()
-                return
-            invocation.crashes = min(invocation.crashes + 1, last)
-        if invocation.crashes < last:
-            resident.mark()
-            return
-        resident.marked = False
-        self._suspects.append(resident)
-        self._release_suspect()
-
-    def _release_suspect(self) -> None:
-        if self._isolated is None and self._suspects:
-            resident = self._suspects.pop(0)
-            if resident.invocation.id not in resident.partition.residents:
-                self._release_suspect()
-                return
-            self._isolated = resident
-            resident.idle_since = self.now
-            resident.invocation.crashes = limit.CRASHES_MAX
-            resident.mark()
-
-    def survived(self, resident: Resident) -> None:
-        """It got further, or ended: the next suspect may run."""
-        if self._isolated is resident:
-            self._isolated = None
-            self._release_suspect()
 
     # Deadlocks.
 

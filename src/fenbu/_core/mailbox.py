@@ -173,7 +173,7 @@ class Mailbox:
             engine = self.partition.engine
             effect = LoadOperations(
                 self.partition.number,
-                engine.load_begins(),
+                engine.loads.begin(engine.batch.number),
                 self.entity.name,
                 self.key,
                 self.cursor,

@@ -143,7 +143,7 @@ class Partition:
             held.append((message, number))
 
     def _load(self, id_: str) -> None:
-        load = LoadCalls(self.number, self.engine.load_begins(), (id_,))
+        load = LoadCalls(self.number, self.engine.loads.begin(self.engine.batch.number), (id_,))
         self.engine.batch.effects.append(load)
 
     def inbox_read(self, batch_number: int) -> None:
@@ -248,9 +248,13 @@ class Partition:
             if active:
                 self.engine.not_idle(resident)
 
+    def survived(self, resident: Resident) -> None:
+        """It got further, or ended, without taking the process down."""
+        self.engine.suspects.survived(resident, self.engine.now)
+
     def forget(self, resident: Resident) -> None:
         """A call leaves memory."""
-        self.engine.touch(resident.invocation.id)
+        self._changed(resident.invocation.id)
         self.residents.pop(resident.invocation.id, None)
         self.set_active(resident, active=False)
         self.engine.not_idle(resident)
@@ -267,7 +271,12 @@ class Partition:
         if self.spilled and not self._refilling and self._active <= self.engine.window // 2:
             self._refilling = True
             self.engine.batch.effects.append(
-                LoadReady(self.number, self.engine.load_begins(), self._cursor, self._spilled_until)
+                LoadReady(
+                    self.number,
+                    self.engine.loads.begin(self.engine.batch.number),
+                    self._cursor,
+                    self._spilled_until,
+                )
             )
 
     def _make(self, invocation: Invocation, spec: HandlerSpec, entries: list[Entry]) -> Resident:
@@ -298,7 +307,7 @@ class Partition:
             mailbox = self._mailbox(resident)
             mailbox.push(resident)
             self.set_active(resident, active=False)
-        self.engine.admit(resident)
+        self.engine.suspects.admit(resident, self.engine.now)
         return resident
 
     def _bring_operation(self, loaded: Loaded) -> None:
@@ -345,7 +354,7 @@ class Partition:
     def _fresh(self, found: list[Loaded], batch: int) -> list[Loaded]:
         """What was loaded, up to the first call that has changed since: from there on, ask again."""
         for index, loaded in enumerate(found):
-            if self.engine.is_stale(loaded.invocation.id, batch):
+            if self.engine.loads.is_stale(loaded.invocation.id, batch):
                 return found[:index]
         return found
 
@@ -370,7 +379,7 @@ class Partition:
     def _calls_loaded(self, event: CallsLoaded, now: float) -> None:
         found = {each.invocation.id: each for each in event.found}
         for id_ in event.ids:
-            if self.engine.is_stale(id_, event.batch):
+            if self.engine.loads.is_stale(id_, event.batch):
                 self._load(id_)
                 continue
             loaded = found.get(id_)
@@ -432,10 +441,13 @@ class Partition:
                 else:
                     self.receive(message, now, number)
 
+    def _changed(self, id_: str) -> None:
+        self.engine.loads.changed(id_, self.engine.batch.number)
+
     def _update(self, invocation: Invocation) -> None:
         """Write the row of a call that is not in memory."""
         self.engine.batch.rows.updated.append(invocation)
-        self.engine.touch(invocation.id)
+        self._changed(invocation.id)
 
     def _cancel_row(self, invocation: Invocation, reason: str, now: float) -> None:
         """Cancel a call whose code has not begun, or cannot go on."""

@@ -86,7 +86,7 @@ class Resident(ABC):
         if self.invocation.crashes:
             self.invocation.crashes = 0
             self.save()
-            self.partition.engine.survived(self)
+            self.partition.survived(self)
 
     def park(self, status: Status, error: BaseException) -> None:
         """Stop here, lose nothing: a fixed deploy or an operator lets it go on."""
@@ -100,7 +100,7 @@ class Resident(ABC):
         if self.mailbox is None:
             self.partition.forget(self)
         # An operation keeps its entity's turn: those behind it were promised to come after it.
-        self.partition.engine.survived(self)
+        self.partition.survived(self)
 
     def quarantine(self) -> None:
         """It took its process down again and again: leave it alone until an operator says otherwise."""
@@ -142,7 +142,7 @@ class Resident(ABC):
             self.save()
         self._drop_code()
         self.partition.forget(self)
-        engine.survived(self)
+        self.partition.survived(self)
         batch.effects.append(Ended(invocation.id, outcome))
         if invocation.parent is not None:
             engine.send(Reply(invocation.parent, outcome))

@@ -71,5 +71,5 @@ class Task(Resident):
         invocation.wake_at = wake_at
         self.save()
         self.partition.forget(self)
-        self.partition.engine.survived(self)
+        self.partition.survived(self)
         self.partition.engine.batch.effects.append(WakeAt(wake_at))

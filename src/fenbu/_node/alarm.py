@@ -50,7 +50,7 @@ class Alarm:
         self._set(due)
 
     def _next(self) -> float | None:
-        instants = (self._engine.timers.next(), self._engine.next_idle(), self._wake_at)
+        instants = (self._engine.next_tick(), self._wake_at)
         return min((each for each in instants if each is not None), default=None)
 
     def _set(self, due: float) -> None:

@@ -64,12 +64,12 @@ class Loader:
 
     async def due(self, partitions: list[int], now: float) -> bool:
         """Load calls whose time has come; true if there may be more."""
-        batch = self._engine.load_begins(self._durable_number())
+        batch = self._engine.loads.begin(self._durable_number())
         try:
             found = await self._storage.load_due(partitions, now, limit=limit.LOAD_ROWS_MAX)
             self._due_found(found, batch)
         finally:
-            self._engine.load_ended(batch)
+            self._engine.loads.end(batch)
         return len(found) >= limit.LOAD_ROWS_MAX
 
     def _due_found(self, found: list[Loaded], batch: int) -> None:
@@ -77,7 +77,7 @@ class Loader:
         for loaded in found:
             by_partition[loaded.invocation.partition].append(loaded)
         for number, loadeds in by_partition.items():
-            self._engine.load_begins(batch)
+            self._engine.loads.begin(batch)
             self._apply(DueLoaded(number, batch, loadeds))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

@@ -1,0 +1,70 @@
+"""Calls that were running when their process went down, and may be the reason.
+
+It counts the times that a call was loaded while its row said that it ran, without progress between. The
+second time in a row it becomes a suspect, and suspects run one at a time: so the one that does it is alone
+when the process goes down again, and is quarantined; the innocent among them prove themselves.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from fenbu._core import limit
+from fenbu._core.model import Status
+from fenbu._core.resident import Resident
+
+SUSPECT = limit.CRASHES_MAX - 1
+
+
+class Suspects:
+    """See the module."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        """After running alone for so long, another may run beside it."""
+        self._waiting: deque[Resident] = deque()
+        self._alone: Resident | None = None
+        self._since = 0.0
+
+    def admit(self, resident: Resident, now: float) -> None:
+        """Let a loaded call begin, now or when it is its turn to be alone."""
+        invocation = resident.invocation
+        if invocation.status is Status.RUNNING:
+            if invocation.crashes > SUSPECT:
+                resident.quarantine()
+                return
+            invocation.crashes = min(invocation.crashes + 1, SUSPECT)
+        if invocation.crashes < SUSPECT:
+            resident.mark()
+            return
+        resident.marked = False
+        self._waiting.append(resident)
+        self._next(now)
+
+    def survived(self, resident: Resident, now: float) -> None:
+        """It got further, or ended."""
+        if self._alone is resident:
+            self._alone = None
+            self._next(now)
+
+    def tick(self, now: float) -> None:
+        """Time has passed."""
+        resident = self._alone
+        if resident is not None and self._since + self._seconds <= now:
+            resident.invocation.crashes = SUSPECT
+            resident.save()
+            self._alone = None
+            self._next(now)
+
+    def next_due(self) -> float | None:
+        """When `tick` wants to look again."""
+        return self._since + self._seconds if self._alone is not None else None
+
+    def _next(self, now: float) -> None:
+        while self._alone is None and self._waiting:
+            resident = self._waiting.popleft()
+            if resident.invocation.id in resident.partition.residents:
+                self._alone = resident
+                self._since = now
+                resident.invocation.crashes = limit.CRASHES_MAX
+                resident.mark()
