@@ -45,7 +45,8 @@ def checked_id(id_: str | None) -> str | None:
     """
     if id_ is not None and not (isinstance(id_, str) and ids.is_valid(id_)):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise UsageError(
-            f"id must be a text of 1 to {limit.ID_LENGTH_MAX} printable characters without / and ~, not {id_!r}"
+            f"id must be a text of 1 to {limit.ID_LENGTH_MAX} printable characters without / and ~, "
+            f"not {id_!r}"
         )
     return id_
 

@@ -73,6 +73,11 @@ class Gauge:
             await self.read()
             await asyncio.sleep(READ_SECONDS)
 
+    async def until_busy(self, calls: int) -> None:
+        """Wait until so many calls have been applied while others are in flight."""
+        async with self._read:
+            await self._read.wait_for(lambda: self.applied >= calls and self.in_flight > 0)
+
     async def until_applied(self, calls: int) -> None:
         """Wait until so many calls have been applied."""
         async with self._read:

@@ -23,9 +23,6 @@ from fenbu.errors import UsageError
 KILL_AT = (1 / 3, 2 / 3)
 """Of the calls: the worker is killed when so many have been applied."""
 
-CALLS_OF_A_DAY = 3
-"""Besides those that count flights: `close_day`, `Day.expect` and `Day.totals`."""
-
 
 async def run(
     path: Path, worker: Worker, screen: Screen, *, limit: int | None = None, kill: bool = True
@@ -62,11 +59,7 @@ async def run(
             counted = await collect(observer, days, worker.folder)
     finally:
         await observer.close()
-    years = len(expected.books["year reports"])
-    calls = expected.calls + CALLS_OF_A_DAY * len(days) + years
-    return Result(
-        expected=expected, counted=counted, calls=calls, seconds=seconds, restarts=restarts
-    )
+    return Result(expected=expected, counted=counted, seconds=seconds, restarts=restarts)
 
 
 async def _work(
@@ -92,7 +85,7 @@ async def _work(
             )
             if kill:
                 for part in KILL_AT:
-                    await gauge.until_applied(int(expected.calls * part))
+                    await gauge.until_busy(int(expected.calls * part))
                     restarts.append(await _restart(worker, screen, gauge, expected.calls))
             await feeding
             await gauge.until_done(expected.calls, len(expected.flights_of_day))
