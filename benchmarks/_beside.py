@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from _ceiling import Ceiling, Recorder, ceiling_of, recorded
+from _ceiling import Ceiling, Recorder, ceiling_of, recorded, recording_of
+from _group_commit import group_commit_seconds
 from _measure import Report, Timing, median, number, run, scratch, spread
 from _workload import Workload, workload
 
@@ -30,6 +31,8 @@ class Case:
     name: str
     warm_up: Work
     measure: Measured
+    clients: int = 0
+    """If given, the run is also compared with a group commit for so many clients (see `_group_commit`)."""
     check: Work | None = None
     """Afterwards: were the results right? Not measured, and no part of what the bare loop writes."""
 
@@ -40,6 +43,8 @@ class Beside:
 
     timing: Timing
     ceiling: Ceiling
+    group_seconds: float | None = None
+    """Of a group commit of the same rows without an engine."""
 
     @property
     def ratio(self) -> float:
@@ -65,7 +70,13 @@ def measure_cases(cases: list[Case], given: argparse.Namespace) -> dict[str, lis
                 database = directory / "engine.db"
                 with recorded() as recorder:
                     timing = run(_measure(case, database, recorder), given.loop)
-                found[case.name].append(Beside(timing, ceiling_of(recorder, database)))
+                recording = recording_of(recorder, database)
+                beside = Beside(timing, ceiling_of(recording, directory))
+                if case.clients:
+                    beside.group_seconds = group_commit_seconds(
+                        recording, directory / "group.db", case.clients
+                    )
+                found[case.name].append(beside)
     return found
 
 
@@ -93,15 +104,19 @@ def add_tables(
 
     `unit` is what is counted, in singular and plural.
     """
-    report.table(title, [_engine_row(name, unit, each, latency) for name, each in found.items()])
+    report.table(
+        title, [_engine_row(name, unit, each, latency=latency) for name, each in found.items()]
+    )
     report.table(
         "The same rows in the same batches, written by a bare sqlite3 loop in the same run",
-        [_ceiling_row(name, unit, each, latency) for name, each in found.items()],
+        [_ceiling_row(name, unit, each, latency=latency) for name, each in found.items()],
     )
     report.raw("runs", [_raw(name, each) for name, runs in found.items() for each in runs])
 
 
-def _engine_row(name: str, unit: tuple[str, str], found: list[Beside], latency: bool) -> dict[str, str]:
+def _engine_row(
+    name: str, unit: tuple[str, str], found: list[Beside], *, latency: bool
+) -> dict[str, str]:
     row = {"": name, f"{unit[1]}/s": spread([each.timing.rate for each in found])}
     if latency:
         row["p50 ms"] = number(median([each.timing.percentile(0.5) for each in found]))
@@ -114,7 +129,9 @@ def _engine_row(name: str, unit: tuple[str, str], found: list[Beside], latency: 
     return row
 
 
-def _ceiling_row(name: str, unit: tuple[str, str], found: list[Beside], latency: bool) -> dict[str, str]:
+def _ceiling_row(
+    name: str, unit: tuple[str, str], found: list[Beside], *, latency: bool
+) -> dict[str, str]:
     row = {
         "": name,
         f"bare {unit[1]}/s": number(median([b.timing.count / b.ceiling.seconds for b in found])),
@@ -123,6 +140,10 @@ def _ceiling_row(name: str, unit: tuple[str, str], found: list[Beside], latency:
         "bare commit ms": number(median([each.ceiling.commit_milliseconds for each in found])),
         "fenbu / bare": spread([each.ratio for each in found]),
     }
+    groups = [(each.timing, each.group_seconds) for each in found if each.group_seconds]
+    if groups:
+        row[f"group commit, {unit[1]}/s"] = number(median([t.count / each for t, each in groups]))
+        row["fenbu / group commit"] = spread([each / t.seconds for t, each in groups])
     if latency:
         row["p50 in bare commits"] = number(median([each.latency_in_commits for each in found]))
     return row
@@ -140,5 +161,6 @@ def _raw(name: str, each: Beside) -> dict[str, object]:
         "rows": each.ceiling.best.rows,
         "batches": each.ceiling.batches,
         "bare_seconds": {one.way: one.seconds for one in each.ceiling.replays},
+        "group_commit_seconds": each.group_seconds,
         "bare_commit_ms": each.ceiling.commit_milliseconds,
     }

@@ -19,9 +19,11 @@ import json
 import re
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,33 +34,30 @@ Step = tuple[Callable[[str, Any], object], str, Any]
 """What to call on a connection: a method, a statement and its parameters."""
 
 
-class RecordingConnection(sqlite3.Connection):
-    """Keeps what it executes."""
+class Recorded:
+    """Mixed into a connection's class: keeps what it executes."""
 
-    recorders: tuple[Recorder, ...] = ()
+    log: list[tuple[object, str, Any]]
 
     def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
-        for each in RecordingConnection.recorders:
-            each.log.append((self, sql, parameters))
-        return super().execute(sql, parameters)
+        self.log.append((self, sql, parameters))
+        return super().execute(sql, parameters)  # type: ignore[misc,no-any-return]
 
     def executemany(self, sql: str, parameters: Any, /) -> sqlite3.Cursor:
-        parameters = list(parameters)
-        for each in RecordingConnection.recorders:
-            each.log += [(self, sql, row) for row in parameters]
-        return super().executemany(sql, parameters)
+        rows = list(parameters)
+        self.log += [(self, sql, row) for row in rows]
+        return super().executemany(sql, rows)  # type: ignore[misc,no-any-return]
 
     def commit(self) -> None:
-        for each in RecordingConnection.recorders:
-            each.log.append((self, COMMIT, ()))
-        super().commit()
+        self.log.append((self, COMMIT, ()))
+        super().commit()  # type: ignore[misc]
 
 
 class Recorder:
     """What was executed, in order, and which part of it is measured."""
 
     def __init__(self) -> None:
-        self.log: list[tuple[sqlite3.Connection, str, Any]] = []
+        self.log: list[tuple[object, str, Any]] = []
         self.first = 0
         self.last: int | None = None
 
@@ -78,14 +77,14 @@ def recorded() -> Iterator[Recorder]:
     original = sqlite3.connect
 
     def connect(*args: Any, **options: Any) -> sqlite3.Connection:
-        return original(*args, **{"factory": RecordingConnection, **options})
+        made = options.pop("factory", sqlite3.Connection)
+        factory = type(made.__name__, (Recorded, made), {"log": recorder.log})
+        return original(*args, factory=factory, **options)
 
     sqlite3.connect = connect  # type: ignore[assignment]
-    RecordingConnection.recorders = (recorder,)
     try:
         yield recorder
     finally:
-        RecordingConnection.recorders = ()
         sqlite3.connect = original
 
 
@@ -113,7 +112,7 @@ class Recording:
     def rows(self) -> int:
         """Rows that the measured batches insert, update or delete."""
         return sum(
-            _row_count(sql, parameters)
+            row_count(sql, parameters)
             for batch in self.measured
             for sql, parameters in batch.statements
         )
@@ -126,14 +125,14 @@ ROW = re.compile(r"\((\?(?:, \?)*)\)")
 
 def recording_of(recorder: Recorder, database: Path) -> Recording:
     """What the writer of `database` did; call it when nothing has the database open any more."""
-    writes = [each for each in recorder.log if WRITES.match(each[1])]
-    writer = max((each[0] for each in writes), key=lambda found: sum(w[0] is found for w in writes[-999:]))
+    writes = Counter(id(each[0]) for each in recorder.log if WRITES.match(each[1]))
+    ((writer, _),) = writes.most_common(1)
     batches: list[Batch] = []
     pragmas: list[str] = []
     opened: list[tuple[str, Any]] | None = None
     last = len(recorder.log) if recorder.last is None else recorder.last
     for index, (connection, sql, parameters) in enumerate(recorder.log):
-        if connection is not writer:
+        if id(connection) != writer:
             continue
         measured = recorder.first <= index < last
         word = sql.lstrip().upper()
@@ -169,7 +168,7 @@ def _table(sql: str) -> str:
     return found[1].lower() if found else ""
 
 
-def _rows(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]] | None:
+def rows_of(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]] | None:
     """The rows of a statement over VALUES, without padding; None if it has another form."""
     if "VALUES" not in sql.upper() or isinstance(parameters, dict):
         return None
@@ -182,8 +181,8 @@ def _rows(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]] | None:
     return [row for row in rows if row[0] is not None]
 
 
-def _row_count(sql: str, parameters: Any) -> int:
-    rows = _rows(sql, parameters)
+def row_count(sql: str, parameters: Any) -> int:
+    rows = rows_of(sql, parameters)
     if rows is not None:
         return len(rows)
     if len(parameters) == 1 and isinstance(parameters, tuple) and "json_each" in sql:
@@ -200,13 +199,19 @@ class Single:
     """Which value of the row each parameter is."""
     insert: bool
 
+    @property
+    def columns(self) -> int:
+        """Of a row of the statement for many."""
+        return len(self.order)
+
     def multiple(self, count: int) -> str:
         row = f"({', '.join('?' * len(self.order))})"
         head, _, tail = self.sql.partition(row)
         return head + ", ".join([row] * count) + tail
 
 
-def _single(sql: str) -> Single | None:
+@cache
+def single_of(sql: str) -> Single | None:
     """The plain statement that does for one row what `sql` does for many; None if it has another form."""
     text = " ".join(re.sub(r"--[^\n]*", " ", sql).split())
     found = ROW.search(text)
@@ -227,7 +232,9 @@ def _single(sql: str) -> Single | None:
     order = [int(each) - 1 for each in re.findall(r"new\.column(\d+)", update[2])]
     order.append(int(where[2]) - 1)
     assigned = re.sub(r"new\.column\d+", "?", update[2])
-    return Single(f"UPDATE {update[1]} SET {assigned} WHERE {where[1]} = ?", tuple(order), insert=False)
+    return Single(
+        f"UPDATE {update[1]} SET {assigned} WHERE {where[1]} = ?", tuple(order), insert=False
+    )
 
 
 class Ways:
@@ -236,16 +243,13 @@ class Ways:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._execute = connection.execute
         self._executemany = connection.executemany
-        self._singles: dict[str, Single | None] = {}
 
     def steps(self, way: str, sql: str, parameters: Any) -> list[Step]:
         as_is: list[Step] = [(self._execute, sql, parameters)]
         if way == "as executed":
             return as_is
-        if sql not in self._singles:
-            self._singles[sql] = _single(sql)
-        single = self._singles[sql]
-        rows = _rows(sql, parameters)
+        single = single_of(sql)
+        rows = rows_of(sql, parameters)
         if single is None or rows is None:
             return as_is
         rows = [tuple(row[index] for index in single.order) for row in rows]
@@ -312,18 +316,36 @@ class Ceiling:
         return ordered[len(ordered) // 2] * 1e3
 
 
-def replay(recording: Recording, database: Path, way: str) -> Replay:
-    """Write a recording into a fresh database."""
-    connection = sqlite3.connect(database, isolation_level=None, cached_statements=512)
+def fresh(recording: Recording, database: Path) -> sqlite3.Connection:
+    """An empty database with the tables and settings of the recording's."""
+    connection = sqlite3.connect(
+        database, isolation_level=None, cached_statements=512, check_same_thread=False
+    )
     connection.execute("PRAGMA journal_mode = WAL")
     for pragma in recording.pragmas:
         connection.execute(pragma)
     for statement in recording.schema:
         connection.execute(statement)
+    return connection
+
+
+def removed(database: Path) -> None:
+    """Delete a database and what SQLite keeps beside it."""
+    for suffix in ("", "-wal", "-shm"):
+        database.with_name(database.name + suffix).unlink(missing_ok=True)
+
+
+def replay(recording: Recording, database: Path, way: str) -> Replay:
+    """Write a recording into a fresh database."""
+    connection = fresh(recording, database)
     ways = Ways(connection)
     todo = [
         (
-            [step for sql, parameters in each.statements for step in ways.steps(way, sql, parameters)],
+            [
+                step
+                for sql, parameters in each.statements
+                for step in ways.steps(way, sql, parameters)
+            ],
             each.measured,
         )
         for each in recording.batches
@@ -344,14 +366,12 @@ def replay(recording: Recording, database: Path, way: str) -> Replay:
         if measured:
             took.append(clock() - began)
     connection.close()
-    for suffix in ("", "-wal", "-shm"):
-        database.with_name(database.name + suffix).unlink(missing_ok=True)
+    removed(database)
     return Replay(way, sum(took), recording.rows, took)
 
 
-def ceiling_of(recorder: Recorder, database: Path, ways: Sequence[str] = WAYS) -> Ceiling:
-    """The ceiling of a run; `database` is what it wrote, closed by now."""
-    recording = recording_of(recorder, database)
-    replays = [replay(recording, database.with_name(f"bare-{index}.db"), way) for index, way in enumerate(ways)]
+def ceiling_of(recording: Recording, directory: Path) -> Ceiling:
+    """Write it in every way and take the fastest."""
+    replays = [replay(recording, directory / "bare.db", way) for way in WAYS]
     best = min(replays, key=lambda each: each.seconds)
     return Ceiling(best, replays, len(recording.measured))

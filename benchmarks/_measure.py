@@ -147,6 +147,12 @@ def run(work: Coroutine[Any, Any, T], loop: str = "asyncio") -> T:
         return runner.run(work)
 
 
+async def until(condition: Callable[[], object], seconds: float = 0.01) -> None:
+    """Look again and again: what is waited for tells nobody."""
+    while not condition():
+        await asyncio.sleep(seconds)  # noqa: ASYNC110
+
+
 def median(values: Sequence[float]) -> float:
     return statistics.median(values)
 
@@ -206,7 +212,9 @@ class Report:
         columns = list(rows[0])
         widths = [max(len(name), *(len(row[name]) for row in rows)) for name in columns]
         print(f"\n{title}\n")
-        print("  " + "  ".join(name.ljust(width) for name, width in zip(columns, widths, strict=True)))
+        print(
+            "  " + "  ".join(name.ljust(width) for name, width in zip(columns, widths, strict=True))
+        )
         for row in rows:
             cells = (row[name].ljust(width) for name, width in zip(columns, widths, strict=True))
             print("  " + "  ".join(cells).rstrip())
@@ -287,7 +295,9 @@ def _file_system(directory: Path) -> str:
 def options_for_child(options: argparse.Namespace, *names: str) -> list[str]:
     """The same options as arguments for a child process of this benchmark."""
     return [
-        word for name in names for word in (f"--{name.replace('_', '-')}", str(getattr(options, name)))
+        word
+        for name in names
+        for word in (f"--{name.replace('_', '-')}", str(getattr(options, name)))
     ]
 
 

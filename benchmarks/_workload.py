@@ -73,5 +73,10 @@ def workload(database: Path) -> Workload:
         return sum(await asyncio.gather(*(task(number) for number in range(count))))
 
     return Workload(
-        app, task, app.workflow(three_steps), app.workflow(sleep_long), app.workflow(fan_out), Counter
+        app,
+        task,
+        app.workflow(three_steps),
+        app.workflow(sleep_long),
+        app.workflow(fan_out),
+        Counter,
     )

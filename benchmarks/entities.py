@@ -54,7 +54,9 @@ def case(keys: int, given: argparse.Namespace) -> Case:
 
     async def check(work: Workload) -> None:
         total = sum(
-            await asyncio.gather(*(work.Counter(f"key-{each}").increment(0) for each in range(keys)))
+            await asyncio.gather(
+                *(work.Counter(f"key-{each}").increment(0) for each in range(keys))
+            )
         )
         if total != count + warm:
             raise AssertionError((total, count, warm))

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from _measure import Report, arguments, number, run, scratch
+from _measure import Report, arguments, number, run, scratch, until
 from _workload import Arrivals, workload
 
 STATEMENTS_MAX = 1.0
@@ -47,7 +47,10 @@ def main() -> None:
         (f"{given.sleeping:,} workflows wait in the database", given.sleeping, True),
     ):
         with scratch(given.directory) as directory, counted() as statements:
-            cpu = run(idle(directory / "idle.db", given, sleeping, evicted, statements), given.loop)
+            cpu = run(
+                idle(directory / "idle.db", given, sleeping, statements, evicted=evicted),
+                given.loop,
+            )
         per_second = statements.total() / given.seconds
         worst = max(worst, per_second)
         seen[name] = dict(statements)
@@ -80,7 +83,12 @@ def main() -> None:
 
 
 async def idle(
-    database: Path, given: argparse.Namespace, sleeping: int, evicted: bool, statements: Counter[str]
+    database: Path,
+    given: argparse.Namespace,
+    sleeping: int,
+    *,
+    evicted: bool,
+    statements: Counter[str],
 ) -> float:
     """Let a node idle; returns its processor seconds."""
     work = workload(database)
@@ -92,8 +100,7 @@ async def idle(
         await work.three_steps(1)
         before = Arrivals.count
         await work.sleep_long.start_many((each,) for each in range(sleeping))
-        while Arrivals.count < before + sleeping:
-            await asyncio.sleep(0.05)
+        await until(lambda: Arrivals.count >= before + sleeping)
         # Whatever it does once, after a start or when calls leave memory, is not its idling.
         await asyncio.sleep(min(given.seconds, 2 * idle_seconds if evicted else 3.0))
         statements.clear()

@@ -11,7 +11,7 @@ import subprocess
 import tomllib
 from importlib import metadata
 
-from _measure import HERE, PYTHON, Report, arguments, median, number, spread
+from _measure import HERE, PYTHON, Report, arguments, median, number, spread, version
 
 MILLISECONDS_MAX = 150
 

@@ -23,7 +23,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from _measure import PYTHON, Report, arguments, number, resident_bytes, scratch, spread
+from _measure import PYTHON, Report, arguments, resident_bytes, scratch, spread
 
 if TYPE_CHECKING:
     from _workload import Workload
@@ -132,6 +132,7 @@ async def fill(database: Path, count: int) -> None:
 
 async def wave(work: Workload, count: int) -> None:
     """So many workflows, all of them at their sleep."""
+    from _measure import until
     from _workload import Arrivals
 
     before = Arrivals.count
@@ -139,8 +140,7 @@ async def wave(work: Workload, count: int) -> None:
         last = min(count, first + CHUNK)
         # A handle is held by nobody: what is measured is the workflow.
         await work.sleep_long.start_many((each,) for each in range(first, last))
-        while Arrivals.count < before + last:
-            await asyncio.sleep(0.01)
+        await until(lambda last=last: Arrivals.count >= before + last)
 
 
 async def leave(node: Any) -> None:

@@ -121,6 +121,7 @@ def started(directory: Path, before: Path | None, given: argparse.Namespace) -> 
 
 async def fill(database: Path, count: int, *, evicted: bool) -> None:
     import msgspec
+    from _measure import until
     from _workload import Arrivals, workload
 
     work = workload(database)
@@ -136,8 +137,7 @@ async def fill(database: Path, count: int, *, evicted: bool) -> None:
                 work.sleep_long.options(id=f"open-{each}").bind(each) for each in range(first, last)
             ]
             await work.app.start_many(calls)
-            while Arrivals.count < last:
-                await asyncio.sleep(0.01)
+            await until(lambda last=last: Arrivals.count >= last)
         wanted = "suspended" if evicted else "running"
         while await _count(work.app, wanted) < count:
             await asyncio.sleep(0.1)
@@ -151,6 +151,7 @@ async def _count(app: Any, status: str) -> int:
 
 
 async def start(database: Path, count: int, *, resident: bool, empty: bool = False) -> None:
+    from _measure import until
     from _workload import Arrivals, workload
 
     stamps = {"imported": time.time()}
@@ -164,9 +165,8 @@ async def start(database: Path, count: int, *, resident: bool, empty: bool = Fal
             await handle.signal("wake")
             await handle.result()
             stamps["woken"] = time.time()
-        while resident and Arrivals.count < count:
-            await asyncio.sleep(0.01)
         if resident:
+            await until(lambda: Arrivals.count >= count)
             stamps["all back"] = time.time()
         print(json.dumps(stamps | {"cpu": time.process_time()}), flush=True)
         sys.stdout.flush()

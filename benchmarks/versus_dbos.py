@@ -164,7 +164,10 @@ def dbos(
 
 def _side(python: str, script: str, given: dict[str, Any]) -> Run:
     made = subprocess.run(
-        [python, str(HERE / script), json.dumps(given)], stdout=subprocess.PIPE, text=True, check=True
+        [python, str(HERE / script), json.dumps(given)],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     )
     found: Run = json.loads(made.stdout.splitlines()[-1])
     return found

@@ -31,6 +31,10 @@ def main() -> None:
         found,
     )
     _targets(report, found)
+    report.note(
+        "Group commit: the same rows by as many asyncio clients and one writer's thread, each client "
+        "waiting for its commits, without an engine; what Python itself leaves of the raw ceiling."
+    )
     report.finish()
 
 
@@ -49,6 +53,7 @@ def case(concurrency: int, given: argparse.Namespace) -> Case:
         name=f"{concurrency:,} at a time",
         warm_up=lambda work: calls(work, max(20, count // 10)),
         measure=lambda work: calls(work, count),
+        clients=concurrency,
     )
 
 

@@ -26,8 +26,9 @@ from fenbu._core.signature import Signature
 from fenbu._node.clock import SystemClock
 from fenbu._node.gateway import RemoteGateway
 from fenbu._node.node import Node, NodeOptions
+from fenbu._node.telemetry import Listener
 from fenbu._storage.open import storage_of
-from fenbu.errors import UsageError
+from fenbu.errors import InternalError, UsageError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -88,6 +89,7 @@ class App:
         self.node: Node | None = None
         """The node of this process, while it runs."""
         self._portal: Portal | None = None
+        self._listeners: list[Listener] = []
 
     @property
     def registry(self) -> Registry:
@@ -242,6 +244,10 @@ class App:
         """
         return await start_many(self.runtime, calls)
 
+    def listen(self, listener: Listener) -> None:
+        """Call `listener` with the rows of each batch that this process's node has made durable."""
+        self._listeners.append(listener)
+
     # Opening and closing.
 
     async def __aenter__(self) -> Self:
@@ -255,6 +261,8 @@ class App:
         except BaseException:
             await storage.close()
             raise
+        for listener in self._listeners:
+            node.telemetry.listen(listener)
         self.node = node
         self.runtime.opened(node)
         return self
@@ -325,8 +333,19 @@ class App:
             finally:
                 portal.close()
 
-    def run(self, *, drain_seconds: float = limit.DRAIN_SECONDS) -> None:
+    def run(
+        self,
+        *,
+        drain_seconds: float = limit.DRAIN_SECONDS,
+        ready: Callable[[], None] | None = None,
+        stopping: Callable[[], None] | None = None,
+    ) -> None:
         """Run a node until SIGTERM or SIGINT, then drain and stop. Uses uvloop where it is installed.
+
+        Args:
+            drain_seconds: How long running bodies may take to end.
+            ready: Called when the node runs.
+            stopping: Called when it was asked to stop.
 
         Raises:
             StorageError: The database cannot be used, or another node owns it; the message says why.
@@ -338,28 +357,39 @@ class App:
         else:
             factory = uvloop.new_event_loop
         with asyncio.Runner(loop_factory=factory) as runner:
-            runner.run(self.serve(drain_seconds=drain_seconds))
+            runner.run(self.serve(drain_seconds=drain_seconds, ready=ready, stopping=stopping))
 
-    async def serve(self, *, drain_seconds: float = limit.DRAIN_SECONDS) -> None:
-        """Run a node on this event loop until SIGTERM or SIGINT, then drain and stop."""
+    async def serve(
+        self,
+        *,
+        drain_seconds: float = limit.DRAIN_SECONDS,
+        ready: Callable[[], None] | None = None,
+        stopping: Callable[[], None] | None = None,
+    ) -> None:
+        """Like `run`, on the event loop that is running."""
         loop = asyncio.get_running_loop()
         asked = asyncio.Event()
         async with self:
             node = self.node
             if node is None or node.stopped is None:
-                return
+                raise InternalError("an open app has no node")
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, asked.set)
+            if ready is not None:
+                ready()
             waiter = asyncio.create_task(asked.wait())
+            ended: asyncio.Future[None] = node.stopped
             try:
-                await asyncio.wait({waiter, node.stopped}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait((waiter, ended), return_when=asyncio.FIRST_COMPLETED)
+                if ended.done():
+                    ended.result()
+                if stopping is not None:
+                    stopping()
+                await self.close(drain_seconds)
             finally:
                 waiter.cancel()
                 for number in (signal.SIGTERM, signal.SIGINT):
                     loop.remove_signal_handler(number)
-            if node.stopped.done():
-                node.stopped.result()
-            await self.close(drain_seconds)
 
 
 class TaskDecorator(Protocol):

@@ -21,7 +21,7 @@ from fenbu._core.command import CancelCall, StartCall
 from fenbu._core.handler import HandlerSpec
 from fenbu._core.location import caller
 from fenbu._core.message import Call
-from fenbu._core.model import Invocation, Outcome, Payload
+from fenbu._core.model import Entry, Invocation, Outcome, Payload
 from fenbu._node.attempt import current
 
 P = ParamSpec("P")
@@ -208,7 +208,7 @@ class DurableFunction(Generic[P, R]):
         await self._runtime.gateway.start_calls(calls)
         return self.handle_of(calls[0])
 
-    def _value(self, outcome: Outcome, id_: str) -> R:
+    def _value(self, outcome: Outcome | Entry, id_: str) -> R:
         result = self._spec.signature.result
         value: R = value_of(outcome, result, f"{self._spec.name} {id_}")
         return value

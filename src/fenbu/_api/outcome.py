@@ -6,11 +6,11 @@ from typing import Any
 
 from fenbu._core.codec import TypeCodec
 from fenbu._core.failure import error_of
-from fenbu._core.model import Outcome, Status
+from fenbu._core.model import Entry, Outcome, Status
 from fenbu.errors import CallCancelled, InternalError
 
 
-def value_of(outcome: Outcome, result: TypeCodec, what: str) -> Any:
+def value_of(outcome: Outcome | Entry, result: TypeCodec, what: str) -> Any:
     """The result, decoded.
 
     Raises:

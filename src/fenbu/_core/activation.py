@@ -19,7 +19,7 @@ from typing import Any
 from fenbu._core import ids, journal, location
 from fenbu._core.command import Command, StartTimer
 from fenbu._core.loop import DeterministicLoop
-from fenbu._core.model import Entry, EntryKind, Invocation, Outcome, Payload
+from fenbu._core.model import Entry, EntryKind, Invocation, Payload
 
 
 class Leaving(BaseException):
@@ -60,7 +60,7 @@ class Activation:
         if invocation.entity is not None:
             self.chain = (*self.chain, f"{invocation.entity}/{invocation.key}")
         self.issued: list[tuple[int, Command]] = []
-        self.waiting: dict[int, tuple[asyncio.Future[Outcome], Command]] = {}
+        self.waiting: dict[int, tuple[asyncio.Future[Entry], Command]] = {}
         self.timers: dict[int, Any] = {}
         self.attempts: dict[int, int] = {}
         """Attempts of steps that have failed, by command."""
@@ -88,16 +88,15 @@ class Activation:
             NonDeterminismError: The code does not wait for this event.
         """
         loop = self.loop
-        loop.now = max(loop.now, entry.at)
+        if entry.at > loop.now:
+            loop.now = entry.at
         match entry.kind:
             case EntryKind.STEP_COMPLETED | EntryKind.STEP_FAILED | EntryKind.CALL_FINISHED:
                 found = self.waiting.pop(entry.command, None)
                 if found is None:
                     journal.unexpected(self.invocation, entry)
                 if not found[0].done():
-                    found[0].set_result(
-                        Outcome(entry.status, entry.value, entry.failure)  # type: ignore[arg-type]
-                    )
+                    found[0].set_result(entry)
             case EntryKind.TIMER_FIRED:
                 handle = self.timers.pop(entry.command, None)
                 if handle is None:
@@ -190,9 +189,9 @@ class Activation:
         self.issued.append((self._count, command))
         return self._count
 
-    def wait(self, number: int, command: Command) -> asyncio.Future[Outcome]:
-        """A future for the outcome of a command."""
-        future: asyncio.Future[Outcome] = self.loop.create_future()
+    def wait(self, number: int, command: Command) -> asyncio.Future[Entry]:
+        """A future for the entry that holds the outcome of a command."""
+        future: asyncio.Future[Entry] = self.loop.create_future()
         self.waiting[number] = (future, command)
         return future
 

@@ -192,13 +192,17 @@ class Program(Resident):
 
     # What happens to it.
 
-    def _event(self, now: float, kind: EntryKind, **fields: object) -> None:
+    def _entry(
+        self, kind: EntryKind, now: float, *, command: int = 0, name: str | None = None
+    ) -> Entry:
+        return Entry(self.invocation.id, self._position + 1, kind, now, command, name)
+
+    def _event(self, entry: Entry, now: float) -> None:
         """Append an entry to the journal and let the code see it."""
         activation = self.activation
         if activation is None:
             return
-        self._position += 1
-        entry = Entry(self.invocation.id, self._position, kind, now, **fields)  # type: ignore[arg-type]
+        self._position = entry.position
         self.partition.engine.batch.rows.entries.append(entry)
         self.progress()
         try:
@@ -219,32 +223,26 @@ class Program(Resident):
         if activation is None or event.command not in activation.waiting:
             return
         outcome, command = event.outcome, activation.waiting[event.command][1]
+        kind, retry_at = EntryKind.STEP_FAILED, None
         if outcome.status is Status.COMPLETED:
-            self._event(
-                now, EntryKind.STEP_COMPLETED, command=event.command, attempt=event.attempt,
-                seconds=event.seconds, status=outcome.status, value=outcome.value,
-            )  # fmt: skip
-            return
-        if event.retryable and isinstance(command, RunStep):
+            kind = EntryKind.STEP_COMPLETED
+        elif event.retryable and isinstance(command, RunStep):
+            kind = EntryKind.STEP_RETRYING
             retry_at = now + command.retry.delay(event.attempt, event.random)
-            self._event(
-                now, EntryKind.STEP_RETRYING, command=event.command, attempt=event.attempt,
-                seconds=event.seconds, status=outcome.status, failure=outcome.failure,
-                retry_at=retry_at,
-            )  # fmt: skip
-            self._arm(retry_at, event.command)
-            return
-        self._event(
-            now, EntryKind.STEP_FAILED, command=event.command, attempt=event.attempt,
-            seconds=event.seconds, status=outcome.status, failure=outcome.failure,
+        entry = Entry(
+            self.invocation.id, self._position + 1, kind, now, event.command, None, event.attempt,
+            event.seconds, outcome.status, outcome.value, outcome.failure, retry_at,
         )  # fmt: skip
+        self._event(entry, now)
+        if retry_at is not None:
+            self._arm(retry_at, event.command)
 
     def timer_due(self, command: int, now: float) -> None:
         activation = self.activation
         if activation is None:
             super().timer_due(command, now)
         elif command in activation.timers:
-            self._event(now, EntryKind.TIMER_FIRED, command=command)
+            self._event(self._entry(EntryKind.TIMER_FIRED, now, command=command), now)
         elif command in activation.retries and command in activation.waiting:
             step = activation.waiting[command][1]
             if isinstance(step, RunStep) and command not in self.bodies:
@@ -257,21 +255,24 @@ class Program(Resident):
         activation = self.activation
         if activation is not None and message.to.command in activation.waiting:
             outcome = message.outcome
-            self._event(
-                now, EntryKind.CALL_FINISHED, command=message.to.command, status=outcome.status,
-                value=outcome.value, failure=outcome.failure,
-            )  # fmt: skip
+            entry = self._entry(EntryKind.CALL_FINISHED, now, command=message.to.command)
+            entry.status = outcome.status
+            entry.value = outcome.value
+            entry.failure = outcome.failure
+            self._event(entry, now)
 
     def signal(self, message: Signal, now: float) -> None:
         """A named value has come."""
         if self.activation is not None:
-            self._event(now, EntryKind.SIGNAL_RECEIVED, name=message.name, value=message.value)
+            entry = self._entry(EntryKind.SIGNAL_RECEIVED, now, name=message.name)
+            entry.value = message.value
+            self._event(entry, now)
 
     def _cancel(self, reason: str, now: float) -> None:
         if self.activation is not None:
             self.invocation.cancel_reason = reason
             self.save()
-            self._event(now, EntryKind.CANCEL_REQUESTED, name=reason)
+            self._event(self._entry(EntryKind.CANCEL_REQUESTED, now, name=reason), now)
         else:
             # Loaded but not yet replayed: its code must see the request, and may clean up.
             self.mail.append((Cancel(self.partition.number, self.invocation.id, reason), 0))

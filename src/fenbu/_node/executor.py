@@ -11,8 +11,9 @@ import functools
 import importlib
 import inspect
 import multiprocessing
+import sys
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextvars import copy_context
@@ -34,6 +35,14 @@ def is_async(function: Callable[..., Any]) -> bool:
     """Whether calling it makes a coroutine."""
     call = function if inspect.isroutine(function) else getattr(function, "__call__", None)  # noqa: B004
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+
+
+def _task(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """A task that runs to its first wait at once, where Python can do that: most bodies end there."""
+    if sys.version_info >= (3, 12):
+        loop = asyncio.get_running_loop()
+        return asyncio.Task(work, loop=loop, eager_start=True)
+    return asyncio.create_task(work)
 
 
 def _call_by_name(module: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -62,10 +71,11 @@ class Executor:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="fenbu-body")
         self._process_count = processes
         self._processes: ProcessPoolExecutor | None = None
-        self._running: dict[Key, tuple[asyncio.Task[None], RunBody]] = {}
+        self._running: dict[Key, tuple[asyncio.Task[None] | None, RunBody]] = {}
         self._begun: set[Key] = set()
         """Bodies whose coroutine has run its first line: a task cancelled before that runs nothing at all."""
         self._waiting: OrderedDict[Key, RunBody] = OrderedDict()
+        self._starting = False
         self._draining = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -93,7 +103,8 @@ class Executor:
         running = self._running.get(key)
         if running is not None:
             task, body = running
-            task.cancel()
+            if task is not None:
+                task.cancel()
             if key not in self._begun:
                 del self._running[key]
                 self._end(body, Outcome(Status.CANCELLED), 0.0)
@@ -112,7 +123,7 @@ class Executor:
                 await self._idle.wait()
         except TimeoutError:
             pass
-        cut = [task for task, _ in self._running.values()]
+        cut = [task for task, _ in self._running.values() if task is not None]
         self._running.clear()
         for task in cut:
             task.cancel()
@@ -124,7 +135,10 @@ class Executor:
 
     def _start(self, key: Key, body: RunBody) -> None:
         self._idle.clear()
-        self._running[key] = (asyncio.create_task(self._run(key, body)), body)
+        self._running[key] = (None, body)
+        task = _task(self._run(key, body))
+        if key in self._running:
+            self._running[key] = (task, body)
 
     async def _run(self, key: Key, body: RunBody) -> None:
         self._begun.add(key)
@@ -208,8 +222,12 @@ class Executor:
         )  # fmt: skip
 
     def _next(self) -> None:
+        if self._starting:
+            return  # A body that ended at once is on the stack, below the loop that started it.
+        self._starting = True
         while self._waiting and len(self._running) < self._concurrency:
             key, body = self._waiting.popitem(last=False)
             self._start(key, body)
+        self._starting = False
         if not self._running:
             self._idle.set()

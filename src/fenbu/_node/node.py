@@ -44,7 +44,7 @@ from fenbu._node.wakeup import Wakeup
 from fenbu._storage.protocol import Storage
 from fenbu.errors import CallNotFound, FenbuError, Unavailable
 
-SLOW_DRAIN_SECONDS = 0.1
+SLOW_DRAIN_SECONDS = 0.5
 
 EFFECTS_PER_TURN = 512
 

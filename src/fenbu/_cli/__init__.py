@@ -1,0 +1,1 @@
+"""The command line: `main` dispatches, one file for each command or family of commands."""

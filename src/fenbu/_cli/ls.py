@@ -1,0 +1,65 @@
+"""`fenbu ls`: calls, newest first."""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+
+from fenbu._cli.present import as_data, calls_table, console, instant_of, print_json
+from fenbu._cli.target import app_option, json_option, url_option, with_database
+from fenbu._core.model import Invocation, Status
+from fenbu._storage.open import Database
+from fenbu._storage.protocol import CallFilter
+
+EXAMPLE = """
+\b
+Examples:
+  fenbu ls
+  fenbu ls --status failed --status stuck --since 2h
+  fenbu ls --handler checkout --since 2026-01-01 --before 2026-02-01 -n 500 --json
+"""
+
+
+@click.command(epilog=EXAMPLE)
+@app_option
+@url_option
+@click.option(
+    "--status", "statuses", multiple=True, type=click.Choice([each.value for each in Status]),
+    help="Only calls with this status; may be repeated.",
+)  # fmt: skip
+@click.option("--handler", help="Only calls of this handler.")
+@click.option("--since", help="Only calls accepted since: 2h (ago), or a date.")
+@click.option("--before", help="Only calls accepted before.")
+@click.option("-n", "limit", type=click.IntRange(1, 100_000), default=50, show_default=True)
+@json_option
+def ls(
+    app_name: str | None,
+    url: str | None,
+    statuses: tuple[str, ...],
+    handler: str | None,
+    since: str | None,
+    before: str | None,
+    limit: int,
+    *,
+    as_json: bool,
+) -> None:
+    """List calls, newest first."""
+    where = CallFilter(
+        statuses=tuple(Status(each) for each in statuses) or None,
+        handler=handler,
+        created_after=instant_of(since),
+        created_before=instant_of(before),
+        limit=limit,
+    )
+
+    async def work(database: Database) -> list[Invocation]:
+        return await database.list_calls(where)
+
+    calls = asyncio.run(with_database(app_name, url, work))
+    if as_json:
+        print_json([as_data(each) for each in calls])
+    elif calls:
+        console.print(calls_table(calls))
+    else:
+        click.echo("no calls")

@@ -1,0 +1,86 @@
+"""Dispatch: which file holds which command. A command's file is imported when the command is used.
+
+Exit status: 0 all right, 1 the operation failed, 2 wrong use.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+from fenbu.errors import FenbuError, UsageError
+
+if TYPE_CHECKING:
+    import click
+
+COMMANDS = {
+    "dev": "fenbu._cli.dev:dev",
+    "run": "fenbu._cli.run:run",
+    "call": "fenbu._cli.call:call",
+    "start": "fenbu._cli.call:start",
+    "ls": "fenbu._cli.ls:ls",
+    "show": "fenbu._cli.show:show",
+    "explain": "fenbu._cli.explain:explain",
+    "signal": "fenbu._cli.steer:signal",
+    "cancel": "fenbu._cli.steer:cancel",
+    "retry": "fenbu._cli.steer:retry",
+    "entity": "fenbu._cli.entity:entity",
+    "doctor": "fenbu._cli.doctor:doctor",
+    "demo": "fenbu._cli.demo.command:demo",
+}
+
+
+EXAMPLE = """
+\b
+Examples:
+  fenbu dev shop.py
+  fenbu call checkout order-7 -a shop.py
+  fenbu ls --status running
+  fenbu explain ID
+"""
+
+
+def main() -> None:
+    """The entry point of `fenbu`."""
+    try:
+        import click
+    except ImportError:
+        print(
+            'the command line needs a few packages more: pip install "fenbu[cli]"', file=sys.stderr
+        )
+        sys.exit(2)
+    try:
+        group(click)(prog_name="fenbu", standalone_mode=True)
+    except UsageError as error:
+        print(f"fenbu: {error}", file=sys.stderr)
+        sys.exit(2)
+    except FenbuError as error:
+        print(f"fenbu: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def group(click: Any) -> click.Group:
+    """The command group; commands are found by name when they are asked for."""
+
+    class Commands(click.Group):
+        def list_commands(self, ctx: Any) -> list[str]:
+            del ctx
+            return list(COMMANDS)
+
+        def get_command(self, ctx: Any, cmd_name: str) -> Any:
+            del ctx
+            place = COMMANDS.get(cmd_name)
+            if place is None:
+                return None
+            module, _, name = place.partition(":")
+            return getattr(importlib.import_module(module), name)
+
+    @click.group(
+        cls=Commands, epilog=EXAMPLE, context_settings={"help_option_names": ["-h", "--help"]}
+    )
+    @click.version_option(package_name="fenbu")
+    def fenbu() -> None:
+        """Durable calls for ordinary Python."""
+
+    return fenbu
