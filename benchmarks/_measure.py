@@ -149,8 +149,8 @@ def run(work: Coroutine[Any, Any, T], loop: str = "asyncio") -> T:
 
 async def until(condition: Callable[[], object], seconds: float = 0.01) -> None:
     """Look again and again: what is waited for tells nobody."""
-    while not condition():
-        await asyncio.sleep(seconds)  # noqa: ASYNC110
+    while not condition():  # noqa: ASYNC110
+        await asyncio.sleep(seconds)
 
 
 def median(values: Sequence[float]) -> float:
@@ -204,6 +204,7 @@ class Report:
             "raw": {},
         }
         self._json: Path | None = options.json
+        self._smoke: bool = options.smoke
         print(f"{title}\n{'=' * len(title)}")
 
     def table(self, title: str, rows: list[dict[str, str]]) -> None:
@@ -220,7 +221,10 @@ class Report:
             print("  " + "  ".join(cells).rstrip())
 
     def target(self, what: str, aim: str, measured: str, *, met: bool) -> None:
-        """One of the numbers that fenbu wants to reach, and what this run says of it."""
+        """One of the numbers that fenbu wants to reach, and what this run says of it.
+
+        A smoke run is too short to say anything.
+        """
         self.content["targets"].append({"what": what, "aim": aim, "measured": measured, "met": met})
 
     def note(self, text: str) -> None:
@@ -235,7 +239,7 @@ class Report:
         if self.content["targets"]:
             print("\nAims\n")
         for each in self.content["targets"]:
-            verdict = "met" if each["met"] else "MISSED"
+            verdict = "smoke" if self._smoke else "met" if each["met"] else "MISSED"
             print(f"  {verdict:7} {each['what']}: {each['measured']} (aim: {each['aim']})")
         for each in self.content["notes"]:
             print(f"\n{each}")

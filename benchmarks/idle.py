@@ -86,9 +86,9 @@ async def idle(
     database: Path,
     given: argparse.Namespace,
     sleeping: int,
+    statements: Counter[str],
     *,
     evicted: bool,
-    statements: Counter[str],
 ) -> float:
     """Let a node idle; returns its processor seconds."""
     work = workload(database)

@@ -139,7 +139,7 @@ async def fill(database: Path, count: int, *, evicted: bool) -> None:
             await work.app.start_many(calls)
             await until(lambda last=last: Arrivals.count >= last)
         wanted = "suspended" if evicted else "running"
-        while await _count(work.app, wanted) < count:
+        while await _count(work.app, wanted) < count:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
         print("filled", flush=True)
         await asyncio.sleep(3600)

@@ -8,6 +8,7 @@ import sqlite3
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 import click
@@ -36,9 +37,9 @@ def load_app(name: str, url: str | None = None) -> App:
     """
     place, _, attribute = name.partition(":")
     path = Path(place)
-    module: Any = _import_file(path) if place.endswith(".py") else _import_module(place)
+    module = _import_file(path) if place.endswith(".py") else _import_module(place)
     if attribute:
-        found = getattr(module, attribute, None)
+        found: Any = getattr(module, attribute, None)
         if not isinstance(found, App):
             raise UsageError(f"{place} has no App named {attribute!r}")
     else:
@@ -59,7 +60,7 @@ def _only_app(place: str, names: dict[str, Any]) -> App:
     return next(iter(apps.values()))
 
 
-def _import_file(path: Path) -> Any:
+def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise UsageError(f"there is no file {path}")
     folder = str(path.parent.resolve())
@@ -69,7 +70,7 @@ def _import_file(path: Path) -> Any:
     return importlib.import_module(path.stem)
 
 
-def _import_module(name: str) -> Any:
+def _import_module(name: str) -> ModuleType:
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     if importlib.util.find_spec(name.partition(".")[0]) is None:

@@ -88,8 +88,7 @@ class Activation:
             NonDeterminismError: The code does not wait for this event.
         """
         loop = self.loop
-        if entry.at > loop.now:
-            loop.now = entry.at
+        loop.now = max(loop.now, entry.at)
         match entry.kind:
             case EntryKind.STEP_COMPLETED | EntryKind.STEP_FAILED | EntryKind.CALL_FINISHED:
                 found = self.waiting.pop(entry.command, None)
