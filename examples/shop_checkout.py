@@ -36,15 +36,20 @@ class OutOfStock(Exception):
 @app.entity
 class Stock(Entity):
     units: int = 0
+    reserved: dict[str, int] = {}
 
-    async def add(self, units: int) -> int:
+    async def add(self, units: int) -> None:
         self.units += units
-        return self.units
 
-    async def reserve(self, units: int) -> None:
+    async def reserve(self, order_id: str, units: int) -> None:
         if units > self.units:
             raise OutOfStock(f"{self.units} of {self.key} left, {units} wanted")
         self.units -= units
+        self.reserved[order_id] = units
+
+    async def release(self, order_id: str) -> None:
+        """Safe to call whether or not the reservation was made."""
+        self.units += self.reserved.pop(order_id, 0)
 
     @operation(read_only=True)
     async def left(self) -> int:
@@ -78,16 +83,13 @@ async def checkout(order: Order) -> str:
         undo(refund, payment)
         async with asyncio.TaskGroup() as group:
             for line in order.lines:
-                group.create_task(reserve(undo, line))
+                # Side by side: when one fails, another may or may not have been made. So undo comes first.
+                undo(Stock(line.sku).release, order.id)
+                group.create_task(Stock(line.sku).reserve(order.id, line.units))
         retry = Retry(attempts=3, first_seconds=0.05)
         parcel = await step.options(retry=retry)(ship, order)
     await send_receipt.start(order.id, parcel)
     return parcel
-
-
-async def reserve(undo: saga, line: Line) -> None:
-    await Stock(line.sku).reserve(line.units)
-    undo(Stock(line.sku).add, line.units)
 
 
 async def main() -> None:

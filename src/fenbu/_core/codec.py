@@ -36,11 +36,9 @@ class CodecHook(Protocol):
 
     def encode(self, data: bytes) -> bytes:
         """What to store for `data`."""
-        ...
 
     def decode(self, data: bytes) -> bytes:
         """What `encode` was given."""
-        ...
 
 
 class Codec:
@@ -104,9 +102,9 @@ class TypeCodec:
         except Exception as error:  # A model's own code may raise anything.
             raise _refusal(value, error, codec.write) from error
         if len(data) > limit.PAYLOAD_BYTES_MAX:
+            most = limit.PAYLOAD_BYTES_MAX
             raise EncodingError(
-                f"{len(data):,} bytes are more than a payload may have ({limit.PAYLOAD_BYTES_MAX:,}); "
-                "store the data elsewhere and pass its name"
+                f"{len(data):,} bytes are more than the {most:,} of a payload; store them elsewhere"
             )
         if b"null" in data and value is not None and codec.format == "json":
             _refuse_nonfinite(value)
@@ -117,7 +115,7 @@ class TypeCodec:
         try:
             return codec.hook.encode(data + b" " if codec.format == "json" else data)
         except Exception as error:
-            raise EncodingError(f"the codec's hook cannot encode: {_named(error)}") from error
+            raise EncodingError(f"the codec's hook failed: {error!r}") from error
 
     def decode(self, payload: Payload) -> Any:
         """The value of a payload.
@@ -139,7 +137,7 @@ class TypeCodec:
             raise EncodingError(str(error)) from error.__cause__
         except Exception as error:
             # What a hook, or a type's own code, says.
-            raise EncodingError(_named(error)) from error
+            raise EncodingError(f"{error.__class__.__name__}: {error}") from error
 
     def check(self, value: object) -> Payload:
         """Like `encode`, and also that the value fits the type.
@@ -154,25 +152,30 @@ class TypeCodec:
 
 # What msgspec does not know, and what others get wrong -------------------------------------------------
 
+_WRITTEN_AS: dict[Any, type] = {str: str, int: int, float: float, PurePath: str}
+
 
 def _is_known(cls: Any) -> bool:
     """Whether the next two functions serve a class that msgspec does not know."""
-    if cls is object or cls.__module__ == "ipaddress" or hasattr(cls, "__fenbu_load__"):
+    if cls is object or hasattr(cls, "__fenbu_load__"):
         return True
-    return _is_model(cls) or issubclass(cls, (PurePath, str, int, float))
+    return _is_model(cls) or issubclass(cls, tuple(_WRITTEN_AS))
 
 
 def _to_builtin(value: Any) -> Any:
     """What msgspec writes for a value that it does not know."""
     if _is_model(value.__class__):
         return _dump(value)
+    if value is None or value.__class__ in (bool, tuple, frozenset):
+        # Anywhere else msgspec knows them.
+        raise TypeError("a key of a dict can only be text or a number; use a list of pairs")
     # Subclasses: numpy's floats, Django's safe strings, users' own.
     for base, plain in ((str, str.__str__), (int, int.__int__), (float, float.__float__)):
         if isinstance(value, base):
             return plain(value)  # pyright: ignore[reportArgumentType]
     if isinstance(value, list | tuple | set | frozenset):
         return list(cast("Iterable[Any]", value))
-    if isinstance(value, PurePath) or value.__class__.__module__ == "ipaddress":
+    if isinstance(value, PurePath):
         return str(value)
     raise TypeError(_unstorable(value.__class__))
 
@@ -187,11 +190,9 @@ def _from_builtin(type_: Any, data: Any) -> Any:
         return _validate(type_, data)
     if cls is object:
         return data
-    for base in (str, int, float):
-        if issubclass(cls, base) and isinstance(data, base):
+    for base, written in _WRITTEN_AS.items():
+        if issubclass(cls, base) and isinstance(data, written):
             return cls(data)
-    if isinstance(data, str):  # The others that `_is_known` lets pass are written as text.
-        return cls(data)
     raise ValueError(f"Expected `{_name(type_)}`, got {_brief(data)}")
 
 
@@ -308,7 +309,10 @@ class _StandIns:
         origin, args = get_origin(type_), get_args(type_)
         if origin is Iterable:
             return self.of(list[args])
-        if origin in (typing.Union, UnionType) and not (str in args and "str-like" in problem):  # pyright: ignore[reportDeprecated]
+        is_text = "str-like" in problem or any(
+            inspect.isclass(each) and issubclass(each, PurePath) for each in args
+        )
+        if origin in (typing.Union, UnionType) and not (str in args and is_text):  # pyright: ignore[reportDeprecated]
             members = [each for each in args if each is not type(None)]
             made = _union(_name(type_), [self.of(each) for each in members])
             return made if len(members) == len(args) else made | None
@@ -342,33 +346,32 @@ class _StandIns:
 
 
 def _union(name: str, types: list[Any]) -> Any:
-    """Values are written as in any other place, so the one type that they fit best must tell itself.
+    """Values are written as in any other place, so it is what they hold that must tell their type.
 
-    Best is: the fewest fields unknown to it, then the fewest left to their default. What this process
-    has written fits its own type perfectly; the ranks are for what other versions wrote.
+    The one that knows the most of the fields is meant. Nothing else may decide: a field left to its
+    default may be absent, so `{"number": "1"}` can be a Card as well as an Iban, and is refused.
     """
 
     def load(data: Any) -> Any:
-        fits: list[tuple[tuple[int, int], Any]] = []
+        fits: list[tuple[int, Any]] = []
         for type_ in types:
             try:
                 made = _convert(data, type_)
                 again: Any = msgspec.to_builtins(made, enc_hook=_to_builtin, str_keys=True)
             except Exception:  # noqa: BLE001, S112 - a model's own code may raise anything
                 continue
-            rank = (0, 0)
-            if isinstance(again, dict) and isinstance(data, dict):
-                old, new = {str(k) for k in cast("Any", data)}, set(cast("dict[str, Any]", again))
-                rank = (len(old - new), len(new - old))
-            fits.append((rank, made))
+            unknown: set[str] = set()
+            if isinstance(data, dict) and isinstance(again, dict):
+                unknown = {str(each) for each in cast("Any", data)} - {*cast("Any", again)}
+            fits.append((len(unknown), made))
         if not fits:
-            raise ValueError(f"Expected `{name}`, got {_brief(data)}")
-        least = min(rank for rank, _ in fits)
-        best, *others = (made for rank, made in fits if rank == least)
+            raise ValueError(f"Expected `{name}`, got {_brief(cast('Any', data))}")
+        least = min(unknown for unknown, _ in fits)
+        best, *others = (made for unknown, made in fits if unknown == least)
         if any(each.__class__ is not best.__class__ or each != best for each in others):
             raise ValueError(
                 f"It fits more than one of `{name}`; give each a field that tells them apart, such as "
-                '`kind: Literal["card"] = "card"`'
+                '`kind: Literal["card"]`'
             )
         return best
 
@@ -380,9 +383,9 @@ def _enum(cls: type[Enum]) -> Any:
 
     def load(data: Any) -> Any:
         for each in cls:
-            if msgspec.to_builtins(each.value, enc_hook=_to_builtin) == data:
+            if _pack(each.value) == _pack(data):
                 return each
-        raise ValueError(f"Invalid enum value {data!r}")
+        raise ValueError(f"Invalid enum value {_brief(data)}")
 
     return _stand_in(load)
 
@@ -428,10 +431,10 @@ def _problem(type_: Any) -> str | None:
         msgspec.msgpack.Decoder(type_, dec_hook=_from_builtin)
         todo: list[Any] = [type_info(type_)]
     except NameError as error:
-        return (
-            f"an annotation names {error.name!r}, which cannot be found at run time; define it at the "
-            "top of a module, and import it outside `if TYPE_CHECKING`"
-        )
+        raise UsageError(
+            f"type {_name(type_)}: an annotation names {error.name!r}, which cannot be found at run time; "
+            "define it at the top of a module, and import it outside `if TYPE_CHECKING`"
+        ) from None
     except Exception as error:  # noqa: BLE001 - annotations are code, and may raise anything
         return f"{error}. Let a dataclass hold the alternatives, or give msgspec Structs tags"
     seen: set[int] = set()
@@ -466,12 +469,8 @@ def _refusal(value: Any, error: Exception, write: Callable[[Any], object]) -> En
             write(part)
         except Exception as deeper:  # noqa: BLE001 - see `encode`
             path, value, error, parts = path + step, part, deeper, iter(_parts(part))
-    reason = _named(error)
-    if isinstance(error, TypeError | EncodingError):
-        reason = str(error)
-        if reason.startswith("Only dicts"):
-            reason += "; use a list of pairs"
-    elif isinstance(error, UnicodeEncodeError):
+    reason = str(error)
+    if isinstance(error, UnicodeEncodeError):
         reason = f"{error.reason}: it is no valid Unicode; pass it as bytes"
     elif isinstance(error, OverflowError):
         reason = f"{error}; use the JSON format, or pass it as a str"
@@ -489,12 +488,14 @@ def _parts(value: Any) -> Iterable[tuple[str, Any]]:
     return [(f".{name}", getattr(value, name, None)) for name in names]
 
 
-def _named(error: BaseException) -> str:
-    return f"{error.__class__.__name__}: {error}"
-
-
 _name: Callable[[Any], str] = inspect.formatannotation
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = 80
-_brief = _repr.repr
-"""Short and never failing, however large or broken the value is."""
+
+
+def _brief(value: object) -> str:
+    """Short and never failing, however large or broken the value is."""
+    try:
+        return _repr.repr(value)
+    except Exception:  # noqa: BLE001 - integers of thousands of digits have no repr
+        return f"a value of type {value.__class__.__name__}"

@@ -1,0 +1,43 @@
+"""Every example runs to its end by itself, and says what it promises."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+SAYS = {
+    "shop_checkout": ["good: parcel-good", "payment-far: refunded", "left: 8 tea, 2 cups"],
+    "human_approval": ["ann: approved", "mail to director", "bob: expired"],
+    "web_crawler": ["/flaky: 1 links, fetched 3 times", "/deep/2: 1 links, fetched 1 times"],
+    "rate_limited_api": [r"60 calls in \d+\.\d s, 0 refused"],
+    "chat_agent": ["assistant: Oslo has 4 degrees; Kyoto has 5 degrees"],
+}
+
+
+def test_every_example_is_tried() -> None:
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == set(SAYS)
+
+
+@pytest.mark.end_to_end
+@pytest.mark.parametrize("name", SAYS)
+def test_an_example_runs(name: str, tmp_path: Path) -> None:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("FENBU")}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py")],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for pattern in SAYS[name]:
+        assert re.search(pattern, done.stdout), done.stdout

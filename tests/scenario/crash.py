@@ -1,0 +1,147 @@
+"""Takes a node down after its n-th commit, for every n, and lets another finish: the end must be the same."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from fenbu import App
+from fenbu._core.batch import CommitBatch
+from fenbu._node.node import Node, NodeOptions
+from fenbu._storage.memory.database import MemoryDatabase
+from fenbu._storage.memory.storage import MemoryStorage
+from fenbu._storage.protocol import CallFilter, Commit
+from fenbu._storage.sqlite.storage import SQLiteStorage
+
+COMMITS_MAX = 200
+
+Scenario = Callable[[], Awaitable[Any]]
+"""Starts calls with fixed ids, or finds them, and waits for their results. Safe to run again."""
+
+
+class Disk:
+    """A database that outlives its nodes."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.memory = MemoryDatabase()
+
+    def storage(self) -> Any:
+        return MemoryStorage(self.memory) if self.path is None else SQLiteStorage(str(self.path))
+
+
+class Crash:
+    """After so many commits of this storage nothing is committed any more, and nobody hears of it."""
+
+    def __init__(self, storage: Any, commits: int | None) -> None:
+        self.commits = commits
+        self.count = 0
+        self.reached = asyncio.Event()
+        self._commit: Callable[[CommitBatch], Awaitable[Commit]] = storage.commit
+        storage.commit = self.commit
+
+    async def commit(self, batch: CommitBatch) -> Commit:
+        if self.count == self.commits:
+            self.reached.set()
+            await asyncio.Event().wait()
+        done = await self._commit(batch)
+        self.count += 1
+        return done
+
+
+async def run(
+    app: App, disk: Disk, scenario: Scenario, commits: int | None, idle: float
+) -> int | None:
+    """Run a node until the scenario ends (None) or it crashes; then abandon it as a crash would.
+
+    Returns how many commits it made if the scenario ended.
+    """
+    storage = disk.storage()
+    crash = Crash(storage, commits)
+    meta = await storage.open()
+    app.registry.partition_count = meta.partition_count
+    node = Node(app.registry, storage, options=NodeOptions(idle_seconds=idle))
+    await node.start()
+    app.runtime.opened(node)
+    work = asyncio.ensure_future(scenario())
+    down = asyncio.ensure_future(crash.reached.wait())
+    try:
+        await asyncio.wait((work, down), return_when=asyncio.FIRST_COMPLETED, timeout=20)
+        assert work.done() or down.done(), "neither an end nor a crash"
+        if down.done():
+            return None
+        await work
+        return crash.count
+    finally:
+        app.runtime.closed()
+        await abandon(node, work, down)
+        await storage.close()
+
+
+async def abandon(node: Node, *tasks: asyncio.Future[Any]) -> None:
+    """Nothing of its memory survives: no draining, no last commit."""
+    running = [task for task, _ in node.executor._running.values() if task is not None]
+    node.executor._running.clear()
+    node._alarm.stop()
+    everything = [*tasks, *node._tasks, *running, *node._loader._tasks]
+    for task in everything:
+        task.cancel()
+    await asyncio.gather(*everything, return_exceptions=True)
+    for partition in node.engine.partitions.values():
+        for resident in partition.residents.values():
+            if resident.activation is not None:
+                resident.activation.leave()
+    node.executor._threads.shutdown(wait=True)
+
+
+async def contents(disk: Disk) -> dict[str, Any]:
+    """What the database holds, without instants."""
+    storage = disk.storage()
+    await storage.open()
+    calls = await storage.list_calls(CallFilter(limit=10_000))
+    loaded = await storage.load_calls(sorted(each.id for each in calls))
+    states = await storage.list_entities(None, limit=10_000)
+    inbox = await storage.inbox_count()
+    await storage.close()
+    found: dict[str, Any] = {
+        each.invocation.id: (
+            each.invocation.handler,
+            each.invocation.status,
+            each.invocation.result,
+            each.invocation.failure.message if each.invocation.failure else None,
+            [(entry.kind, entry.command, entry.name, entry.value) for entry in each.entries],
+        )
+        for each in loaded
+    }
+    found["entities"] = sorted((each.entity, each.key, each.state) for each in states)
+    found["inbox"] = inbox
+    return found
+
+
+async def crash_after_each_commit(
+    app: App,
+    scenario: Scenario,
+    folder: Path | None,
+    *,
+    idle: float = 10.0,
+    comparable: Callable[[dict[str, Any]], Any] = lambda found: found,
+) -> int:
+    """Returns how many places it crashed at."""
+
+    def disk(name: str) -> Disk:
+        return Disk(None if folder is None else folder / f"{name}.db")
+
+    calm = disk("calm")
+    commits = await run(app, calm, scenario, None, idle)
+    assert commits is not None
+    assert 0 < commits < COMMITS_MAX
+    expected = comparable(await contents(calm))
+    for place in range(commits):
+        shaken = disk(f"crash-{place}")
+        await run(app, shaken, scenario, place, idle)
+        await run(app, shaken, scenario, None, idle)
+        got = comparable(await contents(shaken))
+        assert got == expected, f"after a crash at commit {place}:\n{got}\nnot\n{expected}"
+    return commits
