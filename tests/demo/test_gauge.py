@@ -67,12 +67,15 @@ def test_a_run_that_loses_a_call_comes_to_an_end(
     database.calls = {("close_day", Status.COMPLETED): 2}
 
     async def run() -> None:
-        reading = asyncio.create_task(gauge.run())
-        await gauge.until_done(100, 3)
-        reading.cancel()
+        await gauge.read()
+        async with asyncio.timeout(10):
+            waiting = asyncio.create_task(gauge.until_done(100, 3, 1))
+            while not waiting.done():
+                await gauge.read()
+        await waiting
 
     asyncio.run(run())
-    assert gauge.days == 2
+    assert (gauge.days, gauge.years) == (2, 0)
 
 
 def test_chunks_hold_every_flight_once():

@@ -166,4 +166,4 @@ def test_a_payload_that_does_not_fit_is_refused(type_: Any, payload: str) -> Non
 
 def test_a_type_that_cannot_be_decoded_is_refused_when_it_is_first_used() -> None:
     with pytest.raises(UsageError, match="tags"):
-        Codec().of(Money | Order)
+        Codec().of(str | date)

@@ -1,8 +1,8 @@
 """Values ⇄ payloads, by type: JSON text that people can read, or MessagePack, through msgspec.
 
-Invariant: a value comes back equal or is refused with an `EncodingError`; nothing becomes null or a mask
-on the way. msgspec does nearly all. For what it refuses (a union of two dataclasses or models, an enum of
-floats) a stand-in type goes through msgspec, and its hook makes the value; only such types pay for it.
+A value comes back equal or is refused with an `EncodingError`: nothing becomes null or a mask on the way.
+msgspec does nearly all. Where it refuses a type (a union of dataclasses or of models, an enum of floats) a
+stand-in goes through it and makes the value from plain data; only such types pay for it.
 
 Absent: pickle, and any import of pydantic; its models are known by what they can do.
 """
@@ -16,6 +16,7 @@ import re
 import reprlib
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from enum import Enum
 from functools import cache
 from pathlib import PurePath
@@ -36,9 +37,11 @@ class CodecHook(Protocol):
 
     def encode(self, data: bytes) -> bytes:
         """What to store for `data`."""
+        ...
 
     def decode(self, data: bytes) -> bytes:
         """What `encode` was given."""
+        ...
 
 
 class Codec:
@@ -106,14 +109,18 @@ class TypeCodec:
             raise EncodingError(
                 f"{len(data):,} bytes are more than the {most:,} of a payload; store them elsewhere"
             )
-        if b"null" in data and value is not None and codec.format == "json":
-            _refuse_nonfinite(value)
         if self._is_text:
-            return data.decode()
+            text = data.decode()
+            if "null" in text and value is not None:
+                _refuse_nonfinite(value)
+            return text
         if codec.hook is None:
             return data
+        if codec.format == "json":
+            _refuse_nonfinite(value)
+            data += b" "  # For `decode` to know it.
         try:
-            return codec.hook.encode(data + b" " if codec.format == "json" else data)
+            return codec.hook.encode(data)
         except Exception as error:
             raise EncodingError(f"the codec's hook failed: {error!r}") from error
 
@@ -128,8 +135,7 @@ class TypeCodec:
                 return self._json.decode(payload)
             hook = self._codec.hook
             data = payload if hook is None else hook.decode(payload)
-            # A first byte below 0x80 is an integer in MessagePack, and alone; JSON, with the space that
-            # `encode` adds, is never one byte.
+            # In MessagePack only an integer begins so, and it is alone; JSON has a space at its end.
             if len(data) > 1 and data[0] < 0x80:
                 return self._json.decode(data)
             return self._msgpack.decode(data)
@@ -140,11 +146,7 @@ class TypeCodec:
             raise EncodingError(f"{error.__class__.__name__}: {error}") from error
 
     def check(self, value: object) -> Payload:
-        """Like `encode`, and also that the value fits the type.
-
-        Raises:
-            EncodingError: It cannot be encoded, or does not fit.
-        """
+        """Like `encode`, and refuses in the same way a value that does not fit the type."""
         payload = self.encode(value)
         self.decode(payload)
         return payload
@@ -152,14 +154,14 @@ class TypeCodec:
 
 # What msgspec does not know, and what others get wrong -------------------------------------------------
 
-_WRITTEN_AS: dict[Any, type] = {str: str, int: int, float: float, PurePath: str}
+_PLAIN: dict[Any, Any] = {str: str.__str__, int: int.__int__, float: float.__float__, PurePath: str}
 
 
 def _is_known(cls: Any) -> bool:
     """Whether the next two functions serve a class that msgspec does not know."""
     if cls is object or hasattr(cls, "__fenbu_load__"):
         return True
-    return _is_model(cls) or issubclass(cls, tuple(_WRITTEN_AS))
+    return _is_model(cls) or issubclass(cls, tuple(_PLAIN))
 
 
 def _to_builtin(value: Any) -> Any:
@@ -170,13 +172,11 @@ def _to_builtin(value: Any) -> Any:
         # Anywhere else msgspec knows them.
         raise TypeError("a key of a dict can only be text or a number; use a list of pairs")
     # Subclasses: numpy's floats, Django's safe strings, users' own.
-    for base, plain in ((str, str.__str__), (int, int.__int__), (float, float.__float__)):
+    for base, plain in _PLAIN.items():
         if isinstance(value, base):
-            return plain(value)  # pyright: ignore[reportArgumentType]
+            return plain(value)
     if isinstance(value, list | tuple | set | frozenset):
         return list(cast("Iterable[Any]", value))
-    if isinstance(value, PurePath):
-        return str(value)
     raise TypeError(_unstorable(value.__class__))
 
 
@@ -190,8 +190,8 @@ def _from_builtin(type_: Any, data: Any) -> Any:
         return _validate(type_, data)
     if cls is object:
         return data
-    for base, written in _WRITTEN_AS.items():
-        if issubclass(cls, base) and isinstance(data, written):
+    for base in _PLAIN:
+        if issubclass(cls, base) and isinstance(data, str if base is PurePath else base):
             return cls(data)
     raise ValueError(f"Expected `{_name(type_)}`, got {_brief(data)}")
 
@@ -256,11 +256,9 @@ def _refuse_nonfinite(value: object) -> None:
 
     MessagePack has them, and its bytes tell quickly that there is none; other bytes may look like one.
     """
-    try:
+    with suppress(OverflowError):  # Integers beyond 64 bits, which JSON can do.
         if _NONFINITE.search(_pack(value)) is None:
             return
-    except (OverflowError, TypeError):  # Integers beyond 64 bits, which JSON can do.
-        pass
     try:
         json.dumps(msgspec.to_builtins(value, enc_hook=_to_builtin, str_keys=True), allow_nan=False)
     except ValueError:
@@ -309,10 +307,9 @@ class _StandIns:
         origin, args = get_origin(type_), get_args(type_)
         if origin is Iterable:
             return self.of(list[args])
-        is_text = "str-like" in problem or any(
-            inspect.isclass(each) and issubclass(each, PurePath) for each in args
-        )
-        if origin in (typing.Union, UnionType) and not (str in args and is_text):  # pyright: ignore[reportDeprecated]
+        has_paths = any(inspect.isclass(each) and issubclass(each, PurePath) for each in args)
+        is_text = str in args and (has_paths or "str-like" in problem)
+        if origin in (typing.Union, UnionType) and not is_text:  # pyright: ignore[reportDeprecated]
             members = [each for each in args if each is not type(None)]
             made = _union(_name(type_), [self.of(each) for each in members])
             return made if len(members) == len(args) else made | None
@@ -366,8 +363,8 @@ def _union(name: str, types: list[Any]) -> Any:
             fits.append((len(unknown), made))
         if not fits:
             raise ValueError(f"Expected `{name}`, got {_brief(cast('Any', data))}")
-        least = min(unknown for unknown, _ in fits)
-        best, *others = (made for unknown, made in fits if unknown == least)
+        least, best = min(fits, key=lambda each: each[0])
+        others = [made for unknown, made in fits if unknown == least]
         if any(each.__class__ is not best.__class__ or each != best for each in others):
             raise ValueError(
                 f"It fits more than one of `{name}`; give each a field that tells them apart, such as "
@@ -432,8 +429,8 @@ def _problem(type_: Any) -> str | None:
         todo: list[Any] = [type_info(type_)]
     except NameError as error:
         raise UsageError(
-            f"type {_name(type_)}: an annotation names {error.name!r}, which cannot be found at run time; "
-            "define it at the top of a module, and import it outside `if TYPE_CHECKING`"
+            f"type {_name(type_)}: an annotation names {error.name!r}, which cannot be found at run "
+            "time; define it at the top of a module, and import it outside `if TYPE_CHECKING`"
         ) from None
     except Exception as error:  # noqa: BLE001 - annotations are code, and may raise anything
         return f"{error}. Let a dataclass hold the alternatives, or give msgspec Structs tags"

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 from fenbu import Status
-from fenbu._cli.demo.app import close_day
+from fenbu._cli.demo.app import close_day, close_year
 from fenbu._storage.protocol import Observer
 
 READ_SECONDS = 0.1
@@ -31,6 +31,7 @@ class Gauge:
         in_flight: Calls that were fed and not applied.
         applied: Calls that were fed and applied.
         days: Closed so far.
+        years: Closed so far.
     """
 
     def __init__(self, observer: Observer, show: Callable[[Gauge], None]) -> None:
@@ -40,6 +41,7 @@ class Gauge:
         self.in_flight = 0
         self.applied = 0
         self.days = 0
+        self.years = 0
         self._observer = observer
         self._show = show
         self._moved_at = time.monotonic()
@@ -47,7 +49,7 @@ class Gauge:
 
     async def read(self) -> None:
         """Look again."""
-        before = (self.applied, self.days)
+        before = (self.applied, self.days, self.years)
         async with self.turn:
             # In this order: what leaves the inbox in between and becomes an open call counts twice, and
             # so is not taken for applied.
@@ -61,7 +63,8 @@ class Gauge:
             self.in_flight = waiting + opened
             self.applied = max(self.applied, self.calls - self.in_flight)
             self.days = counts.get((close_day.name, Status.COMPLETED), 0)
-        if before != (self.applied, self.days):
+            self.years = counts.get((close_year.name, Status.COMPLETED), 0)
+        if before != (self.applied, self.days, self.years):
             self._moved_at = time.monotonic()
         self._show(self)
         async with self._read:
@@ -83,11 +86,11 @@ class Gauge:
         async with self._read:
             await self._read.wait_for(lambda: self.applied >= calls)
 
-    async def until_done(self, calls: int, days: int) -> None:
+    async def until_done(self, calls: int, days: int, years: int) -> None:
         """Wait until so much has been applied and closed, or nothing moves any more."""
 
         def is_done() -> bool:
-            all_done = self.applied >= calls and self.days >= days
+            all_done = self.applied >= calls and self.days >= days and self.years >= years
             return all_done or time.monotonic() > self._moved_at + STALLED_SECONDS
 
         async with self._read:

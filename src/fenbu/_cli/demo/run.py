@@ -88,7 +88,8 @@ async def _work(
                     await gauge.until_busy(int(expected.calls * part))
                     restarts.append(await _restart(worker, screen, gauge, expected.calls))
             await feeding
-            await gauge.until_done(expected.calls, len(expected.flights_of_day))
+            books = expected.books
+            await gauge.until_done(expected.calls, len(books["days"]), len(books["year reports"]))
             for each in watching:
                 each.cancel()
     except* FenbuError as group:
