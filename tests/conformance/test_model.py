@@ -163,7 +163,7 @@ class StorageMachine(RuleBasedStateMachine):
         inbox=st.lists(placed, max_size=3),
         inbox_deleted=st.lists(st.integers(1, 20), max_size=2),
     )
-    def commit(  # noqa: PLR0917
+    def commit(
         self, data, sizes, deleted, written, cleared, states, states_deleted, inbox, inbox_deleted
     ):
         named = {(each.entity, each.key) for each in states}
@@ -215,9 +215,7 @@ class StorageMachine(RuleBasedStateMachine):
         ),
         id_=ids,
     )
-    def read_a_part(  # noqa: PLR0917
-        self, cursors, now, limit, after, name, partitions, where, id_
-    ):
+    def read_a_part(self, cursors, now, limit, after, name, partitions, where, id_):
         self.both("load_ready", cursors, limit=limit)
         self.both("load_due", partitions, now, limit=limit)
         self.both("next_due", partitions)

@@ -30,7 +30,7 @@ def url(tmp_path: Path) -> str:
 async def until(handle: Handle[Any], status: Status) -> None:
     """A status has no event to await from another process: look until it is so."""
     async with asyncio.timeout(20):
-        while await handle.status() is not status:  # noqa: ASYNC110
+        while await handle.status() is not status:
             await asyncio.sleep(0)
 
 

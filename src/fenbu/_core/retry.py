@@ -1,8 +1,10 @@
-"""When to try again after an error, and after how long."""
+"""When to try again after an error, and after how long. The random number is an argument."""
 
 from __future__ import annotations
 
 import asyncio
+import math
+from typing import Any, cast
 
 from msgspec import Struct
 
@@ -12,21 +14,25 @@ from fenbu.errors import TerminalError, UsageError
 class Retry(Struct, frozen=True, kw_only=True):
     """A retry policy: exponential backoff with jitter.
 
-    The delay after attempt n is `first_seconds * factor ** (n - 1)`, at most `max_seconds`, and spread at
-    random by `jitter` around it, so that calls which failed together do not come back together
-    (M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
+    The delay after attempt n is `first_seconds * factor ** (n - 1)`, at most `max_seconds`, of which a
+    random part of up to `jitter` is taken off, so that calls which failed together do not come back
+    together: 1 is the "full jitter" and 0.5 the "equal jitter" of M. Brooker, "Exponential Backoff And
+    Jitter", AWS Architecture Blog, 2015; 0 is none.
+
+    `TerminalError` and `UsageError` are never tried again, nor is a cancellation. An exception group, as
+    `asyncio.TaskGroup` raises it, is tried again if each error in it would be.
 
     Attributes:
         attempts: Attempts in all, the first included; None for no end.
         first_seconds: Seconds until the second attempt.
         factor: By how much each delay is longer than the one before.
         max_seconds: The longest delay.
-        jitter: The fraction of the delay by which it is spread to both sides, 0 to 1.
+        jitter: The fraction of the delay that is left to chance, 0 to 1.
         never: Errors that are never tried again.
         only: If given, only these errors are tried again.
 
     Raises:
-        UsageError: A value makes no sense.
+        UsageError: A value makes no sense; it names the field.
 
     Example:
         ```python
@@ -44,31 +50,53 @@ class Retry(Struct, frozen=True, kw_only=True):
     only: tuple[type[Exception], ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.attempts is not None and self.attempts < 1:
-            raise UsageError(f"Retry(attempts={self.attempts}): at least 1, or None for no end")
-        if self.first_seconds < 0 or self.max_seconds < 0:
-            raise UsageError("Retry: first_seconds and max_seconds must not be negative")
-        if self.factor < 1:
-            raise UsageError(f"Retry(factor={self.factor}): at least 1")
-        if not 0 <= self.jitter <= 1:
-            raise UsageError(f"Retry(jitter={self.jitter}): from 0 to 1")
+        if self.attempts is not None:
+            self._require("attempts", "a whole number from 1, or None for no end", 1, whole=True)
+        self._require("first_seconds", "a number of seconds, not negative", 0)
+        self._require("factor", "a number from 1", 1)
+        self._require("max_seconds", "a number of seconds, not negative", 0)
+        self._require("jitter", "a fraction from 0 to 1", 0, 1)
+        for name, errors in (
+            ("never", self.never),
+            ("only", () if self.only is None else self.only),
+        ):
+            if not isinstance(cast("Any", errors), tuple) or not all(map(_is_error, errors)):
+                raise UsageError(
+                    f"Retry({name}={errors!r}): must be a tuple of exception classes, such as (OSError,)"
+                )
+
+    def _require(
+        self, name: str, wanted: str, least: float, most: float = math.inf, *, whole: bool = False
+    ) -> None:
+        value = getattr(self, name)
+        fits = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+        if not fits or not least <= value <= most or value == math.inf:
+            raise UsageError(f"Retry({name}={value!r}): must be {wanted}")
 
     def delay(self, attempt: int, random: float) -> float:
         """Seconds between this attempt, counted from 1, and the next; `random` is in [0, 1)."""
-        # Beyond 2**64 the exponent says nothing that `max_seconds` does not.
-        grown = self.first_seconds * self.factor ** min(attempt - 1, 64)
-        seconds = min(grown, self.max_seconds)
-        return seconds * (1 + self.jitter * (2 * random - 1))
+        try:
+            seconds = min(self.first_seconds * self.factor ** (attempt - 1), self.max_seconds)
+        except OverflowError:  # Larger than any float: the first delay decides whether it matters.
+            seconds = self.max_seconds if self.first_seconds else 0.0
+        return seconds * (1 - self.jitter * random)
 
     def again(self, attempt: int, error: BaseException) -> bool:
         """Whether to try again after this attempt, counted from 1, ended with this error."""
         if self.attempts is not None and attempt >= self.attempts:
             return False
-        if not isinstance(error, Exception) or isinstance(error, asyncio.CancelledError):
+        if isinstance(error, (TerminalError, UsageError, asyncio.CancelledError, *self.never)):
             return False
-        if isinstance(error, (TerminalError, UsageError, *self.never)):
-            return False
-        return self.only is None or isinstance(error, self.only)
+        if isinstance(error, BaseExceptionGroup) and not (
+            self.only and isinstance(error, self.only)
+        ):
+            members = cast("BaseExceptionGroup[BaseException]", error).exceptions
+            return all(self.again(attempt, each) for each in members)
+        return isinstance(error, Exception if self.only is None else self.only)
+
+
+def _is_error(each: Any) -> bool:
+    return isinstance(each, type) and issubclass(each, Exception)
 
 
 NO_RETRY = Retry(attempts=1)

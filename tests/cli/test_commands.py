@@ -1,0 +1,196 @@
+"""The command line, as a person uses it: on a database where something has happened."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.process import NodeProcess
+
+pytestmark = pytest.mark.end_to_end
+
+SHOP = """
+import asyncio
+from fenbu import App, Entity, Retry, operation, step, wait_signal
+
+app = App("shop", idle_seconds=0.2)
+
+async def charge(cents: int) -> int:
+    if cents > 100:
+        raise ValueError("too much")
+    return cents
+
+@app.entity
+class Stock(Entity):
+    units: int = 10
+
+    async def reserve(self, n: int) -> int:
+        self.units -= n
+        return self.units
+
+    async def hold(self) -> None:
+        await asyncio.sleep(600)
+
+@app.workflow
+async def checkout(order: str, cents: int = 5) -> str:
+    paid = await step.options(retry=Retry(attempts=2, first_seconds=0.05))(charge, cents)
+    await Stock("tea").reserve(1)
+    await wait_signal("approval", bool)
+    return f"{order} for {paid}"
+"""
+
+
+class Shell:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.url = f"sqlite:///{folder}/shop.db"
+        (folder / "shop.py").write_text(SHOP)
+
+    def run(self, *args: str) -> subprocess.CompletedProcess[str]:
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("FENBU")}
+        environment |= {"FENBU_URL": self.url, "FENBU_APP": "shop.py", "COLUMNS": "200"}
+        return subprocess.run(
+            [sys.executable, "-m", "fenbu", *args],
+            cwd=self.folder, env=environment, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+    def says(self, *args: str) -> str:
+        done = self.run(*args)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def json(self, *args: str) -> Any:
+        return json.loads(self.says(*args, "--json"))
+
+    def refuses(self, *args: str) -> str:
+        done = self.run(*args)
+        assert done.returncode in (1, 2)
+        assert "Traceback" not in done.stderr
+        return done.stderr
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    return Shell(tmp_path)
+
+
+def until(shell: Shell, id_: str, status: str) -> None:
+    async def wait() -> None:
+        async with asyncio.timeout(30):
+            while shell.json("explain", id_)["status"] != status:
+                await asyncio.sleep(0)
+
+    asyncio.run(wait())
+
+
+def test_a_call_from_its_start_to_its_end(shell: Shell) -> None:
+    with NodeProcess(shell.url, app=shell.folder / "shop.py") as node:
+        assert shell.says("start", "checkout", "order-7", "cents=7", "--id", "o7").strip() == "o7"
+        until(shell, "o7", "suspended")
+        assert "waits for signal approval" in shell.says("explain", "o7")
+        assert "signal accepted" in shell.says("signal", "o7", "approval", "true")
+        assert (
+            json.loads(shell.says("call", "checkout", "order-7", "--id", "o7")) == "order-7 for 7"
+        )
+        shown = shell.says("show", "o7")
+        for words in (
+            "completed",
+            "step charge",
+            "call Stock.reserve",
+            "signal approval",
+            "shop.py:2",
+        ):
+            assert words in shown
+        journal = shell.json("show", "o7")["journal"]
+        assert [each["kind"] for each in journal] == [
+            "step_completed",
+            "call_finished",
+            "signal_received",
+        ]
+        assert [each["id"] for each in shell.json("ls", "--handler", "checkout")] == ["o7"]
+        assert shell.json("ls", "--status", "failed") == []
+        assert '{"units":9}' in shell.says("entity", "show", "Stock", "tea")
+        assert shell.json("entity", "ls")[0]["state"] == {"units": 9}
+        assert shell.run("doctor").returncode == 0
+        assert node.stop() == 0
+
+
+def test_what_holds_a_call_up_is_explained(shell: Shell) -> None:
+    with NodeProcess(shell.url, app=shell.folder / "shop.py") as node:
+        shell.says("start", "Stock.hold", "--key", "tea", "--id", "hold")
+        shell.says("start", "Stock.reserve", "1", "--key", "tea", "--id", "behind")
+        until(shell, "hold", "running")
+        assert "behind 1 operations" in shell.says("explain", "behind")
+        shell.says("start", "checkout", "x", "--id", "later", "--delay", "2h")
+        until(shell, "later", "pending")
+        assert "its start is delayed" in shell.says("explain", "later")
+        shell.says("start", "checkout", "dear", "1000", "--id", "dear")
+        until(shell, "dear", "failed")
+        assert "ValueError: too much" in shell.says("explain", "dear")
+        assert "cancel accepted" in shell.says("cancel", "hold")
+        until(shell, "behind", "completed")
+        assert "retry accepted" in shell.says("retry", "dear")
+        assert "there is nothing to try again" in shell.refuses("retry", "behind")
+        assert node.stop() == 0
+    assert "no node runs" in shell.says("explain", "later")
+
+
+def test_mistakes_are_named(shell: Shell) -> None:
+    assert "no node runs on" in shell.refuses("call", "checkout", "x")
+    assert "did you mean 'checkout'" in shell.refuses("start", "chekout", "x")
+    assert "missing a required argument: 'order'" in shell.refuses("start", "checkout")
+    assert "cents=many is no int" in shell.refuses("start", "checkout", "x", "many")
+    assert "needs --key" in shell.refuses("start", "Stock.reserve", "1")
+    assert "there is no file nothing.py" in shell.refuses("run", "nothing.py")
+    shell.says("call", "Stock.reserve", "1", "--key", "tea", "--here")
+    assert "no call has the id 'nothing'" in shell.refuses("show", "nothing")
+    assert "there is no Stock with the key 'x'" in shell.refuses("entity", "show", "Stock", "x")
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["", "entity ls", "entity show"]
+    + "dev run call start ls show explain signal cancel retry entity doctor demo".split(),  # noqa: SIM905
+)
+def test_every_command_has_help_with_an_example(shell: Shell, command: str) -> None:
+    assert "Example" in shell.says(*command.split(), "--help")
+
+
+def test_dev_shows_what_happens_and_starts_again_when_the_file_changes(shell: Shell) -> None:
+    environment = {**os.environ, "FENBU_URL": shell.url, "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fenbu", "dev", "shop.py"],
+        cwd=shell.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    seen: list[str] = []
+
+    def wait_for(words: str) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            seen.append(line)
+            if words in line:
+                return
+        raise AssertionError("".join(seen))
+
+    try:
+        wait_for("running app shop")
+        shell.says("start", "checkout", "order-1", "--id", "o1")
+        wait_for("step completed 1")
+        (shell.folder / "shop.py").write_text(SHOP + "\n# changed\n")
+        wait_for("starting again")
+        wait_for("running app shop")
+        shell.says("signal", "o1", "approval", "true")
+        wait_for("order-1 for 5")
+    finally:
+        process.terminate()
+        process.stdout.read()
+        process.stdout.close()
+        assert process.wait(timeout=20) == 0

@@ -1,0 +1,13 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fenbu import App
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def app(request: pytest.FixtureRequest, tmp_path: Path) -> App:
+    url = "memory:" if request.param == "memory" else f"sqlite:///{tmp_path}/app.db"
+    return App("scenario", url=url, idle_seconds=0.05)
