@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import random as random_module
 import uuid
-from asyncio import events
 from datetime import UTC, datetime
 
 from fenbu._core.activation import Activation
-from fenbu._core.loop import DeterministicLoop
+from fenbu._core.activation import current as current_activation
 from fenbu._node.attempt import Attempt, current
 from fenbu.errors import UsageError
 
 
 def activation() -> Activation | None:
     """The workflow or operation whose code is running, if that is what runs."""
-    loop = events._get_running_loop()  # noqa: SLF001
-    return loop.activation if type(loop) is DeterministicLoop else None
+    return current_activation.get()
 
 
 def required_activation(what: str) -> Activation:

@@ -14,12 +14,19 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Coroutine, Sequence
+from contextvars import Context, ContextVar
 from typing import Any
 
 from fenbu._core import ids, journal, location
 from fenbu._core.command import Command, StartTimer
 from fenbu._core.loop import DeterministicLoop
 from fenbu._core.model import Entry, EntryKind, Invocation, Payload
+
+current: ContextVar[Activation | None] = ContextVar("fenbu_activation", default=None)
+"""The activation whose code is running: set in the context in which all of its code runs.
+
+A context variable, because asking asyncio for the running loop costs ten times as much on Python 3.11.
+"""
 
 
 class Leaving(BaseException):
@@ -73,7 +80,9 @@ class Activation:
         self._count = 0
         self._random: random.Random | None = None
         self.loop = DeterministicLoop(self, now)
-        self.main = self.loop.create_task(coroutine, name=invocation.handler)
+        inside = Context()
+        inside.run(current.set, self)
+        self.main = self.loop.create_task(coroutine, name=invocation.handler, context=inside)
 
     # Driven by the partition.
 

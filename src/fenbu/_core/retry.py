@@ -76,8 +76,11 @@ class Retry(Struct, frozen=True, kw_only=True):
     def delay(self, attempt: int, random: float) -> float:
         """Seconds between this attempt, counted from 1, and the next; `random` is in [0, 1)."""
         try:
-            seconds = min(self.first_seconds * self.factor ** (attempt - 1), self.max_seconds)
-        except OverflowError:  # Larger than any float: the first delay decides whether it matters.
+            # A float, because the power of an integer has no end.
+            seconds = min(
+                self.first_seconds * float(self.factor) ** (attempt - 1), self.max_seconds
+            )
+        except OverflowError:
             seconds = self.max_seconds if self.first_seconds else 0.0
         return seconds * (1 - self.jitter * random)
 

@@ -37,12 +37,11 @@ def is_async(function: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
 
 
-def _task(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+def _task(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     """A task that runs to its first wait at once, where Python can do that: most bodies end there."""
     if sys.version_info >= (3, 12):
-        loop = asyncio.get_running_loop()
         return asyncio.Task(work, loop=loop, eager_start=True)
-    return asyncio.create_task(work)
+    return loop.create_task(work)
 
 
 def _call_by_name(module: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -65,6 +64,9 @@ class Executor:
         threads: int,
         processes: int,
     ) -> None:
+        # Asking for the running loop is slow on Python 3.11: it is the same one all along.
+        self._loop = asyncio.get_running_loop()
+        self._time = self._loop.time
         self._clock = clock
         self._report = report
         self._concurrency = concurrency
@@ -136,14 +138,13 @@ class Executor:
     def _start(self, key: Key, body: RunBody) -> None:
         self._idle.clear()
         self._running[key] = (None, body)
-        task = _task(self._run(key, body))
+        task = _task(self._loop, self._run(key, body))
         if key in self._running:
             self._running[key] = (task, body)
 
     async def _run(self, key: Key, body: RunBody) -> None:
         self._begun.add(key)
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        began = self._time()
         retryable = False
         outcome = Outcome(Status.CANCELLED)
         current.set(
@@ -165,7 +166,7 @@ class Executor:
         finally:
             self._begun.discard(key)
             if self._running.pop(key, None) is not None:
-                self._end(body, outcome, loop.time() - began, retryable=retryable)
+                self._end(body, outcome, self._time() - began, retryable=retryable)
                 self._next()
 
     async def _call_with_timeout(self, body: RunBody, seconds: float) -> Any:
@@ -184,7 +185,7 @@ class Executor:
         function = body.function
         if not body.cpu and is_async(function):
             return await function(*body.args, **body.kwargs)
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         if body.cpu:
             return await self._call_in_process(loop, body)
         run = functools.partial(copy_context().run, function, *body.args, **body.kwargs)

@@ -81,6 +81,7 @@ class Node:
     ) -> None:
         self.registry = registry
         self.storage = storage
+        self._loop = asyncio.get_running_loop()
         self.clock: Clock = clock or SystemClock()
         self.telemetry = Telemetry()
         options = options or NodeOptions()
@@ -129,7 +130,7 @@ class Node:
         await self.storage.revive(self.registry.names())
         self.engine.take(numbers, await self.storage.last_sequences())
         next_due = await self.storage.next_due(list(self.engine.partitions))
-        self.stopped = asyncio.get_running_loop().create_future()
+        self.stopped = self._loop.create_future()
         # Its error has been logged, and reaches whoever waits for it; nobody has to.
         self.stopped.add_done_callback(lambda future: future.cancelled() or future.exception())
         for work in (
@@ -196,7 +197,7 @@ class Node:
     # Driving the engine.
 
     def _apply(self, event: Event | BodyEnded) -> None:
-        clock = asyncio.get_running_loop().time
+        clock = self._loop.time
         began = clock()
         self.engine.apply(event, self.clock.now())
         self.committer.kick()
@@ -243,7 +244,7 @@ class Node:
         self._releasing = bool(effects)
         if effects:
             # After the bodies that were just started, and so after the commit that they bring about.
-            asyncio.get_running_loop().call_soon(self._release_some)
+            self._loop.call_soon(self._release_some)
 
     def _carry_out(self, effects: list[Effect]) -> None:
         loads: list[Load] = []
@@ -300,7 +301,7 @@ class Node:
         accepting: list[asyncio.Future[None]] = []
         for call in calls:
             if not call.fresh:
-                future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                future: asyncio.Future[None] = self._loop.create_future()
                 self._accepting.setdefault(call.invocation.id, []).append(future)
                 accepting.append(future)
             self.engine.receive(call, now)
@@ -322,7 +323,7 @@ class Node:
         return await future
 
     def _wait(self, id_: str) -> asyncio.Future[Outcome]:
-        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Outcome] = self._loop.create_future()
         futures = self._waiting.get(id_)
         if futures is None:
             self._waiting[id_] = [future]

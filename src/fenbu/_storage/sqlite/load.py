@@ -74,6 +74,9 @@ def entities(session: Session, keys: Sequence[tuple[str, str]]) -> list[EntitySt
 def outcomes(session: Session, ids: Sequence[str]) -> dict[str, Outcome | Status]:
     """See `Storage.outcomes`."""
     found: dict[str, Outcome | Status] = {}
+    # One snapshot: a call moves from the inbox to its row in one transaction, and must not be missed
+    # between two looks.
+    session.execute(SQL["begin_read"])
     rows = session.execute(INVOCATION_SQL["outcomes"], (text_of(ids),)).fetchall()
     for id_, text, result, failure in rows:
         status = status_of(text)
@@ -83,4 +86,5 @@ def outcomes(session: Session, ids: Sequence[str]) -> dict[str, Outcome | Status
     if missing:
         for id_, _ in session.execute(INBOX_SQL["calls"], (text_of(missing),)).fetchall():
             found[id_] = Status.PENDING
+    session.commit()
     return found
