@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from fenbu._core.activation import Activation
 from fenbu._core.activation import current as current_activation
-from fenbu._node.attempt import Attempt, current
+from fenbu._node.attempt import Attempt, attempt_of, current
 from fenbu.errors import UsageError
 
 
@@ -87,7 +87,7 @@ def current_attempt() -> Attempt:
             return await bank.charge(card, cents, idempotency_key=key)
         ```
     """
-    attempt = current.get()
-    if attempt is None or activation() is not None:
+    body = current.get()
+    if body is None or activation() is not None:
         raise UsageError("current_attempt() belongs into the body of a step or a task")
-    return attempt
+    return attempt_of(body)

@@ -170,7 +170,7 @@ class DurableFunction(Generic[P, R]):
         timeout_seconds = options.timeout_seconds
         if timeout_seconds is None:
             timeout_seconds = spec.timeout_seconds
-        attempt = current.get() if waited else None
+        body = current.get() if waited else None
         invocation = Invocation(
             id=id_,
             partition=self._partition(id_),
@@ -180,7 +180,7 @@ class DurableFunction(Generic[P, R]):
             key=self._key,
             args=payload,
             created_at=now,
-            chain=() if attempt is None else attempt.chain,
+            chain=() if body is None else body.chain,
             deadline_at=None if timeout_seconds is None else now + timeout_seconds,
             wake_at=now + options.delay_seconds if options.delay_seconds > 0 else None,
         )

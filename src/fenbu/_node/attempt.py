@@ -6,6 +6,8 @@ from contextvars import ContextVar
 
 from msgspec import Struct
 
+from fenbu._core.effect import RunBody
+
 
 class Attempt(Struct, frozen=True, gc=False):
     """One run of a task's body or of a step."""
@@ -19,7 +21,13 @@ class Attempt(Struct, frozen=True, gc=False):
     idempotency_key: str
     """The same for each attempt of this step, different for each other step: hand it to services
     that can tell a repeated request by it."""
-    chain: tuple[str, ...] = ()
 
 
-current: ContextVar[Attempt | None] = ContextVar("fenbu_attempt", default=None)
+def attempt_of(body: RunBody) -> Attempt:
+    """What a body can know of itself."""
+    key = f"{body.run}:{body.command}"
+    return Attempt(body.id, body.name, body.attempt, key)
+
+
+current: ContextVar[RunBody | None] = ContextVar("fenbu_body", default=None)
+"""The body that is running; an `Attempt` is made of it only when it is asked for."""

@@ -23,7 +23,7 @@ from fenbu._core.effect import RunBody
 from fenbu._core.event import BodyEnded
 from fenbu._core.failure import failure_of
 from fenbu._core.model import Outcome, Status
-from fenbu._node.attempt import Attempt, current
+from fenbu._node.attempt import current
 from fenbu._node.clock import Clock
 from fenbu.errors import CallTimedOut, UsageError
 
@@ -147,9 +147,7 @@ class Executor:
         began = self._time()
         retryable = False
         outcome = Outcome(Status.CANCELLED)
-        current.set(
-            Attempt(body.id, body.name, body.attempt, f"{body.run}:{body.command}", body.chain)
-        )
+        current.set(body)
         try:
             if body.timeout_seconds is None:
                 value = await self._call(body)
