@@ -12,7 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from fenbu._cli.demo import check, gauge, worker
+from fenbu._cli.demo.command import demo as demo_command
 from tests.demo.record import records
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(90)]
@@ -78,6 +81,43 @@ def test_it_runs_without_killing_and_without_all_flights(file: Path):
     assert "500 flights" in ended.stdout
     assert "killed" not in ended.stdout
     assert "Every total is the one computed from the file." in ended.stdout
+
+
+WRONG = """
+from fenbu._cli import main
+from fenbu._cli.demo import app
+
+add = app.Book.add
+
+def add_all_but_one(self, flight):
+    if not ({condition}):
+        add(self, flight)
+
+app.Book.add = add_all_but_one
+main.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("condition", "difference"),
+    [
+        ("isinstance(self, app.Carrier) and self.flights == 10", "carriers, "),
+        ("isinstance(self, app.Day) and self.flights == 10", "days, "),
+    ],
+)
+def test_a_worker_that_forgets_flights_is_found_out(
+    file: Path, monkeypatch: pytest.MonkeyPatch, condition: str, difference: str
+):
+    code = WRONG.format(condition=condition)
+    monkeypatch.setattr(worker, "COMMAND", (sys.executable, "-c", code, *worker.COMMAND[3:]))
+    monkeypatch.setattr(gauge, "STALLED_SECONDS", 2.0)
+    monkeypatch.setattr(check, "RESULT_SECONDS_MAX", 2.0)
+    ended = CliRunner().invoke(
+        demo_command, ["--flights", str(file), "--limit", "500", "--no-kill"]
+    )
+    assert ended.exit_code == 1
+    assert "✗" in ended.output
+    assert f"  {difference}" in ended.output
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

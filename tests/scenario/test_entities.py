@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -174,5 +175,80 @@ def test_a_class_that_cannot_be_an_entity_says_why(app: App) -> None:
                 Unregistered("a")
             with pytest.raises(UsageError, match="the key must be a text"):
                 Bare("")
+
+    asyncio.run(main())
+
+
+def test_a_client_elsewhere_gets_what_is_not_kept(tmp_path: Path) -> None:
+    def make() -> tuple[App, type[Entity]]:
+        app = App("kept", url=f"sqlite:///{tmp_path}/kept.db")
+
+        @app.entity
+        class Counter(Entity):
+            n: int = 0
+
+            @operation(retention=0)
+            async def add(self, n: int) -> int:
+                self.n += n
+                return self.n
+
+            @operation(read_only=True)
+            async def get(self) -> int:
+                return self.n
+
+        return app, Counter
+
+    async def main() -> None:
+        (node, _), (elsewhere, counter) = make(), make()
+        async with elsewhere.client():
+            await elsewhere.start_many(counter("a").add.bind(1) for _ in range(100))  # type: ignore[attr-defined]
+            async with node:
+                assert await counter("a").get() == 100  # type: ignore[attr-defined]
+                handle = await counter("a").get.start()  # type: ignore[attr-defined]
+                assert await handle.result(timeout=20) == 100
+                assert await counter("a").add(1) == 101  # type: ignore[attr-defined]
+
+    asyncio.run(main())
+
+
+def test_what_was_accepted_before_the_node_started_comes_first(tmp_path: Path) -> None:
+    app = App("order", url=f"sqlite:///{tmp_path}/order.db")
+
+    @app.entity
+    class Counter(Entity):
+        n: int = 0
+
+        @operation
+        async def add(self, n: int) -> int:
+            self.n += n
+            return self.n
+
+    async def main() -> None:
+        async with app.client():
+            await app.start_many(Counter("a").add.bind(1) for _ in range(1000))
+        async with app:
+            assert await Counter("a").add(1) == 1001
+
+    asyncio.run(main())
+
+
+def test_an_operation_may_call_the_one_it_overrides(app: App) -> None:
+    class Base(Entity):
+        n: int = 0
+
+        @operation
+        async def add(self, n: int) -> int:
+            self.n += n
+            return self.n
+
+    @app.entity
+    class Doubling(Base):
+        @operation
+        async def add(self, n: int) -> int:
+            return await super().add(2 * n)
+
+    async def main() -> None:
+        async with app:
+            assert await Doubling("a").add(3) == 6
 
     asyncio.run(main())

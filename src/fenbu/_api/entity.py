@@ -154,19 +154,23 @@ class Operation(Generic[P, R]):
             return self
         runtime: Runtime = owner.__dict__["_fenbu_runtime"]
         spec: HandlerSpec = owner.__dict__["_fenbu_operations"][self.function.__name__]
-        own: OwnOperation[P, R] = OwnOperation(runtime, spec, instance)
+        own: OwnOperation[P, R] = OwnOperation(runtime, spec, instance, self.function)
         return own
 
 
 class OwnOperation(DurableFunction[P, R]):
     """An operation as its own entity sees it: called, it is an ordinary method, for it is this key's turn."""
 
-    def __init__(self, runtime: Runtime, spec: HandlerSpec, instance: Any) -> None:
+    def __init__(
+        self, runtime: Runtime, spec: HandlerSpec, instance: Any, function: Callable[..., Any]
+    ) -> None:
         super().__init__(runtime, spec, instance.key)
         self._instance = instance
+        self._function = function
+        """Not the spec's: `super().op()` means the one of a base class."""
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
-        made: Coroutine[Any, Any, R] = self._spec.function(self._instance, *args, **kwargs)
+        made: Coroutine[Any, Any, R] = self._function(self._instance, *args, **kwargs)
         return made
 
 

@@ -46,6 +46,9 @@ CRASHES_MAX: Final = 3
 RETENTION_SECONDS: Final = 7 * 86_400.0
 """How long a finished call is kept."""
 
+RETENTION_SECONDS_MIN: Final = 60.0
+"""How long a client in another process can find the outcome of a call whose handler keeps nothing."""
+
 DELETE_ROWS_MAX: Final = 2_000
 """Finished calls deleted in one transaction."""
 

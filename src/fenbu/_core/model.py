@@ -181,3 +181,8 @@ class Loaded(Struct, gc=False):
 
     invocation: Invocation
     entries: list[Entry]
+
+
+def outcome_of(invocation: Invocation) -> Outcome:
+    """The outcome of a finished call."""
+    return Outcome(invocation.status, invocation.result, invocation.failure)

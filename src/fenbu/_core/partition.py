@@ -35,6 +35,7 @@ from fenbu._core.model import (
     Loaded,
     Outcome,
     Status,
+    outcome_of,
 )
 from fenbu._core.program import Program
 from fenbu._core.resident import Resident
@@ -50,11 +51,6 @@ def _last(event: ReadyLoaded | OperationsLoaded, taken: list[Loaded]) -> int:
     if len(taken) == len(event.found) and event.complete:
         return event.until
     return taken[-1].invocation.sequence if taken else -1
-
-
-def outcome_of(invocation: Invocation) -> Outcome:
-    """The outcome of a finished call."""
-    return Outcome(invocation.status, invocation.result, invocation.failure)
 
 
 class Partition:
@@ -157,7 +153,7 @@ class Partition:
         invocation = message.invocation
         if message.fresh:
             self._consume(number)
-            self._accept(invocation, now, waited=message.waited)
+            self._accept(message, now, number)
             return
         resident = self.residents.get(invocation.id)
         if resident is None:
@@ -168,8 +164,8 @@ class Partition:
             resident.subscribe(invocation.parent)
         self.engine.batch.effects.append(Accepted(invocation.id, existed=True))
 
-    def _accept(self, invocation: Invocation, now: float, *, waited: bool) -> None:
-        batch = self.engine.batch
+    def _accept(self, message: Call, now: float, number: int) -> None:
+        invocation, waited, batch = message.invocation, message.waited, self.engine.batch
         invocation.sequence = self._next_sequence
         self._next_sequence += 1
         batch.rows.inserted.append(invocation)
@@ -185,6 +181,8 @@ class Partition:
             return
         resident = self._make(invocation, spec, [])
         resident.saved_in = resident.accepted_in = batch.number
+        # Callers of this process, and other calls, hear of the outcome from the batch that holds it.
+        resident.asked_for = number != 0 and (waited or spec.read_only)
         if spec.kind is Kind.OPERATION:
             self._accept_operation(resident, now, waited=waited)
         elif not waited and (self.spilled or self._active >= self.engine.window):
@@ -399,7 +397,7 @@ class Partition:
         if loaded is None:
             self._consume(number)
             if isinstance(message, Call):
-                self._accept(message.invocation, now, waited=message.waited)
+                self._accept(message, now, number)
                 self.engine.batch.effects.append(Accepted(id_, existed=False))
             elif isinstance(message, Subscribe):
                 error = failure_of(CallNotFound(f"no call has the id {id_!r}"))

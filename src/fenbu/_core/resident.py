@@ -37,6 +37,7 @@ class Resident(ABC):
         "accepted_in",
         "activation",
         "active",
+        "asked_for",
         "bodies",
         "idle_since",
         "invocation",
@@ -64,6 +65,9 @@ class Resident(ABC):
         self.mail: list[tuple[Message, int]] = []
         """Inbox messages that came before the code could receive them."""
         self.active = False
+        self.asked_for = True
+        """Somebody outside this process may ask the database for its outcome, so it is kept for a
+        while even if its handler keeps nothing."""
         self.marked = True
         """It may begin: if it was loaded, the mark that it has begun is on disk."""
         self.idle_since = 0.0
@@ -133,7 +137,7 @@ class Resident(ABC):
         invocation.crashes = 0
         engine = self.partition.engine
         batch = engine.batch
-        if self.spec.retention_seconds <= 0:
+        if self.spec.retention_seconds <= 0 and not self.asked_for:
             if self.accepted_in == batch.number:
                 batch.dropped.add(invocation.id)
             else:

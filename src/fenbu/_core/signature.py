@@ -1,23 +1,54 @@
 """A function's parameters and result as payloads: arguments are stored as one object, by parameter name.
 
 Annotations are read at the first use and not at decoration, so that they may name what is defined later.
+Arguments that a payload has beyond the parameters are ignored: an older caller may still pass them.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Union, get_type_hints  # pyright: ignore[reportDeprecated]
+from types import SimpleNamespace
+from typing import (
+    Any,
+    NamedTuple,
+    ParamSpecArgs,
+    ParamSpecKwargs,
+    Unpack,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 
 from fenbu._core.codec import Codec, TypeCodec
 from fenbu._core.model import Payload
 from fenbu.errors import EncodingError, UsageError
 
-_VAR = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+_EMPTY: Any = inspect.Parameter.empty
+_POSITIONAL_ONLY = inspect.Parameter.POSITIONAL_ONLY
+_POSITIONAL = (_POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_MORE = inspect.Parameter.VAR_POSITIONAL
+_MORE_NAMED = inspect.Parameter.VAR_KEYWORD
+
+
+class _Layout(NamedTuple):
+    """What binding the usual calls needs to know, so that `inspect` is only asked about the others."""
+
+    positional: tuple[str, ...]
+    """The parameters that can be given by position."""
+    named: frozenset[str]
+    """Those that can be given by name."""
+    required: frozenset[str]
+    enough: int
+    """So many by position leave nothing required."""
+    is_plain: bool
+    """All can be given by position."""
 
 
 class Signature:
@@ -32,24 +63,14 @@ class Signature:
 
     @property
     def name(self) -> str:
-        return getattr(self._function, "__qualname__", repr(self._function))
+        name: str = getattr(self._function, "__qualname__", "") or repr(self._function)
+        return name.rpartition("<locals>.")[2]
+
+    # What is read once.
 
     @cached_property
     def _hints(self) -> dict[str, Any]:
-        function = inspect.unwrap(self._function)
-        while hasattr(function, "func"):  # functools.partial
-            function = function.func
-        if not inspect.isroutine(function) and not isinstance(function, type):
-            function = getattr(function, "__call__", function)  # noqa: B004 - a callable object
-        try:
-            return get_type_hints(function, include_extras=True)
-        except NameError as error:
-            raise UsageError(
-                f"{self.name}: an annotation names {error.name!r}, which cannot be found at run time; "
-                "define it at the top of a module, and import it outside `if TYPE_CHECKING`"
-            ) from None
-        except TypeError:
-            return {}
+        return _hints(self._function)
 
     @cached_property
     def _signature(self) -> inspect.Signature:
@@ -57,8 +78,7 @@ class Signature:
             signature = inspect.signature(self._function)
         except ValueError:
             # Some functions written in C do not say what they take.
-            rest = inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL)
-            return inspect.Signature([rest])
+            return inspect.Signature([inspect.Parameter("args", _MORE)])
         parameters = list(signature.parameters.values())
         return signature.replace(parameters=parameters[1:] if self._skip_first else parameters)
 
@@ -67,21 +87,49 @@ class Signature:
         return list(self._signature.parameters.values())
 
     @cached_property
-    def _plain(self) -> tuple[tuple[str, ...], int] | None:
-        """(names, how many are required) where all can be given by position, else None."""
-        kinds = {each.kind for each in self._parameters}
-        if kinds - {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}:
-            return None
-        required = sum(each.default is inspect.Parameter.empty for each in self._parameters)
-        return tuple(each.name for each in self._parameters), required
+    def _layout(self) -> _Layout:
+        all_ = self._parameters
+        required = [each.name for each in all_ if _is_required(each)]
+        by_position = [each.name for each in all_ if each.kind in _POSITIONAL]
+        return _Layout(
+            tuple(by_position),
+            frozenset(each.name for each in all_ if each.kind in _NAMED),
+            frozenset(required),
+            len(required) if set(required) <= set(by_position) else len(all_) + 1,
+            len(by_position) == len(all_),
+        )
 
     def _type(self, parameter: inspect.Parameter) -> Any:
-        hint = self._hints.get(parameter.name, Any)
-        if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+        """The type of what is stored for a parameter.
+
+        Raises:
+            UsageError: Its annotation cannot be read.
+        """
+        hint = self._hint(parameter.name)
+        if isinstance(hint, ParamSpecArgs | ParamSpecKwargs):  # Of a decorator without `wraps`.
+            hint = Any
+        if get_origin(hint) is Unpack:
+            return get_args(hint)[0]
+        if parameter.kind is _MORE:
             return tuple[hint, ...]
-        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            return dict[str, hint]
+        return dict[str, hint] if parameter.kind is _MORE_NAMED else hint
+
+    def _hint(self, name: str) -> Any:
+        hint = self._hints.get(name, Any)
+        if isinstance(hint, NameError):
+            raise UsageError(
+                f"{self.name}: the annotation of {name!r} names {hint.name!r}, which cannot be found at "
+                "run time; define it at the top of a module, and import it outside `if TYPE_CHECKING`"
+            )
+        if isinstance(hint, Exception):
+            raise UsageError(f"{self.name}: the annotation of {name!r} cannot be read: {hint}")
         return hint
+
+    def _codec_of(self, parameter: inspect.Parameter) -> TypeCodec:
+        try:
+            return self._codec.of(self._type(parameter))
+        except UsageError as error:
+            raise UsageError(f"{self.name}({parameter.name}): {error}") from None
 
     @cached_property
     def _arguments(self) -> TypeCodec:
@@ -90,28 +138,31 @@ class Signature:
         Fields are named p0, p1, … inside, because a parameter may have a name that a field cannot have.
         """
         fields: list[tuple[str, Any, Any]] = []
-        names: dict[str, str] = {}
-        for index, parameter in enumerate(self._parameters):
-            type_ = self._type(parameter)
-            try:
-                self._codec.of(type_)
-            except UsageError as error:
-                raise UsageError(f"{self.name}({parameter.name}): {error}") from None
-            optional = parameter.kind in _VAR or parameter.default is not inspect.Parameter.empty
-            annotated = _or_unset(type_) if optional else type_
-            default: Any = UNSET if optional else msgspec.NODEFAULT
-            fields.append((f"p{index}", annotated, msgspec.field(default=default)))
-            names[f"p{index}"] = parameter.name
-        struct = msgspec.defstruct("Arguments", fields, rename=names, kw_only=True)
-        return self._codec.of(struct)
+        for index, each in enumerate(self._parameters):
+            self._codec_of(each)  # Now, because it can name the parameter.
+            default = msgspec.NODEFAULT if _is_required(each) else UNSET
+            fields.append((f"p{index}", self._type(each), default))
+        names = {f"p{index}": each.name for index, each in enumerate(self._parameters)}
+        struct = msgspec.defstruct("Arguments", fields, rename=names, kw_only=True, gc=False)
+        # Not through `of`, which would keep it for good.
+        return TypeCodec(self._codec, struct)
 
     @cached_property
     def result(self) -> TypeCodec:
-        """The codec of what the function returns."""
+        """The codec of what the function returns.
+
+        Raises:
+            UsageError: The annotation cannot be read, or values of the type cannot be stored.
+        """
+        hint = self._hint("return")
+        if get_origin(hint) in (Awaitable, Coroutine):
+            hint = get_args(hint)[-1]
         try:
-            return self._codec.of(self._hints.get("return", Any))
+            return self._codec.of(hint)
         except UsageError as error:
             raise UsageError(f"{self.name}, result: {error}") from None
+
+    # What is done for each call.
 
     def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Payload:
         """The arguments as a payload. Those left to their default are not in it.
@@ -120,50 +171,80 @@ class Signature:
             UsageError: They do not fit the parameters, in number or name.
             EncodingError: A value cannot be encoded; it names the parameter.
         """
-        plain = self._plain
-        if plain is not None and not kwargs and plain[1] <= len(args) <= len(plain[0]):
-            named = dict(zip(plain[0], args, strict=False))
-        else:
-            try:
-                named = self._signature.bind(*args, **kwargs).arguments
-            except TypeError as error:
-                raise UsageError(f"{self.name}{self._signature}: {error}") from None
+        named = self._bind(args, kwargs)
         try:
             return self._arguments.encode(named)
         except EncodingError as error:
-            for name, value in named.items():
+            for parameter in self._parameters:
                 try:
-                    self._arguments.encode(value)
+                    self._codec_of(parameter).encode(named.get(parameter.name))
                 except EncodingError as culprit:
-                    raise EncodingError(f"{self.name}({name}=…): {culprit}") from None
-            raise EncodingError(f"{self.name}: {error}") from None
+                    text = f"{self.name}({parameter.name}=…): {culprit}"
+                    raise EncodingError(text) from culprit.__cause__
+            raise EncodingError(f"{self.name}: {error}") from error.__cause__
+
+    def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+        layout = self._layout
+        if len(args) <= len(layout.positional):
+            named = dict(zip(layout.positional, args, strict=False))
+            if not kwargs:
+                if len(args) >= layout.enough:
+                    return named
+            elif kwargs.keys() <= layout.named and named.keys().isdisjoint(kwargs):
+                named.update(kwargs)
+                if layout.required <= named.keys():
+                    return named
+        try:
+            return self._signature.bind(*args, **kwargs).arguments
+        except TypeError as error:
+            raise UsageError(f"{self.name}{self._signature}: {error}") from None
 
     def decode(self, payload: Payload) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of a payload, decoded by the annotations.
 
         Raises:
-            EncodingError: They do not fit; it names the parameter.
+            UsageError: The annotations cannot be read, or values of a type cannot be stored.
+            EncodingError: The arguments do not fit; it names the parameter.
         """
         try:
             values = msgspec.structs.astuple(self._arguments.decode(payload))
         except EncodingError as error:
-            raise EncodingError(f"{self.name}: {_readable(str(error))}") from None
-        if self._plain is not None and not any(each is UNSET for each in values):
-            return values, {}
+            text = f"{self.name}: {_readable(str(error))}"
+            raise EncodingError(text) from error.__cause__
+        layout = self._layout
+        if not layout.is_plain:
+            return self._arrange(values)
+        for index in range(layout.enough, len(values)):
+            if values[index] is UNSET:
+                if any(each is not UNSET for each in values[index:]):
+                    return self._arrange(values)
+                return values[:index], {}
+        return values, {}
+
+    def _arrange(self, values: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """By position as long as nothing is left out, then by name."""
+        pairs = list(zip(self._parameters, values, strict=True))
+        last = 0
+        for index, (parameter, value) in enumerate(pairs):
+            if value is not UNSET and parameter.kind in (_POSITIONAL_ONLY, _MORE):
+                last = index
         args: list[Any] = []
         kwargs: dict[str, Any] = {}
-        skipped = False
-        for parameter, value in zip(self._parameters, values, strict=True):
+        is_gap = False
+        for index, (parameter, value) in enumerate(pairs):
+            kind = parameter.kind
             if value is UNSET:
-                skipped = True
-            elif parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+                if kind in _POSITIONAL and index < last:
+                    args.append(parameter.default)  # What comes after it can only stand behind it.
+                is_gap = True
+            elif kind is _MORE:
                 args.extend(value)
-            elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            elif kind is _MORE_NAMED:
                 kwargs.update(value)
-            elif parameter.kind is inspect.Parameter.KEYWORD_ONLY or skipped:
-                kwargs[parameter.name] = value
-            else:
+            elif kind in _POSITIONAL and (not is_gap or index <= last):
                 args.append(value)
+            else:
+                kwargs[parameter.name] = value
         return tuple(args), kwargs
 
     def check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Payload:
@@ -182,11 +263,7 @@ class Signature:
     def parameters(self) -> list[tuple[str, str, bool]]:
         """(name, type, required) of each parameter."""
         return [
-            (
-                each.name,
-                inspect.formatannotation(self._hints.get(each.name, Any)),
-                each.default is inspect.Parameter.empty and each.kind not in _VAR,
-            )
+            (each.name, inspect.formatannotation(self._hint(each.name)), _is_required(each))
             for each in self._parameters
         ]
 
@@ -200,17 +277,17 @@ class Signature:
             bound = self._signature.bind(*values, **named)
         except TypeError as error:
             raise UsageError(f"{self.name}{self._signature}: {error}") from None
-        by_name = {each.name: each for each in self._parameters}
-        for name, text in bound.arguments.items():
-            parameter = by_name[name]
-            hint = self._hints.get(name, Any)
-            if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
-                bound.arguments[name] = tuple(self._parse(name, hint, each) for each in text)
-            elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
-                parsed = {key: self._parse(key, hint, each) for key, each in text.items()}
-                bound.arguments[name] = parsed
+        for parameter in self._parameters:
+            name, hint = parameter.name, self._hint(parameter.name)
+            given = bound.arguments.get(name, UNSET)
+            if given is UNSET:
+                continue
+            if parameter.kind is _MORE:
+                bound.arguments[name] = tuple(self._parse(name, hint, each) for each in given)
+            elif parameter.kind is _MORE_NAMED:
+                bound.arguments[name] = {k: self._parse(k, hint, v) for k, v in given.items()}
             else:
-                bound.arguments[name] = self._parse(name, hint, text)
+                bound.arguments[name] = self._parse(name, hint, given)
         return self.check(bound.args, bound.kwargs)
 
     def _parse(self, name: str, hint: Any, text: str) -> Any:
@@ -218,18 +295,66 @@ class Signature:
         try:
             return codec.decode(text)
         except EncodingError as error:
-            try:
-                return codec.decode(msgspec.json.encode(text).decode())
-            except EncodingError:
-                expected = inspect.formatannotation(hint)
-                raise UsageError(f"{self.name}: {name}={text} is no {expected}: {error}") from None
+            reason = error
+        try:
+            return codec.decode(msgspec.json.encode(text).decode())
+        except EncodingError as error:
+            if not _is_json(text):
+                reason = error
+        expected = inspect.formatannotation(hint)
+        raise UsageError(f"{self.name}: {name}={text} is no {expected}: {reason}")
 
 
-def _or_unset(type_: Any) -> Any:
-    """`X | UnsetType` for annotations of every form, also those that have no `|`."""
-    return Union[type_, UnsetType]  # noqa: UP007  # pyright: ignore[reportDeprecated]
+def _hints(function: Any) -> dict[str, Any]:
+    """The types of parameters and result by name; an error in place of an annotation that has one."""
+    function = inspect.unwrap(function)
+    while hasattr(function, "func"):  # functools.partial
+        function = function.func
+    if isinstance(function, type):
+        return {**_hints(function.__init__), "return": function}
+    if not inspect.isroutine(function):
+        function = getattr(function, "__call__", function)  # noqa: B004 - a callable object
+    try:
+        return get_type_hints(function, include_extras=True)
+    except Exception:  # noqa: BLE001, S110 - annotations are code, and may raise anything
+        pass
+    # Each by itself: a step's arguments are never stored, so what they name may be missing.
+    hints: dict[str, Any] = {}
+    space = getattr(inspect.unwrap(function), "__globals__", {})
+    for name, annotation in _annotations(function).items():
+        alone = SimpleNamespace(
+            __annotations__={name: annotation},
+            __type_params__=getattr(function, "__type_params__", ()),
+        )
+        try:
+            hints[name] = get_type_hints(alone, space, include_extras=True)[name]
+        except Exception as error:  # noqa: BLE001 - see above
+            hints[name] = error
+    return hints
+
+
+def _annotations(function: Any) -> dict[str, Any]:
+    if sys.version_info >= (3, 14):
+        from annotationlib import Format, get_annotations  # noqa: PLC0415 - new there
+
+        return get_annotations(function, format=Format.FORWARDREF)
+    return getattr(function, "__annotations__", {})
+
+
+def _is_required(parameter: inspect.Parameter) -> bool:
+    return parameter.default is _EMPTY and parameter.kind not in (_MORE, _MORE_NAMED)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return False
+    return True
 
 
 def _readable(error: str) -> str:
     """The message of msgspec with the parameter's name where it writes a path."""
+    if " - at " not in error:
+        error = error.replace("Object missing required field", "missing a required argument:")
     return error.replace("`$.", "`").replace(" - at `", " at `")

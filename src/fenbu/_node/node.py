@@ -129,6 +129,8 @@ class Node:
         numbers = await self.storage.take()
         await self.storage.revive(self.registry.names())
         self.engine.take(numbers, await self.storage.last_sequences())
+        # Before any call of this process: those in the inbox were accepted earlier.
+        await self._wakeup.read_all()
         next_due = await self.storage.next_due(list(self.engine.partitions))
         self.stopped = self._loop.create_future()
         # Its error has been logged, and reaches whoever waits for it; nobody has to.

@@ -27,7 +27,8 @@ async def delete_finished(registry: Registry, storage: Storage, clock: Clock) ->
             if spec is None:
                 continue
             try:
-                before = clock.now() - spec.retention_seconds
+                kept = max(spec.retention_seconds, limit.RETENTION_SECONDS_MIN)
+                before = clock.now() - kept
                 deleted = limit.DELETE_ROWS_MAX
                 while deleted >= limit.DELETE_ROWS_MAX:
                     deleted = await storage.delete_finished(

@@ -49,13 +49,14 @@ class Wakeup:
             await self._wanted.wait()
             self._wanted.clear()
             try:
-                await self._read()
+                await self.read_all()
             except Unavailable as error:
                 log.warning("the inbox cannot be read, trying again: %s", error)
                 await asyncio.sleep(1.0)
                 self._wanted.set()
 
-    async def _read(self) -> None:
+    async def read_all(self) -> None:
+        """Read what is there now."""
         while True:
             durable = self._durable_number()
             found = await self._storage.load_inbox(self._last, limit=limit.INBOX_ROWS_MAX)

@@ -16,7 +16,7 @@ from typing import TypeAlias
 import msgspec
 from msgspec import Struct
 
-from fenbu import DurableFunction
+from fenbu import Handle
 from fenbu._cli.demo.app import (
     Aircraft,
     Airport,
@@ -41,8 +41,8 @@ ENTITIES: Mapping[str, type[Book]] = {
 }
 ENTITIES_MAX = 100_000
 
-REPORT_SECONDS_MAX = 10.0
-"""A workflow that has not ended by now never will: its report is missing."""
+RESULT_SECONDS_MAX = 60.0
+"""A call that has not ended by then never will: its book is missing."""
 
 Books: TypeAlias = dict[str, dict[str, Totals | Report]]
 """By kind and key. Kinds: those of ENTITIES, `day reports`, `year reports` and `files`."""
@@ -124,12 +124,13 @@ async def collect(observer: Observer, flights_of_day: Iterable[str], folder: Pat
         found = await observer.list_entities(entity.__name__, limit=ENTITIES_MAX)
         keys = sorted(each.key for each in found)
         handles = await app.start_many([entity(key).totals.bind() for key in keys])
-        totals = await asyncio.gather(*(each.result() for each in handles))
-        books[kind] = dict(zip(keys, totals, strict=True))
+        books[kind] = await _results(dict(zip(keys, handles, strict=True)))
     days = sorted(flights_of_day)
     years = sorted({day[:4] for day in days})
-    books["day reports"] = await _reports(close_day, days)
-    books["year reports"] = await _reports(close_year, years)
+    books["day reports"] = await _results({day: close_day.handle(closing(day)) for day in days})
+    books["year reports"] = await _results(
+        {year: close_year.handle(closing(year)) for year in years}
+    )
     books["files"] = {
         path.stem: msgspec.json.decode(path.read_bytes(), type=Report)
         for path in (folder / "reports").glob("*.json")
@@ -137,18 +138,17 @@ async def collect(observer: Observer, flights_of_day: Iterable[str], folder: Pat
     return books
 
 
-async def _reports(
-    workflow: DurableFunction[..., Report], periods: list[str]
+async def _results(
+    handles: Mapping[str, Handle[Totals] | Handle[Report]],
 ) -> dict[str, Totals | Report]:
-    """The reports of the workflows that have ended well."""
-    handles = [workflow.handle(closing(each)) for each in periods]
+    """By key, of the calls that have ended well."""
     results = await asyncio.gather(
-        *(each.result(REPORT_SECONDS_MAX) for each in handles), return_exceptions=True
+        *(each.result(RESULT_SECONDS_MAX) for each in handles.values()), return_exceptions=True
     )
     return {
-        period: result
-        for period, result in zip(periods, results, strict=True)
-        if isinstance(result, Report)
+        key: result
+        for key, result in zip(handles, results, strict=True)
+        if not isinstance(result, BaseException)
     }
 
 

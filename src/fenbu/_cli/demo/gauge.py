@@ -14,11 +14,16 @@ from collections.abc import Callable
 from fenbu import Status
 from fenbu._cli.demo.app import close_day, close_year
 from fenbu._storage.protocol import Observer
+from fenbu.errors import FenbuError
 
 READ_SECONDS = 0.1
 
-STALLED_SECONDS = 30.0
-"""Nothing has moved for so long: nothing ever will, and what was counted must tell why."""
+STALLED_SECONDS = 60.0
+"""What has not moved for so long never will."""
+
+
+class Stalled(FenbuError):
+    """A call or a signal must have been lost: not all is done, and nothing moves."""
 
 
 class Gauge:
@@ -48,7 +53,11 @@ class Gauge:
         self._read = asyncio.Condition()
 
     async def read(self) -> None:
-        """Look again."""
+        """Look again.
+
+        Raises:
+            Stalled: Nothing has moved for long.
+        """
         before = (self.applied, self.days, self.years)
         async with self.turn:
             # In this order: what leaves the inbox in between and becomes an open call counts twice, and
@@ -66,6 +75,8 @@ class Gauge:
             self.years = counts.get((close_year.name, Status.COMPLETED), 0)
         if before != (self.applied, self.days, self.years):
             self._moved_at = time.monotonic()
+        elif time.monotonic() > self._moved_at + STALLED_SECONDS:
+            raise Stalled(f"nothing has moved for {STALLED_SECONDS:.0f} s")
         self._show(self)
         async with self._read:
             self._read.notify_all()
@@ -87,11 +98,8 @@ class Gauge:
             await self._read.wait_for(lambda: self.applied >= calls)
 
     async def until_done(self, calls: int, days: int, years: int) -> None:
-        """Wait until so much has been applied and closed, or nothing moves any more."""
-
-        def is_done() -> bool:
-            all_done = self.applied >= calls and self.days >= days and self.years >= years
-            return all_done or time.monotonic() > self._moved_at + STALLED_SECONDS
-
+        """Wait until so much has been applied and closed."""
         async with self._read:
-            await self._read.wait_for(is_done)
+            await self._read.wait_for(
+                lambda: self.applied >= calls and self.days >= days and self.years >= years
+            )

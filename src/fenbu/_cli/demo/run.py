@@ -13,7 +13,7 @@ from fenbu._cli.demo.app import app
 from fenbu._cli.demo.check import Expected, collect, expect
 from fenbu._cli.demo.feed import feed, open_books
 from fenbu._cli.demo.flights import read_flights
-from fenbu._cli.demo.gauge import Gauge
+from fenbu._cli.demo.gauge import Gauge, Stalled
 from fenbu._cli.demo.result import Restart, Result
 from fenbu._cli.demo.screen import Screen
 from fenbu._cli.demo.worker import Worker
@@ -72,7 +72,7 @@ async def _work(
     limit: int | None,
     kill: bool,
 ) -> list[Restart]:
-    """Until everything is applied and closed, or nothing moves any more."""
+    """Until everything is applied and closed, or nothing moves: the comparison says what is missing."""
     ready = await worker.start()
     screen.say(f"worker {worker.pid} is ready after {ready:.1f} s")
     restarts: list[Restart] = []
@@ -92,6 +92,8 @@ async def _work(
             await gauge.until_done(expected.calls, len(books["days"]), len(books["year reports"]))
             for each in watching:
                 each.cancel()
+    except* Stalled as group:
+        screen.say(f"{group.exceptions[0]}: comparing what there is")
     except* FenbuError as group:
         raise group.exceptions[0] from None
     return restarts
