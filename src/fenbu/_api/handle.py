@@ -54,7 +54,7 @@ class Handle(Generic[R]):
         async with asyncio.timeout(seconds(timeout, "timeout")):
             running = activation()
             if running is None:
-                outcome = await self._runtime.gateway.outcome(self.id)
+                outcome = await self._runtime.gateway.outcome(self.id, self._partition)
             else:
                 command = AwaitCall(self.id, caller(), self._addressed())
                 number = running.issue(command)

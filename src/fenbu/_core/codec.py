@@ -87,7 +87,11 @@ class TypeCodec:
     def __init__(self, codec: Codec, type_: Any) -> None:
         self._codec = codec
         self._is_text = codec.format == "json" and codec.hook is None
-        made = _StandIns().of(type_)
+        try:
+            made = _StandIns().of(type_)
+        except RecursionError:
+            text = "an alias that contains itself; use Any, or a dataclass that contains itself"
+            raise UsageError(f"type {_name(type_)}: {text}") from None
         self._json: Any = msgspec.json.Decoder(made, dec_hook=_from_builtin)
         self._msgpack: Any = msgspec.msgpack.Decoder(made, dec_hook=_from_builtin)
 
@@ -105,10 +109,8 @@ class TypeCodec:
         except Exception as error:  # A model's own code may raise anything.
             raise _refusal(value, error, codec.write) from error
         if len(data) > limit.PAYLOAD_BYTES_MAX:
-            most = limit.PAYLOAD_BYTES_MAX
-            raise EncodingError(
-                f"{len(data):,} bytes are more than the {most:,} of a payload; store them elsewhere"
-            )
+            text = f"{len(data):,} bytes are more than a payload may have; store them elsewhere"
+            raise EncodingError(text)
         if self._is_text:
             text = data.decode()
             if "null" in text and value is not None:
@@ -159,9 +161,8 @@ _PLAIN: dict[Any, Any] = {str: str.__str__, int: int.__int__, float: float.__flo
 
 def _is_known(cls: Any) -> bool:
     """Whether the next two functions serve a class that msgspec does not know."""
-    if cls is object or hasattr(cls, "__fenbu_load__"):
-        return True
-    return _is_model(cls) or issubclass(cls, tuple(_PLAIN))
+    is_ours = cls is object or hasattr(cls, "__fenbu_load__")
+    return is_ours or _is_model(cls) or issubclass(cls, tuple(_PLAIN))
 
 
 def _to_builtin(value: Any) -> Any:
@@ -286,8 +287,7 @@ class _StandIns:
     """Replaces what msgspec refuses, wherever it is within one type."""
 
     def __init__(self) -> None:
-        self._records: dict[Any, Any] = {}
-        """Those made or being made: a class may contain itself."""
+        self._records: dict[Any, Any] = {}  # Made or being made: a class may contain itself.
 
     def of(self, type_: Any) -> Any:
         """The type, or what msgspec can decode in its place.
@@ -307,9 +307,11 @@ class _StandIns:
         origin, args = get_origin(type_), get_args(type_)
         if origin is Iterable:
             return self.of(list[args])
-        has_paths = any(inspect.isclass(each) and issubclass(each, PurePath) for each in args)
-        is_text = str in args and (has_paths or "str-like" in problem)
-        if origin in (typing.Union, UnionType) and not is_text:  # pyright: ignore[reportDeprecated]
+        if origin in (typing.Union, UnionType):  # pyright: ignore[reportDeprecated]
+            has_paths = any(inspect.isclass(each) and issubclass(each, PurePath) for each in args)
+            if str in args and (has_paths or "str-like" in problem):
+                text = "str and what is also written as text cannot be told apart; use one of them"
+                raise UsageError(f"type {_name(type_)}: {text}")
             members = [each for each in args if each is not type(None)]
             made = _union(_name(type_), [self.of(each) for each in members])
             return made if len(members) == len(args) else made | None
@@ -450,10 +452,8 @@ def _problem(type_: Any) -> str | None:
 
 
 def _unstorable(cls: type) -> str:
-    return (
-        f"{cls.__qualname__} is not a type that can be stored; use a dataclass, a msgspec Struct, a "
-        "pydantic model, or plain data"
-    )
+    name = cls.__qualname__
+    return f"{name} cannot be stored; use a dataclass, Struct, pydantic model or plain data"
 
 
 def _refusal(value: Any, error: Exception, write: Callable[[Any], object]) -> EncodingError:

@@ -16,7 +16,7 @@ ID_LENGTH_DERIVED_MAX: Final = 120
 KEY_LENGTH_MAX: Final = 400
 """Characters of an entity key."""
 
-ACTIVE_CALLS_MAX: Final = 16_384
+ACTIVE_CALLS_MAX: Final = 65_536
 """Calls of one node with something to run; the rest waits in the database as backlog."""
 
 MAILBOX_OPERATIONS_MAX: Final = 1_024

@@ -63,7 +63,9 @@ class Signature:
 
     @property
     def name(self) -> str:
-        name: str = getattr(self._function, "__qualname__", "") or repr(self._function)
+        function = self._function
+        function = getattr(function, "func", function)  # functools.partial
+        name: str = getattr(function, "__qualname__", "") or type(function).__qualname__
         return name.rpartition("<locals>.")[2]
 
     # What is read once.
@@ -126,8 +128,9 @@ class Signature:
         return hint
 
     def _codec_of(self, parameter: inspect.Parameter) -> TypeCodec:
+        type_ = self._type(parameter)
         try:
-            return self._codec.of(self._type(parameter))
+            return self._codec.of(type_)
         except UsageError as error:
             raise UsageError(f"{self.name}({parameter.name}): {error}") from None
 
@@ -355,6 +358,7 @@ def _is_json(text: str) -> bool:
 
 def _readable(error: str) -> str:
     """The message of msgspec with the parameter's name where it writes a path."""
-    if " - at " not in error:
-        error = error.replace("Object missing required field", "missing a required argument:")
-    return error.replace("`$.", "`").replace(" - at `", " at `")
+    reason, is_nested, path = error.rpartition(" - at `")
+    if not is_nested:
+        return error.replace("Object missing required field", "missing a required argument:")
+    return f"{reason} at `{path.removeprefix('$.').removeprefix('….')}"

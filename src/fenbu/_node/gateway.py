@@ -34,8 +34,8 @@ class Gateway(Protocol):
         """Make one call durable and wait for its outcome."""
         ...
 
-    async def outcome(self, id: str) -> Outcome:  # noqa: A002
-        """Wait for the outcome of a call.
+    async def outcome(self, id: str, partition: int) -> Outcome:  # noqa: A002
+        """Wait for the outcome of a call; `partition` is -1 where it is not known.
 
         Raises:
             CallNotFound: There is no such call.
@@ -76,7 +76,8 @@ class RemoteGateway:
         await self.storage.enqueue([call])
         return await self._outcome(call.invocation.id, new=True)
 
-    async def outcome(self, id: str) -> Outcome:  # noqa: A002
+    async def outcome(self, id: str, partition: int) -> Outcome:  # noqa: A002
+        del partition
         return await self._outcome(id, new=False)
 
     async def _outcome(self, id_: str, *, new: bool) -> Outcome:

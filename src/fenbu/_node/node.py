@@ -48,6 +48,8 @@ SLOW_DRAIN_SECONDS = 0.5
 
 EFFECTS_PER_TURN = 512
 
+RECENT_OUTCOMES_MAX = 10_000
+
 
 class NodeOptions(Struct, frozen=True, kw_only=True):
     """How much a node takes on."""
@@ -111,6 +113,8 @@ class Node:
             lambda: self.committer.durable_number,
         )
         self._waiting: dict[str, list[asyncio.Future[Outcome]]] = {}
+        self._recent: dict[str, Outcome] = {}
+        """The last outcomes, which are what is asked for: `start` and then `result`."""
         self._accepting: dict[str, list[asyncio.Future[None]]] = {}
         self._effects: deque[Effect] = deque()
         self._releasing = False
@@ -279,6 +283,12 @@ class Node:
         self._alarm.arm()
 
     def _tell(self, effect: Ended) -> None:
+        if effect.outcome.status is Status.COMPLETED:
+            # Any other may be tried again, and end differently.
+            recent = self._recent
+            recent[effect.id] = effect.outcome
+            if len(recent) > RECENT_OUTCOMES_MAX:
+                del recent[next(iter(recent))]
         futures = self._waiting.pop(effect.id, None)
         if futures is not None:
             for future in futures:
@@ -318,7 +328,7 @@ class Node:
         id_ = call.invocation.id
         if not call.fresh:
             await self.start_calls([call])
-            return await self.outcome(id_)
+            return await self.outcome(id_, call.invocation.partition)
         future = self._wait(id_)
         self.engine.receive(call, self.clock.now())
         self.committer.kick()
@@ -333,24 +343,35 @@ class Node:
             futures.append(future)
         return future
 
-    async def outcome(self, id: str) -> Outcome:  # noqa: A002
+    async def outcome(self, id: str, partition: int) -> Outcome:  # noqa: A002
         """Wait for the outcome of a call."""
         self._check()
+        recent = self._recent.get(id)
+        if recent is not None:
+            return recent
         future = self._wait(id)
-        if not self._in_memory(id):
+        if not self._in_memory(id, partition):
+            # It may have ended in a batch that is being written: then that tells.
             await self.committer.durable()
-            found = (await self.storage.outcomes([id])).get(id)
             if not future.done():
-                if isinstance(found, Outcome):
-                    self._tell(Ended(id, found))
-                elif found is None and not self._in_memory(id):
-                    error = CallNotFound(f"no call has the id {id!r}, or its retention is over")
-                    for each in self._waiting.pop(id, ()):
-                        if not each.done():
-                            each.set_exception(error)
+                await self._look_up(id, partition)
         return await future
 
-    def _in_memory(self, id_: str) -> bool:
+    async def _look_up(self, id_: str, partition: int) -> None:
+        """Tell those who wait for a call what the database knows of it."""
+        found = (await self.storage.outcomes([id_])).get(id_)
+        if isinstance(found, Outcome):
+            self._tell(Ended(id_, found))
+        elif found is None and not self._in_memory(id_, partition):
+            error = CallNotFound(f"no call has the id {id_!r}, or its retention is over")
+            for each in self._waiting.pop(id_, ()):
+                if not each.done():
+                    each.set_exception(error)
+
+    def _in_memory(self, id_: str, partition: int) -> bool:
+        owner = self.engine.partitions.get(partition)
+        if owner is not None:
+            return id_ in owner.residents
         return any(id_ in each.residents for each in self.engine.partitions.values())
 
     async def status(self, id: str) -> Status:  # noqa: A002
@@ -367,7 +388,7 @@ class Node:
             await self.storage.enqueue([message])
             self._wakeup.read()
             return
-        if not self._in_memory(message.id):
+        if not self._in_memory(message.id, message.partition):
             await read_status(self.storage, message.id)
         self._receive(message, 0)
         await asyncio.shield(self.committer.durable())

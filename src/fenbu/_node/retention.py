@@ -12,7 +12,7 @@ from fenbu._storage.protocol import Storage
 from fenbu.errors import Unavailable
 
 ROUND_SECONDS = 60.0
-PAUSE_SECONDS_MIN = 2.0
+PAUSE_SECONDS_MIN = 10.0
 """Between two statements, so that an idle node stays below one a second however many handlers it has."""
 
 

@@ -11,7 +11,7 @@ from fenbu._node.telemetry import log
 from fenbu._storage.protocol import Storage
 from fenbu.errors import Unavailable
 
-HINT_SECONDS = 1.0
+HINT_SECONDS = 2.0
 """How long to wait for a hint until looking anyway."""
 
 

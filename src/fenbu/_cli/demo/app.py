@@ -71,9 +71,9 @@ class Book(Entity):
         """Count one more flight."""
         self.add(flight)
 
-    @operation(read_only=True, retention=600)
+    @operation(read_only=True)
     async def totals(self) -> Totals:
-        """What has been counted; kept for ten minutes, so that a client can fetch it."""
+        """What has been counted."""
         return Totals(self.flights, self.cancelled, self.miles, self.delay_minutes, self.last_seen)
 
     def add(self, flight: Flight) -> None:
