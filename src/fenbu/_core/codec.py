@@ -24,7 +24,6 @@ from types import UnionType
 from typing import Any, Literal, Protocol, cast, get_args, get_origin
 
 import msgspec
-from msgspec import Struct
 from msgspec.inspect import CustomType, Field, Type, type_info
 
 from fenbu._core import limit
@@ -295,13 +294,11 @@ class _StandIns:
         Raises:
             UsageError: There is nothing.
         """
-        problem = _problem(type_)
-        if problem is None:
+        if (problem := _problem(type_)) is None:
             return type_
         if type_ in (typing.NoReturn, typing.Never):
             return None
-        inner = _inner(type_)
-        if inner is not type_:
+        if (inner := _inner(type_)) is not type_:
             meta = getattr(type_, "__metadata__", ())
             return typing.Annotated[(self.of(inner), *meta)] if meta else self.of(inner)
         origin, args = get_origin(type_), get_args(type_)
@@ -313,10 +310,10 @@ class _StandIns:
                 text = "str and what is also written as text cannot be told apart; use one of them"
                 raise UsageError(f"type {_name(type_)}: {text}")
             members = [each for each in args if each is not type(None)]
-            made = _union(_name(type_), [self.of(each) for each in members])
+            types = [self.of(each) for each in members]
+            made = types[0] if len(types) == 1 else _union(_name(type_), types)
             return made if len(members) == len(args) else made | None
-        keys = _keys(type_)
-        if keys is not None:
+        if (keys := _keys(type_)) is not None:
             return self._record(type_, keys)
         if inspect.isclass(type_) and issubclass(type_, Enum):
             return _enum(type_)
@@ -332,14 +329,16 @@ class _StandIns:
 
         def load(data: Any) -> Any:
             given: dict[str, Any] = _convert(data, dict[str, Any])
-            for key in getattr(cls, "__required_keys__", ()):
-                if key not in given:
-                    raise ValueError(f"Object missing required field `{key}`")
+            for key in required - given.keys():
+                raise ValueError(f"Object missing required field `{key}`")
             found = types.keys() & given.keys()
             return cls(**{keys[key]: _convert(given[key], types[key], key) for key in found})
 
         made = self._records[cls] = _stand_in(load)
         hints = typing.get_type_hints(cls, include_extras=True)
+        # Python itself overlooks a NotRequired in an annotation that is text.
+        optional = {name for name in keys if get_origin(hints[keys[name]]) is typing.NotRequired}
+        required = getattr(cls, "__required_keys__", frozenset[str]()) - optional
         types.update((key, self.of(_inner(hints[name]))) for key, name in keys.items())
         return made
 
@@ -352,6 +351,8 @@ def _union(name: str, types: list[Any]) -> Any:
     """
 
     def load(data: Any) -> Any:
+        if data.__class__ in (int, float) and data.__class__ in types:
+            return data  # An integer would fit a float as well.
         fits: list[tuple[int, Any]] = []
         for type_ in types:
             try:
@@ -402,10 +403,9 @@ def _keys(cls: Any) -> dict[str, str] | None:
     """The fields of a class, by their names in the payload; None for what has no fields of its own."""
     if typing.is_typeddict(cls):
         return {name: name for name in cls.__annotations__}
-    if isinstance(cls, type) and issubclass(cls, Struct):
-        config = cls.__struct_config__
-        if config.tag is None and not config.array_like:
-            return dict(zip(cls.__struct_encode_fields__, cls.__struct_fields__, strict=True))
+    config = getattr(cls, "__struct_config__", None)
+    if config is not None and config.tag is None and not config.array_like:
+        return dict(zip(cls.__struct_encode_fields__, cls.__struct_fields__, strict=True))
     if isinstance(cls, type) and dataclasses.is_dataclass(cls):
         return {each.name: each.name for each in dataclasses.fields(cls) if each.init}
     return None

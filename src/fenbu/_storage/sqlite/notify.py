@@ -23,7 +23,7 @@ from fenbu.errors import Unavailable
 POLL_SECONDS: Final = 0.02
 """Two calls of `stat` take 5 µs, fifty times a second."""
 
-ASK_SECONDS: Final = 1.0
+ASK_SECONDS: Final = 2.0
 
 Signature = tuple[tuple[int, int] | None, ...]
 Version = tuple[int, int]
