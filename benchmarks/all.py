@@ -5,7 +5,7 @@ is written unless `--page` names one.
 
 Example:
     python benchmarks/all.py --repeat 5 --date 2026-11-23
-    python benchmarks/all.py --only workflows tasks --page /tmp/part.md
+    python benchmarks/all.py --only workflows tasks --page part.md
     python benchmarks/all.py --smoke
 """
 

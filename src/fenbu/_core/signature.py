@@ -358,7 +358,9 @@ def _is_json(text: str) -> bool:
 
 def _readable(error: str) -> str:
     """The message of msgspec with the parameter's name where it writes a path."""
-    reason, is_nested, path = error.rpartition(" - at `")
-    if not is_nested:
+    reason, *paths = error.split(" - at `")
+    if not paths:
         return error.replace("Object missing required field", "missing a required argument:")
-    return f"{reason} at `{path.removeprefix('$.').removeprefix('….')}"
+    # Of types that msgspec refuses, each has a path of its own, the innermost first.
+    path = "".join(each.rstrip("`").lstrip("$…") for each in reversed(paths))
+    return f"{reason} at `{path.lstrip('.')}`"

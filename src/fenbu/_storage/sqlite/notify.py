@@ -23,7 +23,11 @@ from fenbu.errors import Unavailable
 POLL_SECONDS: Final = 0.02
 """Two calls of `stat` take 5 µs, fifty times a second."""
 
-ASK_SECONDS: Final = 2.0
+ASK_SECONDS: Final = 1.5
+
+SETTLE_SECONDS: Final = 0.1
+"""For so long after a change the database is asked at each look: two commits within one tick of the file
+system's clock, some milliseconds, can leave the same time and size."""
 
 Signature = tuple[tuple[int, int] | None, ...]
 Version = tuple[int, int]
@@ -39,12 +43,13 @@ class ChangeWatch:
         self._signature: Signature = ()
         self._version: Version = (0, 0)
         self._asked_at = 0.0
+        self._moved_at = 0.0
 
     async def begin(self) -> None:
         """Whatever changes from here on is news."""
         self._signature = self._look()
         self._version = await self._ask()
-        self._asked_at = asyncio.get_running_loop().time()
+        self._asked_at = self._moved_at = asyncio.get_running_loop().time()
 
     async def wait(self, seconds: float, *, owner: bool) -> bool:
         """True when something has changed since the last time, false after `seconds`."""
@@ -55,10 +60,16 @@ class ChangeWatch:
             # The look comes before the question, so a change between them is seen again, not lost.
             signature = self._look()
             moved = signature != self._signature
+            if moved:
+                self._moved_at = now
             if moved and not owner:
                 self._signature = signature
                 return True
-            if moved or now >= self._asked_at + ASK_SECONDS:
+            if (
+                moved
+                or now < self._moved_at + SETTLE_SECONDS
+                or now >= self._asked_at + ASK_SECONDS
+            ):
                 try:
                     version = await self._ask()
                 except Unavailable:
