@@ -197,6 +197,13 @@ class Observer(Protocol):
         """Newest first."""
         ...
 
+    async def find_calls(self, beginning: str, *, limit: int) -> list[Invocation]:
+        """Calls whose id begins so, in order of id, also those that are still in the inbox.
+
+        Not those with a `/` after the beginning: a call is found by its id, and not by its parent's.
+        """
+        ...
+
     async def count_calls(self) -> dict[tuple[str, Status], int]:
         """Calls by handler and status."""
         ...
@@ -215,6 +222,10 @@ class Observer(Protocol):
 
     async def inbox_count(self) -> int:
         """Messages not yet applied."""
+        ...
+
+    async def owner(self) -> str | None:
+        """The node that runs on this database at this moment, in words; None if none does."""
         ...
 
     async def check(self) -> list[tuple[str, bool, str]]:

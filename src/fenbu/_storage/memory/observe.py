@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
 from fenbu._core import ids
+from fenbu._core.message import Call, decode
 from fenbu._core.model import EntityState, Invocation, Status
 from fenbu._storage.memory.database import MemoryDatabase
 from fenbu._storage.protocol import CallFilter
@@ -35,6 +36,22 @@ class Observation(ABC):
         ]
         found.sort(key=lambda each: (each.created_at, each.id), reverse=True)
         return self._copies(found[: where.limit])
+
+    async def find_calls(self, beginning: str, *, limit: int) -> list[Invocation]:
+        database = await self._database()
+        waiting = {
+            each.invocation.id: each.invocation
+            for each in map(decode, database.inbox.values())
+            if isinstance(each, Call)
+        }
+        found = sorted(
+            id_
+            for id_ in {*database.invocations, *waiting}
+            if id_.startswith(beginning) and "/" not in id_[len(beginning) :]
+        )
+        return [
+            database.copy(id_) if id_ in database.rows else waiting[id_] for id_ in found[:limit]
+        ]
 
     async def count_calls(self) -> dict[tuple[str, Status], int]:
         database = await self._database()
@@ -90,6 +107,10 @@ class Observation(ABC):
     async def inbox_count(self) -> int:
         database = await self._database()
         return len(database.inbox)
+
+    async def owner(self) -> str | None:
+        database = await self._database()
+        return None if database.owner is None else "a node of this process"
 
     async def check(self) -> list[tuple[str, bool, str]]:
         database = await self._database()

@@ -12,11 +12,12 @@ import sqlite3
 from abc import ABC, abstractmethod
 
 from fenbu._core import ids
+from fenbu._core.message import Call, decode
 from fenbu._core.model import EntityState, Invocation, Status
 from fenbu._storage.protocol import CallFilter
 from fenbu._storage.sqlite.connection import Connection
 from fenbu._storage.sqlite.migrate import META_SQL
-from fenbu._storage.sqlite.ownership import owner_of
+from fenbu._storage.sqlite.ownership import owner_of, present_owner_of
 from fenbu._storage.sqlite.rows import (
     ENTITY_SQL,
     INBOX_SQL,
@@ -29,6 +30,9 @@ from fenbu._storage.sqlite.session import SQL, Session
 
 FREE_BYTES_MIN = 256 * 1024 * 1024
 LOG_BYTES_MAX = 512 * 1024 * 1024
+
+LAST_CHARACTER = "\U0010ffff"
+"""After every character that an id may have: those are printable."""
 
 
 class Observation(ABC):
@@ -44,6 +48,9 @@ class Observation(ABC):
     async def list_calls(self, where: CallFilter) -> list[Invocation]:
         return await self._reader.run(list_calls, where)
 
+    async def find_calls(self, beginning: str, *, limit: int) -> list[Invocation]:
+        return await self._reader.run(find_calls, beginning, limit)
+
     async def count_calls(self) -> dict[tuple[str, Status], int]:
         return await self._reader.run(count_calls)
 
@@ -58,6 +65,9 @@ class Observation(ABC):
 
     async def inbox_count(self) -> int:
         return await self._reader.run(inbox_count)
+
+    async def owner(self) -> str | None:
+        return await self._reader.run(present_owner_of, self._path)
 
     async def check(self) -> list[tuple[str, bool, str]]:
         return await self._reader.run(check, self._path)
@@ -75,6 +85,22 @@ def list_calls(session: Session, where: CallFilter) -> list[Invocation]:
     return [
         invocation_of(row) for row in session.execute(INVOCATION_SQL["list"], parameters).fetchall()
     ]
+
+
+def find_calls(session: Session, beginning: str, limit: int) -> list[Invocation]:
+    """See `Observer.find_calls`."""
+    parameters = {"beginning": beginning, "until": f"{beginning}{LAST_CHARACTER}", "limit": limit}
+    # One snapshot: a call moves from the inbox to its row in one transaction.
+    session.execute(SQL["begin_read"])
+    rows = session.execute(INVOCATION_SQL["find"], parameters).fetchall()
+    messages = session.execute(INBOX_SQL["find"], parameters).fetchall()
+    session.commit()
+    found = {row[0]: invocation_of(row) for row in rows}
+    for (text,) in messages:
+        message = decode(text)
+        if isinstance(message, Call):
+            found.setdefault(message.invocation.id, message.invocation)
+    return [found[id_] for id_ in sorted(found)][:limit]
 
 
 def count_calls(session: Session) -> dict[tuple[str, Status], int]:
@@ -131,7 +157,6 @@ def check(session: Session, path: str) -> list[tuple[str, bool, str]]:
     free = shutil.disk_usage(os.path.dirname(path)).free  # noqa: PTH120
     log = os.stat(f"{path}-wal").st_size if os.path.exists(f"{path}-wal") else 0  # noqa: PTH110, PTH116
     parked = session.execute(INVOCATION_SQL["count_parked"]).fetchall()
-    owner = owner_of(session)
     return [
         ("file", damage == "ok", f"{path}: {damage}"),
         ("SQLite", True, sqlite3.sqlite_version),
@@ -142,7 +167,7 @@ def check(session: Session, path: str) -> list[tuple[str, bool, str]]:
             log <= LOG_BYTES_MAX,
             f"{log >> 20} MiB; if it stays above 512 MiB, a reader holds a transaction open",
         ),
-        ("node", True, "none so far" if owner is None else f"last: {owner}"),
+        ("node", True, _node(session, path)),
         (
             "parked calls",
             not parked,
@@ -150,3 +175,11 @@ def check(session: Session, path: str) -> list[tuple[str, bool, str]]:
         ),
         ("inbox", True, f"{inbox_count(session)} messages not yet applied"),
     ]
+
+
+def _node(session: Session, path: str) -> str:
+    owner = present_owner_of(session, path)
+    if owner is not None:
+        return f"{owner} runs on it"
+    last = owner_of(session)
+    return "none runs on it" if last is None else f"none runs on it now; the last was {last}"

@@ -12,6 +12,12 @@ SELECT number, message FROM inbox WHERE number > ? ORDER BY number LIMIT ?;
 SELECT call_id, partition FROM inbox INDEXED BY inbox_call
 WHERE call_id IN (SELECT value FROM json_each(?)) AND call_id IS NOT NULL;
 
+-- name: find
+SELECT message FROM inbox INDEXED BY inbox_call
+WHERE call_id >= :beginning AND call_id < :until AND call_id IS NOT NULL
+    AND instr(substr(call_id, length(:beginning) + 1), '/') = 0
+ORDER BY call_id, number LIMIT :limit;
+
 -- name: count
 SELECT count(*) FROM inbox;
 

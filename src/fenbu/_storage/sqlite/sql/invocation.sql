@@ -117,6 +117,11 @@ WHERE (:statuses IS NULL OR status IN (SELECT value FROM json_each(:statuses)))
     AND created_at < coalesce(:created_before, 9e999)
 ORDER BY created_at DESC, id DESC LIMIT :limit;
 
+-- name: find
+SELECT {columns} FROM invocation
+WHERE id >= :beginning AND id < :until AND instr(substr(id, length(:beginning) + 1), '/') = 0
+ORDER BY id LIMIT :limit;
+
 -- name: count
 SELECT handler, status, count(*) FROM invocation INDEXED BY finished_call
 WHERE finished_at IS NOT NULL GROUP BY handler, status

@@ -29,5 +29,9 @@ BEGIN IMMEDIATE;
 -- name: begin_exclusive
 BEGIN EXCLUSIVE;
 
+-- name: read_anything
+-- Takes the lock for reading for a moment; fails while somebody holds the one for writing.
+PRAGMA schema_version;
+
 -- name: begin_read
 BEGIN;
