@@ -155,6 +155,8 @@ class TypeCodec:
 
 # What msgspec does not know, and what others get wrong -------------------------------------------------
 
+_MASK = b"**********"
+_CONTAINERS = (dict, list, tuple, set, frozenset)
 _PLAIN: dict[Any, Any] = {str: str.__str__, int: int.__int__, float: float.__float__, PurePath: str}
 
 
@@ -227,9 +229,6 @@ def _validate(cls: Any, data: Any) -> Any:
             return cls.model_validate_json(msgspec.json.encode(data), **options)
         except ValueError:
             raise error from None
-
-
-_MASK = b"**********"
 
 
 def _refuse_lost(value: Any, dumped: Any) -> None:
@@ -428,7 +427,9 @@ def _problem(type_: Any) -> str | None:
     try:
         msgspec.json.Decoder(type_, dec_hook=_from_builtin)
         msgspec.msgpack.Decoder(type_, dec_hook=_from_builtin)
-        todo: list[Any] = [type_info(type_)]
+        todo: list[Any] = []
+        with suppress(TypeError):  # Of msgspec 0.19, for Literal["a", 1].
+            todo.append(type_info(type_))
     except NameError as error:
         raise UsageError(
             f"type {_name(type_)}: an annotation names {error.name!r}, which cannot be found at run "
@@ -461,11 +462,12 @@ def _refusal(value: Any, error: Exception, write: Callable[[Any], object]) -> En
     path = ""
     parts = iter(_parts(value))
     while not isinstance(error, RecursionError) and (found := next(parts, None)):
-        step, part = found
+        name, part = found
         try:
             write(part)
         except Exception as deeper:  # noqa: BLE001 - see `encode`
-            path, value, error, parts = path + step, part, deeper, iter(_parts(part))
+            path += f"[{_brief(name)}]" if isinstance(value, _CONTAINERS) else f".{name}"
+            value, error, parts = part, deeper, iter(_parts(part))
     reason = str(error)
     if isinstance(error, UnicodeEncodeError):
         reason = f"{error.reason}: it is no valid Unicode; pass it as bytes"
@@ -476,13 +478,13 @@ def _refusal(value: Any, error: Exception, write: Callable[[Any], object]) -> En
     return EncodingError(f"cannot encode {_brief(value)}{path and f' at `{path}`'}: {reason}")
 
 
-def _parts(value: Any) -> Iterable[tuple[str, Any]]:
+def _parts(value: Any) -> Iterable[tuple[Any, Any]]:
     if isinstance(value, dict):
-        return [(f"[{_brief(k)}]", v) for k, v in cast("dict[Any, Any]", value).items()]
-    if isinstance(value, list | tuple | set | frozenset):
-        return [(f"[{i}]", each) for i, each in enumerate(cast("Iterable[Any]", value))]
+        return cast("dict[Any, Any]", value).items()
+    if isinstance(value, _CONTAINERS):
+        return enumerate(cast("Iterable[Any]", value))
     names = getattr(value, "__struct_fields__", None) or getattr(value, "__dataclass_fields__", ())
-    return [(f".{name}", getattr(value, name, None)) for name in names]
+    return [(name, getattr(value, name, None)) for name in names]
 
 
 _name: Callable[[Any], str] = inspect.formatannotation

@@ -49,6 +49,7 @@ class _Layout(NamedTuple):
     """So many by position leave nothing required."""
     is_plain: bool
     """All can be given by position."""
+    takes_any_name: bool
 
 
 class Signature:
@@ -99,6 +100,7 @@ class Signature:
             frozenset(required),
             len(required) if set(required) <= set(by_position) else len(all_) + 1,
             len(by_position) == len(all_),
+            any(each.kind is _MORE_NAMED for each in all_),
         )
 
     def _type(self, parameter: inspect.Parameter) -> Any:
@@ -198,9 +200,15 @@ class Signature:
                 if layout.required <= named.keys():
                     return named
         try:
-            return self._signature.bind(*args, **kwargs).arguments
+            named = self._signature.bind(*args, **kwargs).arguments
+            # Python 3.13.0 overlooks these two where a positional-only parameter is given by name.
+            for name in layout.required - named.keys():
+                raise TypeError(f"missing a required argument: {name!r}")
+            for name in () if layout.takes_any_name else kwargs.keys() - layout.named:
+                raise TypeError(f"got an unexpected keyword argument {name!r}")
         except TypeError as error:
             raise UsageError(f"{self.name}{self._signature}: {error}") from None
+        return named
 
     def decode(self, payload: Payload) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of a payload, decoded by the annotations.

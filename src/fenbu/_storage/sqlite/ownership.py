@@ -39,8 +39,8 @@ with 0.5 ms, 500 with 0.1 ms. It costs the busy thread nothing while no other on
 LOOKED_AT_SECONDS: Final = 0.25
 """How long `take` waits for the lock: whoever looks whether it is held, holds it for a moment himself.
 
-Beside a process that does nothing but look, 26 of 200 nodes that did not wait were refused; waiting, none of
-2,000. A second node hears so much later that there is a first one.
+Beside a process that does nothing but look, 132 of 2,000 nodes that did not wait were refused, and none of
+those that did, of which the slowest took 12 ms. A second node hears so much later that there is a first one.
 """
 
 
