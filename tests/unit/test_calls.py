@@ -195,3 +195,16 @@ def test_a_call_without_a_handler_waits_for_one(drive: Drive) -> None:
     drive.load_ready("a")
     assert drive.rows["a"].status is Status.UNHANDLED
     assert "double" in (drive.rows["a"].waiting or "")
+
+
+def test_a_call_that_only_waits_makes_room_for_the_backlog(drive: Drive) -> None:
+    async def then_sleep() -> None:
+        await step(double, 1)
+        await asyncio.sleep(1000)
+
+    drive.register(then_sleep, Kind.WORKFLOW)
+    drive.engine.window = 2
+    running = [bodies(drive.call("then_sleep", id=f"w{n}", waited=False)) for n in range(2)]
+    assert bodies(drive.call("then_sleep", id="w2", waited=False)) == []
+    effects = drive.completed(running[0][0], 2)
+    assert [each.after for each in effects if isinstance(each, LoadReady)] == [2]

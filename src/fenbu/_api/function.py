@@ -228,9 +228,8 @@ class DurableFunction(Generic[P, R]):
         return id_, self._partition(id_)
 
     async def _call_inside(self, running: Activation, command: StartCall) -> R:
-        number = running.issue(command)
+        number, future = running.ask(command)
         id_, partition = self._child(running, number)
-        future = running.wait(number, command)
         try:
             outcome = await future
         except asyncio.CancelledError:

@@ -57,8 +57,7 @@ class Handle(Generic[R]):
                 outcome = await self._runtime.gateway.outcome(self.id, self._partition)
             else:
                 command = AwaitCall(self.id, caller(), self._addressed())
-                number = running.issue(command)
-                future = running.wait(number, command)
+                number, future = running.ask(command)
                 try:
                     outcome = await future
                 except asyncio.CancelledError:

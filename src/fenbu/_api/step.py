@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
+from types import FunctionType
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from fenbu._api.context import required_activation
 from fenbu._api.options import seconds
 from fenbu._api.outcome import value_of
 from fenbu._core.activation import Activation
+from fenbu._core.codec import Codec, TypeCodec
 from fenbu._core.command import AbandonStep, RunStep
 from fenbu._core.handler import Registry
 from fenbu._core.location import caller
@@ -94,23 +96,21 @@ class Step:
             Exception: What the function raised, after its retries.
         """
         running = required_activation("step()")
-        if not callable(function) or hasattr(function, "__fenbu__"):
-            raise UsageError(
-                f"step(function, …) takes a function, not {function!r}; a task, workflow or operation is "
-                "called directly: `await handler(…)`"
-            )
-        name = self._name or getattr(function, "__qualname__", None) or repr(function)
-        registry = cast("Registry", running.context)
+        codec = cast("Registry", running.context).codec
+        try:
+            known = _known.get((codec, function))
+        except TypeError:  # A callable that cannot be hashed.
+            known = None
+        name, result = known or _learn(function, codec)
         command = RunStep(
-            name, caller(), function, args, kwargs, signature_of(function, registry).result,
+            self._name or name, caller(), function, args, kwargs, result,
             self._retry, self._timeout_seconds, self._cpu,
         )  # fmt: skip
         return _run(running, command)
 
 
 async def _run(running: Activation, command: RunStep) -> Any:
-    number = running.issue(command)
-    future = running.wait(number, command)
+    number, future = running.ask(command)
     try:
         outcome = await future
     except asyncio.CancelledError:
@@ -120,22 +120,23 @@ async def _run(running: Activation, command: RunStep) -> Any:
     return value_of(outcome, command.result, f"step {command.name}")
 
 
-_signatures: dict[tuple[int, Callable[..., Any]], Signature] = {}
+_known: dict[tuple[Codec, Callable[..., Any]], tuple[str, TypeCodec]] = {}
+"""The name and the result's codec of functions that were steps before."""
 
 
-def signature_of(function: Callable[..., Any], registry: Registry) -> Signature:
-    """The signature of a step's function, read once."""
-    key = (id(registry.codec), function)
-    try:
-        signature = _signatures.get(key)
-    except TypeError:  # A callable that cannot be hashed.
-        return Signature(function, registry.codec)
-    if signature is None:
-        signature = Signature(function, registry.codec)
-        if "<locals>" not in getattr(function, "__qualname__", "<locals>"):
-            # A function made inside another is new each time: keeping it would keep them all.
-            _signatures[key] = signature
-    return signature
+def _learn(function: Callable[..., Any], codec: Codec) -> tuple[str, TypeCodec]:
+    if not callable(function) or hasattr(function, "__fenbu__"):
+        raise UsageError(
+            f"step(function, …) takes a function, not {function!r}; a task, workflow or operation is "
+            "called directly: `await handler(…)`"
+        )
+    name = getattr(function, "__qualname__", None) or repr(function)
+    found = (name, Signature(function, codec).result)
+    if isinstance(function, FunctionType) and "<locals>" not in name:
+        # One made inside another function, or bound to an object, is new each time: keeping it would
+        # keep them all.
+        _known[codec, function] = found
+    return found
 
 
 step = Step()

@@ -74,7 +74,7 @@ class Activation:
         self.retries: dict[int, float] = {}
         """When a failed step runs again, by command."""
         self.signals: dict[str, deque[Payload]] = {}
-        self.signal_waiters: dict[str, deque[asyncio.Future[Payload]]] = {}
+        self.signal_waiters: dict[str, list[asyncio.Future[Payload]]] = {}
         self.unheard: list[dict[str, Any]] = []
         self.leaving = False
         self._count = 0
@@ -136,9 +136,8 @@ class Activation:
             journal.compare(invocation, entry.position, entry.commands, self._take())
 
     def _take(self) -> list[Command]:
-        commands = [command for _, command in self.issued]
-        self.issued.clear()
-        return commands
+        issued, self.issued = self.issued, []
+        return [command for _, command in issued]
 
     def leave(self) -> None:
         """Drop the code where it stands. Its `finally` blocks run, but whatever they ask for is void."""
@@ -154,6 +153,8 @@ class Activation:
                 pass  # The code's own trouble with being dropped concerns nobody: it runs again.
         self.waiting.clear()
         self.timers.clear()
+        # Else the loop, its tasks and this activation hold each other until the garbage collector comes.
+        del self.loop, self.main
 
     @property
     def ended(self) -> bool:
@@ -197,11 +198,12 @@ class Activation:
         self.issued.append((self._count, command))
         return self._count
 
-    def wait(self, number: int, command: Command) -> asyncio.Future[Entry]:
-        """A future for the entry that holds the outcome of a command."""
+    def ask(self, command: Command) -> tuple[int, asyncio.Future[Entry]]:
+        """Number a command, and a future for the entry that will hold its outcome."""
+        number = self.issue(command)
         future: asyncio.Future[Entry] = self.loop.create_future()
         self.waiting[number] = (future, command)
-        return future
+        return number, future
 
     def abandon(self, number: int) -> bool:
         """The code no longer waits for this command; false if its outcome has come already."""
@@ -220,12 +222,14 @@ class Activation:
 
     def next_signal(self, name: str) -> asyncio.Future[Payload]:
         """A future for the next signal of this name: at once if one came before."""
+        if self.leaving:
+            raise Leaving
         future: asyncio.Future[Payload] = self.loop.create_future()
         queue = self.signals.get(name)
         if queue:
             future.set_result(queue.popleft())
         else:
-            self.signal_waiters.setdefault(name, deque()).append(future)
+            self.signal_waiters.setdefault(name, []).append(future)
         return future
 
     def return_signal(self, name: str, future: asyncio.Future[Payload]) -> None:
@@ -233,7 +237,7 @@ class Activation:
         if future.done() and not future.cancelled():
             waiters = self.signal_waiters.get(name)
             while waiters:
-                waiter = waiters.popleft()
+                waiter = waiters.pop(0)
                 if not waiter.done():
                     waiter.set_result(future.result())
                     return
@@ -242,7 +246,7 @@ class Activation:
     def _receive(self, name: str, value: Payload) -> None:
         waiters = self.signal_waiters.get(name)
         while waiters:
-            waiter = waiters.popleft()
+            waiter = waiters.pop(0)
             if not waiter.done():
                 waiter.set_result(value)
                 return

@@ -12,7 +12,14 @@ from collections.abc import Iterable
 from fenbu._core import ids, limit
 from fenbu._core.batch import Batch
 from fenbu._core.command import AwaitCall, StartCall
-from fenbu._core.event import CallsLoaded, DueLoaded, Event, OperationsLoaded, ReadyLoaded
+from fenbu._core.event import (
+    BodyEnded,
+    CallsLoaded,
+    DueLoaded,
+    Event,
+    OperationsLoaded,
+    ReadyLoaded,
+)
 from fenbu._core.handler import Registry
 from fenbu._core.load import Loads
 from fenbu._core.mailbox import Mailbox
@@ -77,6 +84,16 @@ class Engine:
             partition.apply(event, now)
             if isinstance(event, CallsLoaded | ReadyLoaded | OperationsLoaded | DueLoaded):
                 self.loads.end(event.batch)
+            if self.batch.messages:
+                self._carry(now)
+
+    def body_ended(self, event: BodyEnded, now: float) -> None:
+        """A body has ended: like `apply`, for what happens most often."""
+        self.now = now
+        partition = self.partitions.get(event.partition)
+        resident = partition.residents.get(event.id) if partition is not None else None
+        if resident is not None:
+            resident.body_ended(event, now)
             if self.batch.messages:
                 self._carry(now)
 
@@ -159,6 +176,15 @@ class Engine:
         if isinstance(resident, Program):
             self._idle.pop(resident, None)
 
+    def arm(self, when: float, partition: int, id_: str, command: int) -> None:
+        """Call back at an instant, if the call is in memory then."""
+        self.timers.push(when, partition, id_, command)
+        self.timers.compact(self._is_resident)
+
+    def _is_resident(self, partition: int, id_: str) -> bool:
+        owner = self.partitions.get(partition)
+        return owner is not None and id_ in owner.residents
+
     def entity_used(self, mailbox: Mailbox) -> None:
         partition = mailbox.partition
         self._entities[mailbox] = partition
@@ -174,6 +200,8 @@ class Engine:
 
     def next_tick(self) -> float | None:
         """When `tick` has something to do again."""
+        if len(self._idle) > self._idle_calls_max:
+            return self.now
         first = next(iter(self._idle), None)
         idle = first.idle_since + self._idle_seconds if first is not None else None
         instants = (self.timers.next(), idle, self.suspects.next_due())

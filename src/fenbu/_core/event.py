@@ -83,6 +83,6 @@ class DueLoaded(Struct, frozen=True, gc=False):
 
 
 Event: TypeAlias = (
-    BodyEnded | MarkDurable | CallsLoaded | EntityLoaded | ReadyLoaded | OperationsLoaded
+    MarkDurable | CallsLoaded | EntityLoaded | ReadyLoaded | OperationsLoaded
     | DueLoaded
 )  # fmt: skip

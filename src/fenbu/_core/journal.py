@@ -18,12 +18,29 @@ from fenbu.errors import NonDeterminismError
 _decoder = msgspec.json.Decoder(list[tuple[str, str, str]])
 _encode = msgspec.json.encode
 
+_texts: dict[tuple[str, str, str], str] = {}
+"""What was recorded lately: a program asks for the same things again and again."""
+
+_TEXTS_MAX = 4096
+
 
 def record(commands: Sequence[Command]) -> str | None:
     """The commands as one JSON text: a list of [kind, name, location]; None when there are none."""
     if not commands:
         return None
-    return _encode([(each.kind, each.name, each.location) for each in commands]).decode()
+    if len(commands) == 1:
+        return f"[{_text(commands[0])}]"
+    return f"[{','.join(map(_text, commands))}]"
+
+
+def _text(command: Command) -> str:
+    words = (command.kind, command.name, command.location)
+    text = _texts.get(words)
+    if text is None:
+        if len(_texts) >= _TEXTS_MAX:
+            _texts.clear()
+        text = _texts[words] = _encode(words).decode()
+    return text
 
 
 def recorded(text: str | None) -> list[tuple[str, str, str]]:

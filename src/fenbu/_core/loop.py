@@ -15,11 +15,12 @@ from __future__ import annotations
 import asyncio
 import sys
 from asyncio import events, tasks
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 from zlib import crc32
+
+from msgspec import Struct
 
 from fenbu._core import limit
 from fenbu.errors import UsageError
@@ -36,24 +37,15 @@ class EndlessLoopError(UsageError):
     """Code went on for very long without waiting for anything durable."""
 
 
-class _Handle:
+class _Handle(Struct, eq=False):
     """A scheduled callback; what `call_soon` and `call_later` return."""
 
-    __slots__ = ("args", "callback", "command", "context", "loop", "when_")
-
-    def __init__(
-        self,
-        callback: Callable[..., object] | None,
-        args: tuple[Any, ...],
-        context: Context,
-        when: float = 0.0,
-    ) -> None:
-        self.callback = callback
-        self.args = args
-        self.context = context
-        self.when_ = when
-        self.command = 0
-        self.loop: DeterministicLoop | None = None
+    callback: Callable[..., object] | None
+    args: tuple[Any, ...]
+    context: Context
+    when_: float = 0.0
+    command: int = 0
+    loop: DeterministicLoop | None = None
 
     def cancel(self) -> None:
         self.callback = None
@@ -72,6 +64,8 @@ class _Handle:
 class DurableFuture(asyncio.Future[Any]):
     """A future whose place in a set depends on its number, not on its address."""
 
+    __slots__ = ("number",)
+
     number: int
 
     def __hash__(self) -> int:
@@ -80,6 +74,8 @@ class DurableFuture(asyncio.Future[Any]):
 
 class DurableTask(asyncio.Task[Any]):
     """A task whose place in a set depends on its number, not on its address."""
+
+    __slots__ = ("number",)
 
     number: int
 
@@ -98,7 +94,7 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         self.activation = activation
         self.now = now
         self.tasks: list[DurableTask] = []
-        self._ready: deque[_Handle] = deque()
+        self._ready: list[_Handle] = []
         # Distinct between calls, because asyncio also keeps all tasks of all loops in one set, and the
         # same at each replay, unlike Python's own hash of a text.
         self._created = crc32(activation.run.encode()) << 28
@@ -119,13 +115,17 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         sys.set_asyncgen_hooks(None, None)
         events._set_running_loop(self)  # noqa: SLF001
         try:
-            for _ in range(limit.HANDLES_PER_DRAIN_MAX):
-                handle = ready.popleft()
-                if handle.callback is not None:
-                    try:
-                        handle.context.run(handle.callback, *handle.args)
-                    except SystemExit:
-                        pass  # The task that called sys.exit() holds it as its outcome.
+            left = limit.HANDLES_PER_DRAIN_MAX
+            while left > 0:
+                left -= len(ready)
+                self._ready = []
+                for handle in ready:
+                    if handle.callback is not None:
+                        try:
+                            handle.context.run(handle.callback, *handle.args)
+                        except SystemExit:
+                            pass  # The task that called sys.exit() holds it as its outcome.
+                ready = self._ready
                 if not ready:
                     return
         finally:
@@ -163,9 +163,8 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         *args: Any,
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
-        handle = _Handle(callback, args, context or copy_context(), when)
+        handle = _Handle(callback, args, context or copy_context(), when, 0, self)
         handle.command = self.activation.start_timer(when, handle)
-        handle.loop = self
         return cast("asyncio.TimerHandle", handle)
 
     def fire(self, handle: Any) -> None:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from fenbu._core.effect import Accepted, Ended, LoadCalls, LoadReady, ReadInbox, WakeAt
 from fenbu._core.event import (
-    BodyEnded,
     CallsLoaded,
     DueLoaded,
     EntityLoaded,
@@ -245,6 +244,8 @@ class Partition:
             self._active += 1 if active else -1
             if active:
                 self.engine.not_idle(resident)
+            elif self.spilled:
+                self.refill()
 
     def survived(self, resident: Resident) -> None:
         """It got further, or ended, without taking the process down."""
@@ -323,10 +324,6 @@ class Partition:
     def apply(self, event: Event, now: float) -> None:
         """Something happened."""
         match event:
-            case BodyEnded():
-                resident = self.residents.get(event.id)
-                if resident is not None:
-                    resident.body_ended(event, now)
             case MarkDurable():
                 resident = self.residents.get(event.id)
                 if resident is not None and not resident.marked:

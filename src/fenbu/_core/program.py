@@ -134,7 +134,7 @@ class Program(Resident):
     def _drop_code(self) -> None:
         self._stop_bodies()
         activation, self.activation = self.activation, None
-        if activation is not None and not activation.ended:
+        if activation is not None:
             activation.leave()
 
     def _settle(self, now: float) -> None:
@@ -144,6 +144,8 @@ class Program(Resident):
             return
         if activation.main.done():
             self._end(activation, now)
+        elif self.bodies:
+            return
         elif activation.hopeless:
             self.park(
                 Status.STUCK,
@@ -153,7 +155,7 @@ class Program(Resident):
                     "loops into a step"
                 ),
             )
-        elif not self.bodies:
+        else:
             # Whatever it did to this process before, it waits now.
             self.progress()
             self.partition.set_active(self, active=False)
@@ -204,7 +206,8 @@ class Program(Resident):
             return
         self._position = entry.position
         self.partition.engine.batch.rows.entries.append(entry)
-        self.progress()
+        if self.invocation.crashes:
+            self.progress()
         try:
             activation.apply(entry)
         except EndlessLoopError as error:

@@ -188,11 +188,12 @@ class Resident(ABC):
             self._arm(self.invocation.deadline_at, DEADLINE)
 
     def _arm(self, when: float, command: int) -> None:
-        self.partition.engine.timers.push(when, self.partition.number, self.invocation.id, command)
+        self.partition.engine.arm(when, self.partition.number, self.invocation.id, command)
 
     def _run_body(self, effect: RunBody) -> None:
         self.bodies[effect.command] = effect.attempt
-        self.partition.set_active(self, active=True)
+        if not self.active:
+            self.partition.set_active(self, active=True)
         self.partition.engine.batch.effects.append(effect)
 
     def _stop_bodies(self) -> None:

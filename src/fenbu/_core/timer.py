@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
+from collections.abc import Callable
+from heapq import heapify, heappop, heappush
+from typing import Final
+
+COMPACT_MIN: Final = 8_192
+"""Below so many entries it is not worth the work."""
 
 
 class TimerQueue:
     """A heap of (instant, partition, call id, command); what no longer matters is ignored when due."""
 
-    __slots__ = ("_count", "_heap")
+    __slots__ = ("_compact_at", "_count", "_heap")
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, int, str, int]] = []
         self._count = 0
+        self._compact_at = COMPACT_MIN
+
+    def __len__(self) -> int:
+        return len(self._heap)
 
     def push(self, when: float, partition: int, id: str, command: int) -> None:  # noqa: A002
         self._count += 1
         heappush(self._heap, (when, self._count, partition, id, command))
+
+    def compact(self, matters: Callable[[int, str], bool]) -> None:
+        """Forget what no longer matters if there may be much of it: at most half of the heap is waste.
+
+        `matters` tells by partition and call id.
+        """
+        if len(self._heap) >= self._compact_at:
+            self._heap = [each for each in self._heap if matters(each[2], each[3])]
+            heapify(self._heap)
+            self._compact_at = max(COMPACT_MIN, 2 * len(self._heap))
 
     def next(self) -> float | None:
         return self._heap[0][0] if self._heap else None

@@ -43,7 +43,8 @@ class Committer:
 
     def kick(self) -> None:
         """The engine has been driven: its batch wants to be written."""
-        self._wanted.set()
+        if not self._wanted.is_set():
+            self._wanted.set()
 
     def durable(self) -> asyncio.Future[None]:
         """A future for the open batch, shared by all who wait for it."""

@@ -1,7 +1,8 @@
 """Runs bodies: coroutines on the node's loop, plain functions in threads, `cpu=True` in processes.
 
 Takes `RunBody` effects, which are durable by then, and reports `BodyEnded` for each of them exactly once,
-whatever the body does. Bodies beyond the concurrency wait in order.
+whatever the body does: those that end in one turn of the event loop together. Bodies beyond the concurrency
+wait in order.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import inspect
 import multiprocessing
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextvars import copy_context
@@ -37,11 +38,18 @@ def is_async(function: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
 
 
-def _task(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+def _task(
+    loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None], name: str
+) -> asyncio.Task[None]:
     """A task that runs to its first wait at once, where Python can do that: most bodies end there."""
     if sys.version_info >= (3, 12):
-        return asyncio.Task(work, loop=loop, eager_start=True)
-    return loop.create_task(work)
+        return asyncio.Task(work, loop=loop, name=name, eager_start=True)
+    return asyncio.Task(work, loop=loop, name=name)
+
+
+def _has_begun(task: asyncio.Task[None]) -> bool:
+    work = task.get_coro()
+    return not inspect.iscoroutine(work) or inspect.getcoroutinestate(work) != inspect.CORO_CREATED
 
 
 def _call_by_name(module: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -58,7 +66,7 @@ class Executor:
     def __init__(
         self,
         clock: Clock,
-        report: Callable[[BodyEnded], None],
+        report: Callable[[list[BodyEnded]], None],
         *,
         concurrency: int,
         threads: int,
@@ -74,9 +82,9 @@ class Executor:
         self._process_count = processes
         self._processes: ProcessPoolExecutor | None = None
         self._running: dict[Key, tuple[asyncio.Task[None] | None, RunBody]] = {}
-        self._begun: set[Key] = set()
-        """Bodies whose coroutine has run its first line: a task cancelled before that runs nothing at all."""
         self._waiting: OrderedDict[Key, RunBody] = OrderedDict()
+        self._ended: list[BodyEnded] = []
+        """Not yet reported."""
         self._starting = False
         self._draining = False
         self._idle = asyncio.Event()
@@ -90,15 +98,19 @@ class Executor:
     def waiting_count(self) -> int:
         return len(self._waiting)
 
-    def run(self, body: RunBody) -> None:
-        """Run it now, or as soon as another ends."""
+    def run(self, bodies: Iterable[RunBody]) -> None:
+        """Run each now, or as soon as another ends."""
         if self._draining:
             return
-        key = (body.id, body.command)
-        if len(self._running) >= self._concurrency or key in self._running:
-            self._waiting[key] = body
-        else:
-            self._start(key, body)
+        running, starting, self._starting = self._running, self._starting, True
+        for body in bodies:
+            key = (body.id, body.command)
+            if len(running) >= self._concurrency or key in running:
+                self._waiting[key] = body
+            else:
+                self._start(key, body)
+        self._starting = starting
+        self._next()
 
     def stop_body(self, key: Key) -> None:
         """Cancel a body; a plain function's thread goes on, but nobody listens."""
@@ -107,7 +119,8 @@ class Executor:
             task, body = running
             if task is not None:
                 task.cancel()
-            if key not in self._begun:
+            if task is not None and not _has_begun(task):
+                # A task that is cancelled before its first line runs nothing at all.
                 del self._running[key]
                 self._end(body, Outcome(Status.CANCELLED), 0.0)
                 self._next()
@@ -136,23 +149,27 @@ class Executor:
         return len(cut)
 
     def _start(self, key: Key, body: RunBody) -> None:
-        self._idle.clear()
-        self._running[key] = (None, body)
-        task = _task(self._loop, self._run(key, body))
-        if key in self._running:
-            self._running[key] = (task, body)
+        running = self._running
+        if not running:
+            self._idle.clear()
+        running[key] = (None, body)
+        task = _task(self._loop, self._run(key, body), body.name)
+        if key in running:
+            running[key] = (task, body)
 
     async def _run(self, key: Key, body: RunBody) -> None:
-        self._begun.add(key)
         began = self._time()
         retryable = False
         outcome = Outcome(Status.CANCELLED)
         current.set(body)
         try:
-            if body.timeout_seconds is None:
-                value = await self._call(body)
-            else:
+            function = body.function
+            if body.timeout_seconds is not None:
                 value = await self._call_with_timeout(body, body.timeout_seconds)
+            elif is_async(function) and not body.cpu:
+                value = await function(*body.args, **body.kwargs)
+            else:
+                value = await self._call(body)
             outcome = Outcome(Status.COMPLETED, body.result.encode(value))
         except asyncio.CancelledError:
             pass
@@ -162,10 +179,10 @@ class Executor:
             outcome = Outcome(Status.FAILED, failure=failure_of(error))
             retryable = body.retry.again(body.attempt, error)
         finally:
-            self._begun.discard(key)
             if self._running.pop(key, None) is not None:
                 self._end(body, outcome, self._time() - began, retryable=retryable)
-                self._next()
+                if self._waiting or not self._running:
+                    self._next()
 
     async def _call_with_timeout(self, body: RunBody, seconds: float) -> Any:
         timer = asyncio.timeout(seconds)
@@ -213,12 +230,20 @@ class Executor:
     def _end(
         self, body: RunBody, outcome: Outcome, seconds: float, *, retryable: bool = False
     ) -> None:
-        self._report(
+        ended = self._ended
+        if not ended:
+            self._loop.call_soon(self._report_ended)
+        ended.append(
             BodyEnded(
                 body.partition, body.id, body.command, body.attempt, outcome, seconds, retryable,
-                self._clock.random(),
+                self._clock.random() if retryable else 0.0,
             )
         )  # fmt: skip
+
+    def _report_ended(self) -> None:
+        ended, self._ended = self._ended, []
+        if ended:
+            self._report(ended)
 
     def _next(self) -> None:
         if self._starting:
@@ -229,4 +254,7 @@ class Executor:
             self._start(key, body)
         self._starting = False
         if not self._running:
-            self._idle.set()
+            # Nothing else ends in this turn.
+            self._report_ended()
+            if not self._running:
+                self._idle.set()

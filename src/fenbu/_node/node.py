@@ -32,6 +32,7 @@ from fenbu._core.event import BodyEnded, Event, MarkDurable
 from fenbu._core.handler import Registry
 from fenbu._core.message import Call, Cancel, Message, Retry, Signal
 from fenbu._core.model import Outcome, Status
+from fenbu._node import collector
 from fenbu._node.alarm import Alarm
 from fenbu._node.clock import Clock, SystemClock
 from fenbu._node.committer import Committer
@@ -97,7 +98,7 @@ class Node:
         self.committer = Committer(self.engine, storage, self.telemetry, self._release)
         self.executor = Executor(
             self.clock,
-            self._apply,
+            self._bodies_ended,
             concurrency=options.concurrency,
             threads=options.threads,
             processes=options.processes,
@@ -115,9 +116,13 @@ class Node:
         self._waiting: dict[str, list[asyncio.Future[Outcome]]] = {}
         self._recent: dict[str, Outcome] = {}
         """The last outcomes, which are what is asked for: `start` and then `result`."""
+        self._unknown: dict[str, int] = {}
+        """Calls that are waited for, are not in memory and are to be looked up, with their partitions."""
+        self._looking: asyncio.Task[None] | None = None
         self._accepting: dict[str, list[asyncio.Future[None]]] = {}
         self._effects: deque[Effect] = deque()
         self._releasing = False
+        self._closed = False
         self._tasks: list[asyncio.Task[None]] = []
         self.stopped: asyncio.Future[None] | None = None
         """Ends when the node does; with its error if it was not asked to stop."""
@@ -137,6 +142,7 @@ class Node:
         await self._wakeup.read_all()
         next_due = await self.storage.next_due(list(self.engine.partitions))
         self.stopped = self._loop.create_future()
+        collector.slow_down()
         # Its error has been logged, and reaches whoever waits for it; nobody has to.
         self.stopped.add_done_callback(lambda future: future.cancelled() or future.exception())
         for work in (
@@ -199,19 +205,34 @@ class Node:
         self._alarm.stop()
         await self._loader.stop()
         await self.storage.close()
+        if self.stopped is not None and not self._closed:
+            self._closed = True
+            collector.restore()
 
     # Driving the engine.
 
-    def _apply(self, event: Event | BodyEnded) -> None:
-        clock = self._loop.time
-        began = clock()
-        self.engine.apply(event, self.clock.now())
+    def _apply(self, event: Event) -> None:
+        began = self.clock.now()
+        self.engine.apply(event, began)
         self.committer.kick()
-        took = clock() - began
-        if took > SLOW_DRAIN_SECONDS:
+        self._warn_if_slow(began, self.clock.now(), type(event).__name__)
+
+    def _bodies_ended(self, events: list[BodyEnded]) -> None:
+        now, body_ended = self.clock.now, self.engine.body_ended
+        began = now()
+        for event in events:
+            body_ended(event, began)
+            after = now()
+            if after - began > SLOW_DRAIN_SECONDS:
+                self._warn_if_slow(began, after, event.id)
+            began = after
+        self.committer.kick()
+
+    def _warn_if_slow(self, began: float, ended: float, after: str) -> None:
+        if ended - began > SLOW_DRAIN_SECONDS:
             log.warning(
                 "workflow or entity code held the event loop for %.0f ms after %s; move the work into a "
-                "step", took * 1000, type(event).__name__,
+                "step", (ended - began) * 1000, after,
             )  # fmt: skip
 
     def _receive(self, message: Message, number: int) -> None:
@@ -254,15 +275,18 @@ class Node:
 
     def _carry_out(self, effects: list[Effect]) -> None:
         loads: list[Load] = []
+        bodies: list[RunBody] = []
         for effect in effects:
             kind = type(effect)
             if kind is RunBody:
-                self.executor.run(effect)  # type: ignore[arg-type]
+                bodies.append(effect)  # type: ignore[arg-type]
             elif kind is Ended:
                 self._tell(effect)  # type: ignore[arg-type]
             else:
                 match effect:
                     case StopBody():
+                        self.executor.run(bodies)
+                        bodies.clear()
                         self.executor.stop_body((effect.id, effect.command))
                     case Begin():
                         self._apply(MarkDurable(effect.partition, effect.id))
@@ -278,6 +302,8 @@ class Node:
                         loads.append(effect)
                     case _:
                         raise AssertionError(effect)
+        if bodies:
+            self.executor.run(bodies)
         if loads:
             self._loader.load(loads)
         self._alarm.arm()
@@ -351,22 +377,41 @@ class Node:
             return recent
         future = self._wait(id)
         if not self._in_memory(id, partition):
-            # It may have ended in a batch that is being written: then that tells.
-            await self.committer.durable()
-            if not future.done():
-                await self._look_up(id, partition)
+            self._unknown[id] = partition
+            if self._looking is None:
+                self._looking = asyncio.create_task(self._look_up())
         return await future
 
-    async def _look_up(self, id_: str, partition: int) -> None:
-        """Tell those who wait for a call what the database knows of it."""
-        found = (await self.storage.outcomes([id_])).get(id_)
-        if isinstance(found, Outcome):
-            self._tell(Ended(id_, found))
-        elif found is None and not self._in_memory(id_, partition):
-            error = CallNotFound(f"no call has the id {id_!r}, or its retention is over")
-            for each in self._waiting.pop(id_, ()):
-                if not each.done():
-                    each.set_exception(error)
+    async def _look_up(self) -> None:
+        """Ask the database for calls that are not in memory, for all who came meanwhile at once."""
+        unknown: dict[str, int] = {}
+        try:
+            while self._unknown:
+                # One may have ended in a batch that is being written: then that tells.
+                await self.committer.durable()
+                unknown, self._unknown = self._unknown, {}
+                asked = [each for each in unknown if each in self._waiting]
+                found = await self.storage.outcomes(asked) if asked else {}
+                for id_ in asked:
+                    outcome = found.get(id_)
+                    if isinstance(outcome, Outcome):
+                        self._tell(Ended(id_, outcome))
+                    elif outcome is None and not self._in_memory(id_, unknown[id_]):
+                        error = CallNotFound(
+                            f"no call has the id {id_!r}, or its retention is over"
+                        )
+                        self._disappoint(id_, error)
+        except Exception as error:  # noqa: BLE001 - those who wait must hear of it
+            for id_ in (*self._unknown, *unknown):
+                self._disappoint(id_, error)
+            self._unknown.clear()
+        finally:
+            self._looking = None
+
+    def _disappoint(self, id_: str, error: Exception) -> None:
+        for each in self._waiting.pop(id_, ()):
+            if not each.done():
+                each.set_exception(error)
 
     def _in_memory(self, id_: str, partition: int) -> bool:
         owner = self.engine.partitions.get(partition)
