@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
 from fenbu._api.step import step
+from fenbu._core.activation import Activation
 from fenbu._core.effect import Ended, LoadReady, StopBody, WakeAt
 from fenbu._core.event import DueLoaded
 from fenbu._core.message import Cancel
@@ -208,3 +210,24 @@ def test_a_call_that_only_waits_makes_room_for_the_backlog(drive: Drive) -> None
     assert bodies(drive.call("then_sleep", id="w2", waited=False)) == []
     effects = drive.completed(running[0][0], 2)
     assert [each.after for each in effects if isinstance(each, LoadReady)] == [2]
+
+
+def test_a_call_that_has_ended_leaves_no_work_for_the_garbage_collector(drive: Drive) -> None:
+    drive.register(three, Kind.WORKFLOW)
+
+    def alive() -> int:
+        return sum(isinstance(each, Activation | asyncio.Task) for each in gc.get_objects())
+
+    gc.collect()
+    before = alive()
+    gc.disable()
+    try:
+        effects = drive.call("three", 1, id="a")
+        for value in (2, 4, 8):
+            (body,) = bodies(effects)
+            effects = drive.completed(body, value)
+        after = alive()
+    finally:
+        gc.enable()
+    assert drive.rows["a"].status is Status.COMPLETED
+    assert after == before

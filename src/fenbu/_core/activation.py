@@ -154,6 +154,7 @@ class Activation:
         self.waiting.clear()
         self.timers.clear()
         # Else the loop, its tasks and this activation hold each other until the garbage collector comes.
+        self.loop.tasks.clear()
         del self.loop, self.main
 
     @property

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import gc
 
-THRESHOLDS = (20_000, 20, 100)
+THRESHOLDS = (100_000, 20, 100)
 
 _nodes = 0
 _before = (0, 0, 0)

@@ -49,7 +49,7 @@ SLOW_DRAIN_SECONDS = 0.5
 
 EFFECTS_PER_TURN = 512
 
-RECENT_OUTCOMES_MAX = 10_000
+RECENT_OUTCOMES_MAX = 5_000
 
 
 class NodeOptions(Struct, frozen=True, kw_only=True):
@@ -115,6 +115,7 @@ class Node:
         )
         self._waiting: dict[str, list[asyncio.Future[Outcome]]] = {}
         self._recent: dict[str, Outcome] = {}
+        self._less_recent: dict[str, Outcome] = {}
         """The last outcomes, which are what is asked for: `start` and then `result`."""
         self._unknown: dict[str, int] = {}
         """Calls that are waited for, are not in memory and are to be looked up, with their partitions."""
@@ -311,10 +312,9 @@ class Node:
     def _tell(self, effect: Ended) -> None:
         if effect.outcome.status is Status.COMPLETED:
             # Any other may be tried again, and end differently.
-            recent = self._recent
-            recent[effect.id] = effect.outcome
-            if len(recent) > RECENT_OUTCOMES_MAX:
-                del recent[next(iter(recent))]
+            if len(self._recent) >= RECENT_OUTCOMES_MAX:
+                self._less_recent, self._recent = self._recent, {}
+            self._recent[effect.id] = effect.outcome
         futures = self._waiting.pop(effect.id, None)
         if futures is not None:
             for future in futures:
@@ -372,7 +372,7 @@ class Node:
     async def outcome(self, id: str, partition: int) -> Outcome:  # noqa: A002
         """Wait for the outcome of a call."""
         self._check()
-        recent = self._recent.get(id)
+        recent = self._recent.get(id) or self._less_recent.get(id)
         if recent is not None:
             return recent
         future = self._wait(id)

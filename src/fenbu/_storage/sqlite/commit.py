@@ -12,6 +12,8 @@ all: an id that exists already makes the whole batch fail.
 from __future__ import annotations
 
 import sqlite3
+from time import perf_counter
+from typing import Final
 
 from fenbu._core.batch import CommitBatch
 from fenbu._storage.protocol import Commit, CommitOutcome
@@ -31,6 +33,11 @@ from fenbu._storage.sqlite.rows import (
     update_parameters,
 )
 from fenbu._storage.sqlite.session import Session
+
+QUICK_SECONDS: Final = 0.001
+
+SMALL: Final = 256
+"""Parameters of a commit that counts as small: about a dozen rows."""
 
 
 def prepare(batch: CommitBatch) -> list[Statement]:
@@ -59,6 +66,36 @@ def prepare(batch: CommitBatch) -> list[Statement]:
     if batch.inbox:
         todo += statements(INBOX_SQL["insert"], 3, inbox_parameters(batch.inbox))
     return todo
+
+
+class Pace:
+    """How long small commits take on this disk, which decides in which thread they are made.
+
+    One that takes less than `QUICK_SECONDS` is made by the event loop's own thread: to hand it to another
+    and to hear of its end takes about as long as the commit itself, and the loop is held no longer than by
+    a slow callback. When the disk becomes slow, or checkpoints, the writer's thread takes over until
+    commits are quick again.
+    """
+
+    def __init__(self) -> None:
+        self._seconds = 1.0
+        """A moving average."""
+
+    def is_quick(self, todo: list[Statement]) -> bool:
+        return self._seconds < QUICK_SECONDS and _size(todo) <= SMALL
+
+    def write(self, session: Session, todo: list[Statement], path: str) -> Commit:
+        """See `write`."""
+        began = perf_counter()
+        try:
+            return write(session, todo, path)
+        finally:
+            if _size(todo) <= SMALL:
+                self._seconds += 0.2 * (perf_counter() - began - self._seconds)
+
+
+def _size(todo: list[Statement]) -> int:
+    return sum(len(each.parameters) for each in todo)
 
 
 def write(session: Session, todo: list[Statement], path: str) -> Commit:

@@ -6,6 +6,7 @@ class that has not called `take`.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -50,6 +51,7 @@ class SQLiteStorage(Observation):
         self._ownership = Ownership(self._path)
         self._watch = notify.ChangeWatch(self._path, self._version)
         self._meta: Meta | None = None
+        self._pace = commit.Pace()
         self._refused: tuple[CommitBatch, list[Statement]] | None = None
 
     @property
@@ -105,7 +107,13 @@ class SQLiteStorage(Observation):
         todo = refused[1] if refused and refused[0] is batch else commit.prepare(batch)
         if not todo:
             return Commit(CommitOutcome.COMMITTED)
-        done = await self._writer.run(commit.write, todo, self._path)
+        done = None
+        if self._pace.is_quick(todo):
+            done = self._writer.run_here(self._pace.write, todo, self._path)
+            # The caller's loop goes round at least once for each commit.
+            await asyncio.sleep(0)
+        if done is None or done.outcome is CommitOutcome.REFUSED:
+            done = await self._writer.run(self._pace.write, todo, self._path)
         if done.outcome is CommitOutcome.REFUSED:
             self._refused = (batch, todo)
         return done
