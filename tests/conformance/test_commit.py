@@ -8,7 +8,7 @@ from fenbu._core.message import Cancel
 from fenbu._core.model import Address, EntityState, Failure, Status
 from fenbu._storage.protocol import CommitBatch, CommitOutcome
 from fenbu.errors import InternalError
-from tests.fixture.row import call, entry, full_call, full_entry, stored, write
+from tests.fixture.row import call, entry, full_call, full_entry, received, stored, write
 
 
 async def test_every_field_comes_back_as_it_was(storage):
@@ -113,10 +113,10 @@ async def test_entities_are_written_replaced_and_deleted(storage):
 @pytest.mark.guarantee("message-once-in-order")
 async def test_messages_are_added_and_deleted_with_the_batch(storage):
     await write(storage, inbox=[Cancel(1, "a", "first"), Cancel(2, "b", "second")])
-    first, second = await storage.load_inbox(0, limit=10)
+    first, second = await received(storage)
     assert (first.message, second.message) == (Cancel(1, "a", "first"), Cancel(2, "b", "second"))
     await write(storage, inbox=[Cancel(3, "c", "third")], inbox_deleted=[first.number])
-    left = await storage.load_inbox(0, limit=10)
+    left = await received(storage)
     assert [each.message.id for each in left] == ["b", "c"]
 
 
@@ -141,14 +141,14 @@ async def test_batches_of_any_size_are_written_whole(storage, count):
     loaded = await storage.load_calls(ids)
     assert sorted(each.invocation.id for each in loaded) == ids
     assert all(each.invocation.attempt == 7 and len(each.entries) == 2 for each in loaded)
-    received = await storage.load_inbox(0, limit=count + 1)
-    assert [each.message.id for each in received] == ids
+    arrived = await received(storage)
+    assert [each.message.id for each in arrived] == ids
     assert len(await storage.load_entities([("Stock", each) for each in ids])) == count
     await write(
         storage,
         deleted=ids,
         entities_deleted=[("Stock", each) for each in ids],
-        inbox_deleted=[each.number for each in received],
+        inbox_deleted=[each.number for each in arrived],
     )
     assert await storage.load_calls(ids) == []
     assert await storage.inbox_count() == 0

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from fenbu._core.model import EntityState, Status
-from tests.fixture.row import call, entry, finished, names, write
+from tests.fixture.row import PARTITIONS, call, entry, finished, names, write
 
 OPEN_BUT_NOT_READY = [
     call("asleep", 20, wake_at=500.0),
@@ -90,7 +90,7 @@ async def test_operations_of_one_entity_come_in_order(storage):
 
 
 async def test_the_last_sequence_is_that_of_any_open_call(storage):
-    assert await storage.last_sequences() == {}
+    assert await storage.last_sequences(PARTITIONS) == {}
     await write(
         storage,
         inserted=[
@@ -102,7 +102,8 @@ async def test_the_last_sequence_is_that_of_any_open_call(storage):
             call("f", 9, partition=9, status=Status.CANCELLED, finished_at=1.0),
         ],
     )
-    assert await storage.last_sequences() == {0: 7, 255: 3, 8: 4}
+    assert await storage.last_sequences(PARTITIONS) == {0: 7, 255: 3, 8: 4}
+    assert await storage.last_sequences([0, 9]) == {0: 7}
 
 
 async def test_entities_are_found_by_pair(storage):
@@ -125,5 +126,5 @@ async def test_a_finished_call_that_starts_anew_is_ready(storage):
     )
     await write(storage, updated=[again])
     assert names(await storage.load_ready({1: 7}, limit=9)) == ["a"]
-    assert await storage.last_sequences() == {1: 8}
+    assert await storage.last_sequences(PARTITIONS) == {1: 8}
     assert await storage.delete_finished("checkout", 1000.0, limit=9) == 0

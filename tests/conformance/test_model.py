@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from fenbu._core.message import Call, Cancel, Reply, Retry, Signal, Subscribe
+from fenbu._core.message import Call, Cancel, Message, Reply, Retry, Signal, Subscribe
 from fenbu._core.model import (
     FINISHED,
     Address,
@@ -29,6 +29,7 @@ from fenbu._storage.open import Database
 from fenbu._storage.protocol import UNPLACED, CallFilter, CommitBatch, CommitOutcome
 from fenbu._storage.sqlite.storage import SQLiteStorage
 from fenbu.errors import CallNotFound, InternalError
+from tests.fixture.row import own
 
 IDS = ["a", "b", "c", "a/1", "a/2", "a/1/1", "a~1/1", "b/1", "ü", "7"]
 PARTITIONS = [0, 1, 255]
@@ -120,15 +121,26 @@ class StorageMachine(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp())
         self.storages: list[Database] = [MemoryStorage(), SQLiteStorage(self.folder / "fenbu.db")]
         self.sequence = 0
+        self.inboxes: list[list[int]] = [[], []]
+        """The numbers of the messages in the inbox of each, in the same order."""
         for each in self.storages:
             self.runner.run(each.open())
-            self.runner.run(each.take())
+            self.runner.run(own(each))
 
     def teardown(self) -> None:
         for each in self.storages:
             self.runner.run(each.close())
         self.runner.close()
         shutil.rmtree(self.folder)
+
+    def read_inbox(self, partitions: list[int]) -> None:
+        """The same messages in the same order; what numbers they have is each storage's own affair."""
+        answers: list[list[Message]] = []
+        for number, each in enumerate(self.storages):
+            read = self.runner.run(each.load_inbox(partitions, None, limit=99))
+            answers.append([received.message for received in read.found])
+            self.inboxes[number] = [received.number for received in read.found]
+        assert answers[0] == answers[1], "load_inbox"
 
     def both(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Ask both; they must agree, also on errors."""
@@ -161,7 +173,7 @@ class StorageMachine(RuleBasedStateMachine):
         states=st.lists(entities, max_size=2, unique_by=lambda each: (each.entity, each.key)),
         states_deleted=st.lists(keys, max_size=1),
         inbox=st.lists(placed, max_size=3),
-        inbox_deleted=st.lists(st.integers(1, 20), max_size=2),
+        inbox_deleted=st.lists(st.integers(0, 9), max_size=2, unique=True),
     )
     def commit(
         self, data, sizes, deleted, written, cleared, states, states_deleted, inbox, inbox_deleted
@@ -176,23 +188,37 @@ class StorageMachine(RuleBasedStateMachine):
             entities=states,
             entities_deleted=[each for each in states_deleted if each not in named],
             inbox=inbox,
-            inbox_deleted=inbox_deleted,
         )
-        if self.both("commit", batch) is InternalError:
+        if self.commit_both(batch, inbox_deleted) is InternalError:
             # What contradicts is a duplicate; without it, the rest must go through.
             known = {each.id: each for each in batch.inserted}
             exist = {each.invocation.id for each in self.both("load_calls", IDS)}
             batch.inserted = [each for name, each in known.items() if name not in exist]
             batch.entries = []
-            assert self.both("commit", batch).outcome is CommitOutcome.COMMITTED
+            assert self.commit_both(batch, inbox_deleted).outcome is CommitOutcome.COMMITTED
+
+    def commit_both(self, batch: CommitBatch, inbox_deleted: list[int]) -> Any:
+        """`inbox_deleted` counts from the first message that is there."""
+        answers: list[Any] = []
+        for each, numbers in zip(self.storages, self.inboxes, strict=True):
+            batch.inbox_deleted = [numbers[n] for n in inbox_deleted if n < len(numbers)]
+            try:
+                answers.append(self.runner.run(each.commit(batch)))
+            except InternalError as error:
+                answers.append(type(error))
+        assert answers[0] == answers[1]
+        return answers[0]
 
     @rule(sent=st.lists(messages, max_size=3))
     def enqueue(self, sent):
         self.both("enqueue", sent)
 
-    @rule(handlers=st.lists(st.sampled_from(HANDLERS), max_size=2))
-    def revive(self, handlers):
-        self.both("revive", handlers)
+    @rule(
+        handlers=st.lists(st.sampled_from(HANDLERS), max_size=2),
+        partitions=st.lists(st.sampled_from(PARTITIONS), unique=True),
+    )
+    def revive(self, handlers, partitions):
+        self.both("revive", handlers, partitions)
 
     @rule(handler=st.sampled_from(HANDLERS), before=instants, limit=st.integers(1, 3))
     def delete_finished(self, handler, before, limit):
@@ -219,7 +245,8 @@ class StorageMachine(RuleBasedStateMachine):
         self.both("load_ready", cursors, limit=limit)
         self.both("load_due", partitions, now, limit=limit)
         self.both("next_due", partitions)
-        self.both("load_inbox", after, limit=limit)
+        self.read_inbox(partitions)
+        self.both("last_sequences", partitions)
         self.both("load_operations", *name, after=after, limit=limit)
         self.both("list_calls", where)
         self.both("list_entities", name[0], limit=limit)
@@ -234,11 +261,11 @@ class StorageMachine(RuleBasedStateMachine):
         self.both("load_ready", dict.fromkeys(PARTITIONS, 0), limit=99)
         self.both("load_due", PARTITIONS, 2e9, limit=99)
         self.both("next_due", PARTITIONS)
-        self.both("last_sequences")
+        self.both("last_sequences", PARTITIONS)
         self.both(
             "load_entities", [(name, key) for name in ("Stock", "Cart") for key in ("1", "2", "é")]
         )
-        self.both("load_inbox", 0, limit=99)
+        self.read_inbox(PARTITIONS)
         self.both("outcomes", [*IDS, "unknown"])
         self.both("list_calls", CallFilter(limit=99))
         self.both("count_calls")

@@ -4,7 +4,7 @@ import pytest
 
 from fenbu._core.message import Call, Cancel
 from fenbu._core.model import Outcome, Status
-from tests.fixture.row import FAILURE, call, finished, write
+from tests.fixture.row import FAILURE, call, finished, received, write
 
 
 @pytest.mark.guarantee("one-outcome")
@@ -37,6 +37,6 @@ async def test_finished_calls_have_an_outcome_and_open_ones_a_status(storage, co
 async def test_a_call_that_is_still_in_the_inbox_is_pending(storage):
     await storage.enqueue([Call(call("a", 1)), Cancel(1, "b", "why")])
     assert await storage.outcomes(["a", "b"]) == {"a": Status.PENDING}
-    (first, _) = await storage.load_inbox(0, limit=9)
+    (first, _) = await received(storage)
     await write(storage, inserted=[finished("a", 2.0)], inbox_deleted=[first.number])
     assert await storage.outcomes(["a"]) == {"a": Outcome(Status.COMPLETED)}

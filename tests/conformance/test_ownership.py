@@ -6,31 +6,31 @@ import os
 import pytest
 
 from fenbu.errors import OwnershipLost, Unavailable, UsageError
-from tests.fixture.row import call, stored, write
+from tests.fixture.row import call, own, stored, write
 from tests.fixture.storage import MemoryDisk
 
 
 async def test_the_owner_has_every_partition(connect):
     storage = await connect()
-    assert await storage.take() == list(range(256))
-    assert await storage.take() == list(range(256))
+    assert await own(storage) == list(range(256))
+    assert await own(storage) == list(range(256))
 
 
 @pytest.mark.guarantee("no-split-brain")
 async def test_there_is_one_owner_at_a_time(disk, storage, connect):
     other = await connect()
     with pytest.raises(OwnershipLost) as raised:
-        await other.take()
+        await own(other)
     if not isinstance(disk, MemoryDisk):
         assert str(os.getpid()) in str(raised.value)
     await storage.close()
-    assert await other.take() == list(range(256))
+    assert await own(other) == list(range(256))
 
 
 async def test_who_is_refused_can_still_be_a_client(storage, connect):
     other = await connect()
     with pytest.raises(OwnershipLost):
-        await other.take()
+        await own(other)
     await write(storage, inserted=[call("a")])
     assert (await stored(other, "a")).invocation == call("a")
 
@@ -44,21 +44,21 @@ async def test_everybody_sees_the_same_database(connect):
 
 async def test_what_was_written_is_there_after_opening_again(disk, connect):
     storage = await connect()
-    await storage.take()
+    await own(storage)
     await write(storage, inserted=[call("a")])
     await storage.close()
     again = await connect()
-    assert await again.take() == list(range(256))
+    assert await own(again) == list(range(256))
     assert (await stored(again, "a")).invocation == call("a")
 
 
 async def test_closing_twice_is_closing_once(connect):
     storage = await connect()
-    await storage.take()
+    await own(storage)
     await storage.close()
     await storage.close()
     with pytest.raises(Unavailable):
-        await storage.take()
+        await own(storage)
 
 
 async def test_a_storage_can_be_opened_again(connect):
@@ -80,3 +80,42 @@ async def test_an_absent_database_is_not_made_for_a_client(disk):
     with pytest.raises(UsageError, match=r"fenbu\.db"):
         await disk.storage().open(create=False)
     assert not disk.path.exists()
+
+
+async def test_a_node_is_seen_by_everybody_for_as_long_as_it_lives(connect):
+    one, other = await connect(), await connect()
+    assert await one.nodes() == []
+    assert await one.owner() is None
+    await one.join("first", 1_700_000_000.5)
+    await one.join("again", 1_800_000_000.5)
+    await one.take([3, 200, 1])
+    (node,) = await one.nodes()
+    assert (node.name, node.started_at, node.pid) == ("first", 1_700_000_000.5, os.getpid())
+    assert node.partitions == (1, 3, 200)
+    assert await one.beat() == [node]
+    assert [each.name for each in await other.nodes()] == ["first"]
+    assert str(os.getpid()) in str(node)
+    assert await other.owner() is not None
+    await one.close()
+    assert await other.nodes() == []
+    assert await other.owner() is None
+
+
+async def test_partitions_are_taken_and_given_up_one_by_one(connect):
+    storage = await connect()
+    await storage.join("node", 1.0)
+    assert await storage.take([]) == []
+    assert await storage.take([7, 5]) == [5, 7]
+    assert await storage.take([5, 6]) == [5, 6]
+    await storage.release([5, 99])
+    assert (await storage.beat())[0].partitions == (6, 7)
+    await storage.release([6, 7])
+    assert (await storage.beat())[0].partitions == ()
+
+
+@pytest.mark.guarantee("no-split-brain")
+async def test_only_a_node_owns_anything(connect):
+    storage = await connect()
+    for what in (storage.take([1]), storage.release([1]), storage.beat()):
+        with pytest.raises(OwnershipLost):
+            await what

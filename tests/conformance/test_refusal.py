@@ -7,7 +7,7 @@ import pytest
 from fenbu._core.message import Retry
 from fenbu._storage.protocol import CommitBatch, CommitOutcome
 from fenbu.errors import Unavailable
-from tests.fixture.row import call, entry, stored, write
+from tests.fixture.row import call, entry, own, stored, write
 from tests.fixture.storage import MemoryDisk
 
 
@@ -18,7 +18,7 @@ def impatient(disk, runner):
 
     async def begin():
         await storage.open()
-        await storage.take()
+        await own(storage)
 
     runner.run(begin())
     yield storage

@@ -63,7 +63,7 @@ async def test_a_slow_disk_is_left_to_the_writer(storage, threads, monkeypatch):
 
 
 async def test_behind_other_work_it_goes_to_the_writer(storage, threads):
-    first = asyncio.create_task(storage.revive(["checkout"]))
+    first = asyncio.create_task(storage.revive(["checkout"], [1]))
     await asyncio.sleep(0)
     await storage.commit(CommitBatch(inserted=[call("a")]))
     assert threading.current_thread() not in threads

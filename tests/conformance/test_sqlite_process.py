@@ -16,7 +16,7 @@ from fenbu._core.model import Outcome, Status
 from fenbu._storage.protocol import UNPLACED
 from fenbu._storage.sqlite.storage import SQLiteStorage
 from fenbu.errors import OwnershipLost, UsageError
-from tests.fixture.row import call, finished, stored, write
+from tests.fixture.row import call, finished, own, received, stored, write
 
 OWN = """
 storage = await opened(path, owner=True)
@@ -53,11 +53,11 @@ async def test_a_second_node_is_told_who_the_first_is(path, storage, spawn):
     child = spawn(OWN, path)
     assert child.line() == "owns"
     with pytest.raises(OwnershipLost) as raised:
-        await storage.take()
+        await own(storage)
     assert f"process {child.process.pid} on {platform.node()}" in str(raised.value)
     child.tell()
     assert child.line() == "closed"
-    assert await storage.take() == list(range(256))
+    assert await own(storage) == list(range(256))
 
 
 @pytest.mark.guarantee("no-split-brain")
@@ -65,24 +65,24 @@ async def test_a_killed_node_can_be_replaced_at_once(path, storage, spawn):
     child = spawn(OWN, path)
     assert child.line() == "owns"
     child.kill()
-    assert await storage.take() == list(range(256))
+    assert await own(storage) == list(range(256))
     assert (await stored(storage, "a")).invocation == call("a")
 
 
 @pytest.mark.guarantee("no-split-brain")
 async def test_a_link_to_the_file_is_the_same_file(path, storage):
-    await storage.take()
+    await own(storage)
     link = path.with_name("link.db")
     link.symlink_to(path)
     other = SQLiteStorage(link)
     await other.open()
     with pytest.raises(OwnershipLost):
-        await other.take()
+        await own(other)
     await other.close()
 
 
 async def test_a_client_sends_and_reads_while_a_node_works(path, storage, spawn):
-    await storage.take()
+    await own(storage)
     await write(storage, inserted=[finished("row", 1.0, result="42")])
     while await storage.wait_for_change(0.0):
         pass
@@ -94,9 +94,9 @@ async def test_a_client_sends_and_reads_while_a_node_works(path, storage, spawn)
         "row": Outcome(Status.COMPLETED, "42"), "sent": Status.PENDING,
     })  # fmt: skip
     assert await waiting
-    (received,) = await storage.load_inbox(0, limit=9)
-    assert received.message == Call(call("sent"))
-    await write(storage, inserted=[call("sent", partition=33)], inbox_deleted=[received.number])
+    (arrived,) = await received(storage)
+    assert arrived.message == Call(call("sent"))
+    await write(storage, inserted=[call("sent", partition=33)], inbox_deleted=[arrived.number])
     await storage.enqueue([Retry(UNPLACED, "sent")])
     child.tell("again")
     assert "again" in child.line()
@@ -116,14 +116,14 @@ for number in range(100_000):
     for last in range(200):
         assert child.line() == str(last)
     child.kill()
-    await storage.take()
+    await own(storage)
     found = await storage.load_calls([f"{number:06}" for number in range(200)])
     assert len(found) == 200
     assert all(len(each.entries) == 1 for each in found)
 
 
 async def test_a_client_gets_its_turn_beside_a_node_that_never_pauses(path, storage):
-    await storage.take()
+    await own(storage)
     client = SQLiteStorage(path, busy_seconds=1.0)
     await client.open()
     count = 0
@@ -147,7 +147,7 @@ async def test_a_client_gets_its_turn_beside_a_node_that_never_pauses(path, stor
 
 
 async def test_another_program_that_reads_does_not_stop_commits(path, storage):
-    await storage.take()
+    await own(storage)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN")
         assert other.execute("SELECT count(*) FROM invocation").fetchone() == (0,)
@@ -166,7 +166,7 @@ def _try_in_fork(storage, pipe):
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 async def test_a_forked_child_neither_uses_nor_ends_the_ownership(path, storage, spawn):
-    await storage.take()
+    await own(storage)
     receiver, sender = multiprocessing.Pipe(duplex=False)
     child = multiprocessing.get_context("fork").Process(target=_try_in_fork, args=(storage, sender))
     child.start()
@@ -187,7 +187,7 @@ except Exception as error:
 
 async def test_the_switch_interval_is_short_only_while_this_process_is_the_node(storage):
     before = sys.getswitchinterval()
-    await storage.take()
+    await own(storage)
     assert sys.getswitchinterval() < before
     await storage.close()
     assert sys.getswitchinterval() == before
@@ -199,7 +199,7 @@ def test_it_works_on_uvloop(path):
     async def main():
         node, client = SQLiteStorage(path), SQLiteStorage(path)
         await node.open()
-        await node.take()
+        await own(node)
         await client.open()
         waiting = asyncio.create_task(node.wait_for_change(30.0))
         await asyncio.sleep(0)

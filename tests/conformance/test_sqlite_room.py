@@ -11,7 +11,7 @@ from fenbu._core.message import Call
 from fenbu._storage.protocol import CommitBatch, CommitOutcome
 from fenbu._storage.sqlite.storage import SQLiteStorage
 from fenbu.errors import Unavailable
-from tests.fixture.row import call, entry, stored, write
+from tests.fixture.row import call, entry, own, stored, write
 
 BIG = "x" * 1_000_000
 
@@ -19,7 +19,7 @@ BIG = "x" * 1_000_000
 async def test_a_file_at_its_limit(tmp_path):
     storage = SQLiteStorage(tmp_path / "fenbu.db", pages_max=100)
     await storage.open()
-    await storage.take()
+    await own(storage)
     await write(storage, inserted=[call("before")])
     one = CommitBatch(inserted=[call("one", args=BIG)])
     many = CommitBatch(inserted=[call("many", args=BIG)], entries=[entry("many")])
@@ -53,7 +53,7 @@ def small_disk(tmp_path):
 async def test_a_disk_without_room(small_disk):
     storage = SQLiteStorage(small_disk / "fenbu.db")
     await storage.open()
-    await storage.take()
+    await own(storage)
     await write(storage, inserted=[call("before")])
     ballast = small_disk / "ballast"
     ballast.write_bytes(os.urandom(1_400_000))

@@ -7,6 +7,8 @@ is told; what the batch releases once it is durable comes back here.
 from __future__ import annotations
 
 import asyncio
+import os
+import platform
 from collections import deque
 from collections.abc import Sequence
 
@@ -43,7 +45,7 @@ from fenbu._node.retention import delete_finished
 from fenbu._node.telemetry import Telemetry, log
 from fenbu._node.wakeup import Wakeup
 from fenbu._storage.protocol import Storage
-from fenbu.errors import CallNotFound, FenbuError, Unavailable
+from fenbu.errors import CallNotFound, FenbuError, OwnershipLost, Unavailable
 
 SLOW_DRAIN_SECONDS = 0.5
 
@@ -109,6 +111,7 @@ class Node:
         self._alarm = Alarm(self.engine, self.clock, self._tick, self._load_due)
         self._wakeup = Wakeup(
             storage,
+            lambda: list(self.engine.partitions),
             self._receive,
             self.engine.inbox_read,
             lambda: self.committer.durable_number,
@@ -136,9 +139,9 @@ class Node:
         Raises:
             StorageError: The database cannot be used, or another node owns it; the message says why.
         """
-        numbers = await self.storage.take()
-        await self.storage.revive(self.registry.names())
-        self.engine.take(numbers, await self.storage.last_sequences())
+        numbers = await self._own_all()
+        await self.storage.revive(self.registry.names(), numbers)
+        self.engine.take(numbers, await self.storage.last_sequences(numbers))
         # Before any call of this process: those in the inbox were accepted earlier.
         await self._wakeup.read_all()
         next_due = await self.storage.next_due(list(self.engine.partitions))
@@ -159,6 +162,18 @@ class Node:
         if next_due is not None:
             self._alarm.wake_at(next_due)
         self.committer.kick()
+
+    async def _own_all(self) -> list[int]:
+        await self.storage.join(f"{platform.node()}:{os.getpid()}", self.clock.now())
+        wanted = list(range(self.registry.partition_count))
+        numbers = await self.storage.take(wanted)
+        if numbers != wanted:
+            others = ", ".join(str(each) for each in await self.storage.nodes() if each.partitions)
+            raise OwnershipLost(
+                f"{len(wanted) - len(numbers)} of {len(wanted)} partitions belong to other nodes ({others}): "
+                "stop them first, or use this process as a client only"
+            )
+        return numbers
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """A part of the node fell over: without it the node cannot keep its promises."""

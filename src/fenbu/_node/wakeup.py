@@ -8,7 +8,7 @@ from collections.abc import Callable
 from fenbu._core import limit
 from fenbu._core.message import Message
 from fenbu._node.telemetry import log
-from fenbu._storage.protocol import Storage
+from fenbu._storage.protocol import InboxPosition, Storage
 from fenbu.errors import Unavailable
 
 HINT_SECONDS = 2.0
@@ -21,17 +21,19 @@ class Wakeup:
     def __init__(
         self,
         storage: Storage,
+        partitions: Callable[[], list[int]],
         receive: Callable[[Message, int], None],
         read_up_to: Callable[[int], None],
         durable_number: Callable[[], int],
     ) -> None:
         self._storage = storage
+        self._partitions = partitions
         self._receive = receive
         self._read_up_to = read_up_to
         self._durable_number = durable_number
         self._wanted = asyncio.Event()
         self._wanted.set()
-        self._last = 0
+        self._position: InboxPosition | None = None
 
     def read(self) -> None:
         """There may be something."""
@@ -59,10 +61,12 @@ class Wakeup:
         """Read what is there now."""
         while True:
             durable = self._durable_number()
-            found = await self._storage.load_inbox(self._last, limit=limit.INBOX_ROWS_MAX)
-            for received in found:
-                self._last = received.number
+            read = await self._storage.load_inbox(
+                self._partitions(), self._position, limit=limit.INBOX_ROWS_MAX
+            )
+            self._position = read.position
+            for received in read.found:
                 self._receive(received.message, received.number)
-            if len(found) < limit.INBOX_ROWS_MAX:
+            if read.complete:
                 self._read_up_to(durable)
                 return

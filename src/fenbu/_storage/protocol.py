@@ -7,7 +7,7 @@ Absent: anything about user code, handlers' types or asyncio tasks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import Enum
 from typing import Final, Protocol
 
@@ -46,6 +46,39 @@ class Received(Struct, frozen=True):
     message: Message
 
 
+class InboxPosition(Struct, frozen=True):
+    """Up to where an inbox has been read; what is in it is known to the storage that gave it.
+
+    It holds for the partitions that were read, and for as long as this process owns them.
+    """
+
+
+class InboxRead(Struct, frozen=True):
+    """The answer to `load_inbox`."""
+
+    found: list[Received]
+    position: InboxPosition
+    """Where the next read goes on."""
+    complete: bool
+    """Everything has been read that was there when the first of these reads began."""
+
+
+class NodeInfo(Struct, frozen=True):
+    """A live node."""
+
+    id: int
+    """Not used again when the node is gone."""
+    name: str
+    host: str
+    pid: int
+    started_at: float
+    partitions: tuple[int, ...]
+    """Those that it owns, in order."""
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
+
 class Meta(Struct, frozen=True):
     """What is fixed when the database is created."""
 
@@ -54,11 +87,56 @@ class Meta(Struct, frozen=True):
     """A random id of this database's fenbu, hex."""
 
 
-class Storage(Protocol):
+class Ownership(Protocol):
+    """Who runs which partitions. A lock that ends with its holder's session decides, never a clock.
+
+    Guarantee: no-split-brain. A partition has one owner at a time, and only its owner commits for it.
+    """
+
+    async def join(self, name: str, now: float) -> None:
+        """Become a node, under a name for people. Does nothing if this is one already.
+
+        Raises:
+            OwnershipLost: The database allows one node, and another process is it; the message names it.
+            Unavailable: It cannot be reached.
+            UnsupportedDatabase: What lies between here and the database keeps no session.
+        """
+        ...
+
+    async def nodes(self) -> list[NodeInfo]:
+        """The live nodes, first come first. Anybody may ask."""
+        ...
+
+    async def beat(self) -> list[NodeInfo]:
+        """What `nodes` says, asked by a node through the session that holds its locks, about once a second.
+
+        Raises:
+            OwnershipLost: That session has ended, and with it every ownership; see `commit`.
+            Unavailable: There was no answer; whether the session has ended is not known yet.
+        """
+        ...
+
+    async def take(self, numbers: Sequence[int]) -> list[int]:
+        """Become the owner of those of these partitions that have none; in order, all that are owned now.
+
+        Raises:
+            OwnershipLost: This process is not a node, or is none any more.
+        """
+        ...
+
+    async def release(self, numbers: Sequence[int]) -> None:
+        """Give these partitions up. Those that are not owned are passed over."""
+        ...
+
+
+class Storage(Ownership, Protocol):
     """A database that holds calls, journals, entities and inboxes.
 
     `now` is always an argument: no statement reads a clock.
     """
+
+    listener: str
+    """The name under which `hint` reaches this process."""
 
     async def open(self, *, create: bool = True) -> Meta:
         """Connect and bring the tables up to date.
@@ -75,14 +153,6 @@ class Storage(Protocol):
         """Release what is owned and disconnect. Does nothing the second time."""
         ...
 
-    async def take(self) -> list[int]:
-        """Become the owner of partitions and return their numbers.
-
-        Raises:
-            OwnershipLost: Another process owns them; the message names it as far as known.
-        """
-        ...
-
     async def commit(self, batch: CommitBatch) -> Commit:
         """Write a batch in one durable transaction.
 
@@ -93,11 +163,15 @@ class Storage(Protocol):
 
         Of a call that is in `updated` twice the last counts; one that is in no row is passed over; what
         an update writes are the fields that change after acceptance (from `sequence` on, and not
-        `parent` and `chain`). `journals_cleared` comes before everything else and `deleted` after
-        `inserted`, `updated` and `entries`.
+        `parent` and `chain`). `journals_cleared` comes before everything else. Of a call in `deleted`
+        nothing that the batch says elsewhere is written.
+
+        What `inbox` holds for partitions of others is made known to their owners by a hint.
 
         Raises:
             InternalError: A call or an entry is inserted that exists already. Nothing was written.
+            OwnershipLost: This process is no node any more: the session that held its locks has ended.
+                Nothing was written, and other nodes may own its partitions: what is in memory is void.
             UnsupportedDatabase: The database is damaged, or cannot be written any more.
         """
         ...
@@ -128,12 +202,14 @@ class Storage(Protocol):
         """The earliest `wake_at` of an open call in these partitions that is not parked."""
         ...
 
-    async def last_sequences(self) -> dict[int, int]:
-        """The highest sequence of an open call per partition that has open calls."""
+    async def last_sequences(self, partitions: Sequence[int]) -> dict[int, int]:
+        """The highest sequence of an open call for each of these partitions that has open calls."""
         ...
 
-    async def revive(self, handlers: Sequence[str]) -> int:
-        """Let calls that are UNHANDLED or STUCK and whose handler is one of these go on; when a node starts.
+    async def revive(self, handlers: Sequence[str], partitions: Sequence[int]) -> int:
+        """Let calls of these partitions that are UNHANDLED or STUCK, of these handlers, go on.
+
+        For a node that has taken them.
 
         They become PENDING if they have not started, else RUNNING, without `waiting` and `failure`; a
         `wake_at` stays. Returns how many.
@@ -144,8 +220,22 @@ class Storage(Protocol):
         """The states of these (entity, key) pairs; unknown ones are left out."""
         ...
 
-    async def load_inbox(self, after: int, *, limit: int) -> list[Received]:
-        """Inbox messages with a number above `after`, in order."""
+    async def load_inbox(
+        self,
+        partitions: Sequence[int],
+        after: InboxPosition | None,
+        *,
+        limit: int,
+        until: InboxPosition | None = None,
+    ) -> InboxRead:
+        """At most `limit` messages for these partitions that came after a position, None being the beginning.
+
+        Nothing is read twice, and nothing is left out because it was written early and committed late.
+        Those of one sender for one partition come in the order in which it sent them.
+
+        Partitions that are taken while others have been read for long are first read by themselves, from
+        the beginning `until` the position of the others. When that is complete all have the same position.
+        """
         ...
 
     async def enqueue(self, messages: Sequence[Message]) -> None:
@@ -167,11 +257,20 @@ class Storage(Protocol):
         """
         ...
 
+    async def hint(self, partitions: Collection[int], clients: Collection[str]) -> None:
+        """Tell the owners of these partitions, and the clients who are listeners of these names, to look.
+
+        Returns at once and raises nothing: a hint may be late, be lost, or come for nothing. `enqueue` and
+        `commit` give their own.
+        """
+        ...
+
     async def wait_for_change(self, seconds: float) -> bool:
         """Wait until another process may have changed the database, at most `seconds`: true if so.
 
-        A hint only: it may say true for nothing, and the caller looks for itself from time to time. What
-        changes between two waits ends the second one at once. One task at a time waits.
+        For a node that means its inbox, for a client the outcome of a call. A hint only: it may say true
+        for nothing, and it does from time to time, so that looking when it does is enough. What changes
+        between two waits ends the second one at once. One task at a time waits.
         """
         ...
 
@@ -239,9 +338,13 @@ __all__ = [
     "Commit",
     "CommitBatch",
     "CommitOutcome",
+    "InboxPosition",
+    "InboxRead",
     "Loaded",
     "Meta",
+    "NodeInfo",
     "Observer",
+    "Ownership",
     "Received",
     "Storage",
 ]

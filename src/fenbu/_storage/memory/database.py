@@ -14,7 +14,7 @@ import msgspec
 from fenbu._core import limit
 from fenbu._core.message import Call, Message, decode
 from fenbu._core.model import EntityState, Entry, Invocation, Loaded, Payload
-from fenbu._storage.protocol import Meta
+from fenbu._storage.protocol import Meta, NodeInfo
 
 ENCODER: Final = msgspec.msgpack.Encoder()
 
@@ -47,6 +47,9 @@ class MemoryDatabase:
         """Those messages of the inbox that are calls, for looking only."""
         self.last_number = 0
         self.owner: Listener | None = None
+        self.node: NodeInfo | None = None
+        """What is known of the owner."""
+        self.node_count = 0
         self.storages: set[Listener] = set()
 
     def write_row(self, row: bytes) -> None:

@@ -8,7 +8,7 @@ Absent: durability, threads, and speed with millions of calls; reads of open cal
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -26,9 +26,19 @@ from fenbu._core.model import (
     Status,
 )
 from fenbu._storage.memory.database import ENCODER, MemoryDatabase
-from fenbu._storage.memory.observe import Observation
-from fenbu._storage.protocol import UNPLACED, Commit, CommitOutcome, Meta, Received
-from fenbu.errors import CallNotFound, InternalError, OwnershipLost, Unavailable
+from fenbu._storage.memory.ownership import Ownership
+from fenbu._storage.position import number_of, read_of
+from fenbu._storage.protocol import (
+    UNPLACED,
+    Commit,
+    CommitOutcome,
+    InboxPosition,
+    InboxRead,
+    Meta,
+    Received,
+)
+from fenbu._storage.resolve import resolve
+from fenbu.errors import CallNotFound, InternalError, Unavailable
 
 CHANGING: Final = (
     "sequence",
@@ -69,6 +79,7 @@ class _Rows(NamedTuple):
     @classmethod
     def of(cls, batch: CommitBatch) -> _Rows:
         """Encode what can change, copy the rest."""
+        batch = resolve(batch)
         return cls(
             [(each.id, ENCODER.encode(each)) for each in batch.inserted],
             {each.id: ENCODER.encode(each) for each in batch.updated},
@@ -82,11 +93,12 @@ class _Rows(NamedTuple):
         )
 
 
-class MemoryStorage(Observation):
+class MemoryStorage(Ownership):
     """A node's or client's connection to a MemoryDatabase; a new database if none is given."""
 
     def __init__(self, database: MemoryDatabase | None = None) -> None:
         super().__init__(database if database is not None else MemoryDatabase())
+        self.listener = f"memory-{id(self):x}"
         self.refusal: str | None = None
         """Set it, and commits are refused with this text, as by a full disk."""
         self._refused: tuple[CommitBatch, _Rows] | None = None
@@ -118,17 +130,7 @@ class MemoryStorage(Observation):
         await asyncio.sleep(0)
         self._open = False
         self.database.storages.discard(self)
-        if self.database.owner is self:
-            self.database.owner = None
-
-    async def take(self) -> list[int]:
-        database = await self._database()
-        if database.owner not in {None, self}:
-            raise OwnershipLost(
-                "this memory database already has a node, in this process: stop it first"
-            )
-        database.owner = self
-        return list(range(database.meta.partition_count))
+        self._leave()
 
     async def commit(self, batch: CommitBatch) -> Commit:
         refused, self._refused = self._refused, None
@@ -257,19 +259,25 @@ class MemoryStorage(Observation):
         asleep = self._asleep(partitions)
         return asleep[0][0] if asleep else None
 
-    async def last_sequences(self) -> dict[int, int]:
+    async def last_sequences(self, partitions: Sequence[int]) -> dict[int, int]:
+        wanted = set(partitions)
         database = await self._database()
         last: dict[int, int] = {}
         for each in database.open_calls():
-            last[each.partition] = max(each.sequence, last.get(each.partition, each.sequence))
+            if each.partition in wanted:
+                last[each.partition] = max(each.sequence, last.get(each.partition, each.sequence))
         return last
 
-    async def revive(self, handlers: Sequence[str]) -> int:
-        wanted = set(handlers)
+    async def revive(self, handlers: Sequence[str], partitions: Sequence[int]) -> int:
+        wanted, places = set(handlers), set(partitions)
         database = await self._database()
         count = 0
         for each in database.open_calls():
-            if each.status in {Status.UNHANDLED, Status.STUCK} and each.handler in wanted:
+            if (
+                each.status in {Status.UNHANDLED, Status.STUCK}
+                and each.handler in wanted
+                and each.partition in places
+            ):
                 call = database.copy(each.id)
                 call.status = Status.PENDING if call.started_at is None else Status.RUNNING
                 call.waiting = call.failure = None
@@ -283,10 +291,26 @@ class MemoryStorage(Observation):
         database = await self._database()
         return [database.entities[each] for each in wanted if each in database.entities]
 
-    async def load_inbox(self, after: int, *, limit: int) -> list[Received]:
+    async def load_inbox(
+        self,
+        partitions: Sequence[int],
+        after: InboxPosition | None,
+        *,
+        limit: int,
+        until: InboxPosition | None = None,
+    ) -> InboxRead:
+        wanted = set(partitions)
         database = await self._database()
-        numbers = sorted(number for number in database.inbox if number > after)
-        return [Received(number, decode(database.inbox[number])) for number in numbers[:limit]]
+        first = number_of(after)
+        last = database.last_number if until is None else number_of(until)
+        found = [
+            (number, message)
+            for number, text in sorted(database.inbox.items())
+            if first < number <= last and (message := decode(text)).partition in wanted
+        ]
+        return read_of(
+            [Received(*each) for each in found[:limit]], complete=len(found) <= limit, last=last
+        )
 
     async def enqueue(self, messages: Sequence[Message]) -> None:
         messages = list(messages)
@@ -330,6 +354,9 @@ class MemoryStorage(Observation):
             else:
                 found[each] = row.status
         return found
+
+    async def hint(self, partitions: Collection[int], clients: Collection[str]) -> None:
+        """Nothing to do: whoever is open on the database notices what is written."""
 
     async def wait_for_change(self, seconds: float) -> bool:
         await self._database()

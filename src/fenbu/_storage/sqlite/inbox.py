@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import msgspec
 
 from fenbu._core.message import Call, Message, Reply, decode
-from fenbu._storage.protocol import UNPLACED, Received
+from fenbu._storage.position import read_of
+from fenbu._storage.protocol import UNPLACED, InboxRead, Received
 from fenbu._storage.sqlite.rows import (
     INBOX_SQL,
     INVOCATION_SQL,
@@ -19,14 +20,27 @@ from fenbu._storage.sqlite.rows import (
     statements,
     text_of,
 )
-from fenbu._storage.sqlite.session import Session
+from fenbu._storage.sqlite.session import SQL, Session
 from fenbu.errors import CallNotFound
 
 
-def read(session: Session, after: int, limit: int) -> list[Received]:
+def read(
+    session: Session, partitions: Sequence[int], after: int, until: int | None, limit: int
+) -> InboxRead:
     """See `Storage.load_inbox`."""
-    rows = session.execute(INBOX_SQL["load"], (after, limit)).fetchall()
-    return [Received(number, decode(message)) for number, message in rows]
+    session.execute(SQL["begin_read"])
+    if until is None:
+        until = session.execute(INBOX_SQL["last_number"]).fetchone()[0]
+    parameters = {
+        "partitions": text_of(partitions),
+        "after": after,
+        "until": until,
+        "limit": limit + 1,
+    }
+    rows = session.execute(INBOX_SQL["load"], parameters).fetchall()
+    session.commit()
+    found = [Received(number, decode(message)) for number, message in rows[:limit]]
+    return read_of(found, complete=len(rows) <= limit, last=until or 0)
 
 
 def prepare(messages: Sequence[Message]) -> list[Statement] | None:

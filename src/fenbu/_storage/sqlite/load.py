@@ -60,9 +60,10 @@ def next_due(session: Session, partitions: Sequence[int]) -> float | None:
     return None if row is None else row[0]
 
 
-def last_sequences(session: Session, partition_count: int) -> dict[int, int]:
+def last_sequences(session: Session, partitions: Sequence[int]) -> dict[int, int]:
     """See `Storage.last_sequences`."""
-    return dict(session.execute(INVOCATION_SQL["last_sequences"], (partition_count,)).fetchall())
+    parameters = (text_of(partitions),)
+    return dict(session.execute(INVOCATION_SQL["last_sequences"], parameters).fetchall())
 
 
 def entities(session: Session, keys: Sequence[tuple[str, str]]) -> list[EntityState]:

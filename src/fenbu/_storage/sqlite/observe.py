@@ -67,7 +67,8 @@ class Observation(ABC):
         return await self._reader.run(inbox_count)
 
     async def owner(self) -> str | None:
-        return await self._reader.run(present_owner_of, self._path)
+        owner = await self._reader.run(present_owner_of, self._path)
+        return None if owner is None else str(owner)
 
     async def check(self) -> list[tuple[str, bool, str]]:
         return await self._reader.run(check, self._path)

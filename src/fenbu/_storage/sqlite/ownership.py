@@ -49,12 +49,14 @@ class Owner(Struct, frozen=True):
 
     process: int
     host: str
+    name: str = ""
+    started_at: float = 0.0
 
     def __str__(self) -> str:
         return f"process {self.process} on {self.host}"
 
 
-class Ownership:
+class OwnerLock:
     """The lock; used from the writer's thread."""
 
     def __init__(self, path: str) -> None:
@@ -67,14 +69,15 @@ class Ownership:
         """This storage is the owner."""
         return self._lock is not None
 
-    def take(self, session: Session) -> None:
+    def take(self, session: Session, name: str, now: float) -> None:
         """Become the owner, or raise OwnershipLost."""
         if self._lock is not None:
             return
         lock = connect(f"{self._path}-owner", create=True, busy_seconds=LOOKED_AT_SECONDS)
         try:
             self._lock_out_others(lock, session)
-            write_meta(session, "owner", _name_of_this_process())
+            owner = Owner(os.getpid(), platform.node(), name, now)
+            write_meta(session, "owner", msgspec.json.encode(owner).decode())
         except BaseException:
             lock.close()
             raise
@@ -105,8 +108,8 @@ def owner_of(session: Session) -> Owner | None:
     return None if text is None else msgspec.json.decode(text, type=Owner)
 
 
-def present_owner_of(session: Session, path: str) -> str | None:
-    """Who owns the file at this moment, in words; None if nobody does."""
+def present_owner_of(session: Session, path: str) -> Owner | None:
+    """Who owns the file at this moment."""
     if not Path(f"{path}-owner").exists():
         return None
     look = connect(f"{path}-owner", busy_seconds=0.0)
@@ -121,17 +124,15 @@ def present_owner_of(session: Session, path: str) -> str | None:
     finally:
         look.close()
     # The first one ever has the lock for a moment before it has written its name.
-    return str(owner_of(session) or "a node that is starting")
-
-
-def _name_of_this_process() -> str:
-    return msgspec.json.encode(Owner(os.getpid(), platform.node())).decode()
+    return owner_of(session) or Owner(0, "this machine", "a node that is starting")
 
 
 def _refusal(session: Session, path: str) -> str:
     owner = owner_of(session)
-    same = owner == Owner(os.getpid(), platform.node())
-    who = "another node" if owner is None else f"{owner}{' (this one)' if same else ''}"
+    who = "another node"
+    if owner is not None:
+        same = (owner.process, owner.host) == (os.getpid(), platform.node())
+        who = f"{owner}{' (this one)' if same else ''}"
     return (
         f"{path} already has a node: {who}. SQLite allows one at a time: stop it first, use this process as "
         "a client only, or move to PostgreSQL to run several"

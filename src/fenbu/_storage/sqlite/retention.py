@@ -18,6 +18,7 @@ def delete_finished(session: Session, handler: str, before: float, limit: int) -
     return len(rows)
 
 
-def revive(session: Session, handlers: list[str]) -> int:
+def revive(session: Session, handlers: list[str], partitions: list[int]) -> int:
     """See `Storage.revive`."""
-    return session.write(INVOCATION_SQL["revive"], (text_of(handlers),)).rowcount
+    parameters = (text_of(handlers), text_of(partitions))
+    return session.write(INVOCATION_SQL["revive"], parameters).rowcount

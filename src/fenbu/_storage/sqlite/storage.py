@@ -1,23 +1,24 @@
 """SQLite as a Storage and an Observer: which connection does what; the work itself is in the files beside.
 
 Reads go through a connection of their own, so that they do not wait behind commits. A client is the same
-class that has not called `take`.
+class that has not called `join`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from fenbu._core.batch import CommitBatch
 from fenbu._core.message import Message
 from fenbu._core.model import EntityState, Loaded, Outcome, Status
-from fenbu._storage.protocol import Commit, CommitOutcome, Meta, Received
+from fenbu._storage.position import number_of
+from fenbu._storage.protocol import Commit, CommitOutcome, InboxPosition, InboxRead, Meta
 from fenbu._storage.sqlite import commit, inbox, load, migrate, notify, retention
 from fenbu._storage.sqlite.connection import Connection
-from fenbu._storage.sqlite.observe import Observation
-from fenbu._storage.sqlite.ownership import Ownership
+from fenbu._storage.sqlite.node import Ownership
 from fenbu._storage.sqlite.rows import Statement
 from fenbu._storage.sqlite.session import (
     LOOK_MILLISECONDS,
@@ -31,7 +32,7 @@ from fenbu._storage.sqlite.session import (
 from fenbu.errors import Unavailable, UnsupportedDatabase, UsageError
 
 
-class SQLiteStorage(Observation):
+class SQLiteStorage(Ownership):
     """See the module.
 
     Args:
@@ -45,10 +46,10 @@ class SQLiteStorage(Observation):
     ) -> None:
         # SQLite follows links to find its log; the owner's lock must be as unambiguous.
         super().__init__(str(Path(path).resolve()))
+        self.listener = f"{os.getpid()}-{id(self):x}"
         self._busy_seconds = busy_seconds
         self._pages_max = pages_max
         self._connections: tuple[Connection, Connection] | None = None
-        self._ownership = Ownership(self._path)
         self._watch = notify.ChangeWatch(self._path, self._version)
         self._meta: Meta | None = None
         self._pace = commit.Pace()
@@ -94,13 +95,8 @@ class SQLiteStorage(Observation):
             return
         writer, reader = connections
         await reader.close()
-        await writer.run(lambda _: self._ownership.release())
+        await writer.run(lambda _: self._leave())
         await writer.close()
-
-    async def take(self) -> list[int]:
-        await self._writer.run(self._ownership.take)
-        meta = await self.open()
-        return list(range(meta.partition_count))
 
     async def commit(self, batch: CommitBatch) -> Commit:
         refused, self._refused = self._refused, None
@@ -135,18 +131,25 @@ class SQLiteStorage(Observation):
     async def next_due(self, partitions: Sequence[int]) -> float | None:
         return await self._reader.run(load.next_due, partitions)
 
-    async def last_sequences(self) -> dict[int, int]:
-        meta = await self.open()
-        return await self._reader.run(load.last_sequences, meta.partition_count)
+    async def last_sequences(self, partitions: Sequence[int]) -> dict[int, int]:
+        return await self._reader.run(load.last_sequences, partitions)
 
-    async def revive(self, handlers: Sequence[str]) -> int:
-        return await self._writer.run(retention.revive, list(handlers))
+    async def revive(self, handlers: Sequence[str], partitions: Sequence[int]) -> int:
+        return await self._writer.run(retention.revive, list(handlers), list(partitions))
 
     async def load_entities(self, keys: Sequence[tuple[str, str]]) -> list[EntityState]:
         return await self._reader.run(load.entities, keys)
 
-    async def load_inbox(self, after: int, *, limit: int) -> list[Received]:
-        return await self._reader.run(inbox.read, after, limit)
+    async def load_inbox(
+        self,
+        partitions: Sequence[int],
+        after: InboxPosition | None,
+        *,
+        limit: int,
+        until: InboxPosition | None = None,
+    ) -> InboxRead:
+        end = None if until is None else number_of(until)
+        return await self._reader.run(inbox.read, partitions, number_of(after), end, limit)
 
     async def enqueue(self, messages: Sequence[Message]) -> None:
         todo = inbox.prepare(messages)
@@ -158,8 +161,11 @@ class SQLiteStorage(Observation):
     async def outcomes(self, ids: Sequence[str]) -> dict[str, Outcome | Status]:
         return await self._reader.run(load.outcomes, ids)
 
+    async def hint(self, partitions: Collection[int], clients: Collection[str]) -> None:
+        """Nothing to do: everybody looks at the files."""
+
     async def wait_for_change(self, seconds: float) -> bool:
-        return await self._watch.wait(seconds, owner=self._ownership.held)
+        return await self._watch.wait(seconds, owner=self._lock.held)
 
     async def delete_finished(self, handler: str, before: float, *, limit: int) -> int:
         return await self._writer.run(retention.delete_finished, handler, before, limit)

@@ -6,7 +6,13 @@ SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL;
 DELETE FROM inbox WHERE number IN (SELECT value FROM json_each(?));
 
 -- name: load
-SELECT number, message FROM inbox WHERE number > ? ORDER BY number LIMIT ?;
+SELECT number, message FROM inbox
+WHERE number > :after AND number <= :until
+    AND partition IN (SELECT value FROM json_each(:partitions))
+ORDER BY number LIMIT :limit;
+
+-- name: last_number
+SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'inbox'), 0);
 
 -- name: calls
 SELECT call_id, partition FROM inbox INDEXED BY inbox_call

@@ -74,9 +74,7 @@ WHERE wake_at IS NOT NULL AND status IN ('pending', 'running', 'suspended')
 ORDER BY wake_at LIMIT 1;
 
 -- name: last_sequences
-WITH RECURSIVE each (number) AS (
-    SELECT 0 UNION ALL SELECT number + 1 FROM each WHERE number + 1 < ?
-), last (number, sequence) AS (
+WITH each (number) AS (SELECT value FROM json_each(?)), last (number, sequence) AS (
     SELECT number, max(coalesce((
         SELECT sequence FROM invocation INDEXED BY open_call
         WHERE partition = number AND (wake_at IS NULL AND status IN ('pending', 'running')) = 0
@@ -97,7 +95,8 @@ UPDATE invocation INDEXED BY parked_call SET
     waiting = NULL,
     failure = NULL
 WHERE status IN ('stuck', 'unhandled', 'quarantined')
-    AND status <> 'quarantined' AND handler IN (SELECT value FROM json_each(?));
+    AND status <> 'quarantined' AND handler IN (SELECT value FROM json_each(?))
+    AND partition IN (SELECT value FROM json_each(?));
 
 -- name: outcomes
 SELECT id, status, result, failure FROM invocation WHERE id IN (SELECT value FROM json_each(?));
