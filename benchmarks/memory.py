@@ -145,13 +145,15 @@ async def wave(work: Workload, count: int) -> None:
 
 async def leave(node: Any) -> None:
     """Let all of them leave memory as if they had been idle for long enough."""
-    before = node.engine._idle_seconds  # noqa: SLF001
-    node.engine._idle_seconds = 0.0  # noqa: SLF001
-    while any(each.residents for each in node.engine.partitions.values()):
-        node._tick()  # noqa: SLF001
+    tenure = node.tenure
+    engine = tenure.engine
+    before = engine._idle_seconds  # noqa: SLF001
+    engine._idle_seconds = 0.0  # noqa: SLF001
+    while any(each.residents for each in engine.partitions.values()):
+        tenure._tick()  # noqa: SLF001
         await asyncio.sleep(0.1)
-    node.engine._idle_seconds = before  # noqa: SLF001
-    await node.committer.durable()
+    engine._idle_seconds = before  # noqa: SLF001
+    await tenure.committer.durable()
 
 
 async def open_again(database: Path, count: int) -> None:

@@ -9,11 +9,13 @@ from typing import Any
 
 from fenbu import App
 from fenbu._core.batch import CommitBatch
-from fenbu._node.node import Node, NodeOptions
+from fenbu._node.node import Node
+from fenbu._node.tenure import NodeOptions
 from fenbu._storage.memory.database import MemoryDatabase
 from fenbu._storage.memory.storage import MemoryStorage
 from fenbu._storage.protocol import CallFilter, Commit
 from fenbu._storage.sqlite.storage import SQLiteStorage
+from fenbu.errors import Unavailable
 
 COMMITS_MAX = 200
 
@@ -82,18 +84,12 @@ async def run(
 
 async def abandon(node: Node, *tasks: asyncio.Future[Any]) -> None:
     """Nothing of its memory survives: no draining, no last commit."""
-    running = [task for task, _ in node.executor._running.values() if task is not None]
-    node.executor._running.clear()
-    node._alarm.stop()
-    everything = [*tasks, *node._tasks, *running, *node._loader._tasks]
+    everything = [*tasks, *node._tasks]
     for task in everything:
         task.cancel()
     await asyncio.gather(*everything, return_exceptions=True)
-    for partition in node.engine.partitions.values():
-        for resident in partition.residents.values():
-            if resident.activation is not None:
-                resident.activation.leave()
-    node.executor._threads.shutdown(wait=True)
+    if node.tenure is not None:
+        await node.tenure.drop(Unavailable("the node has crashed"))
 
 
 async def contents(disk: Disk) -> dict[str, Any]:

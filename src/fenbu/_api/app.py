@@ -25,8 +25,9 @@ from fenbu._core.retry import NO_RETRY, Retry
 from fenbu._core.signature import Signature
 from fenbu._node.clock import SystemClock
 from fenbu._node.gateway import RemoteGateway
-from fenbu._node.node import Node, NodeOptions
+from fenbu._node.node import Node
 from fenbu._node.telemetry import Listener
+from fenbu._node.tenure import NodeOptions
 from fenbu._storage.open import storage_of
 from fenbu.errors import InternalError, UsageError
 

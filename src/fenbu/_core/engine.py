@@ -62,11 +62,36 @@ class Engine:
 
     def take(self, numbers: Iterable[int], last_sequences: dict[int, int]) -> None:
         """Become the owner of these partitions; what they hold is loaded as their backlog."""
-        for number in numbers:
-            self.partitions[number] = Partition(self, number, last_sequences.get(number, 0))
-        self.window = max(16, self._active_calls_max // max(1, len(self.partitions)))
-        for partition in self.partitions.values():
+        taken = [Partition(self, number, last_sequences.get(number, 0)) for number in numbers]
+        self.partitions.update((each.number, each) for each in taken)
+        self._share_window()
+        for partition in taken:
             partition.refill()
+
+    def release(self, numbers: Iterable[int], now: float) -> None:
+        """Give partitions up in good order: what is in them goes on with their next owner.
+
+        Nothing that runs or waits there counts as crashed. With the open batch it is all written.
+        """
+        self.now = now
+        for number in numbers:
+            partition = self.partitions.pop(number, None)
+            if partition is not None:
+                partition.hand_back(now)
+                for mailbox in partition.mailboxes.values():
+                    self._entities.pop(mailbox, None)
+        self._share_window()
+
+    def abandon(self) -> None:
+        """Others may own the partitions now: drop all code where it stands, and write nothing."""
+        partitions, self.partitions = self.partitions, {}
+        for partition in partitions.values():
+            for resident in partition.residents.values():
+                if resident.activation is not None:
+                    resident.activation.leave()
+
+    def _share_window(self) -> None:
+        self.window = max(16, self._active_calls_max // max(1, len(self.partitions)))
 
     def next_batch(self) -> Batch:
         """Hand over the open batch and open the next."""
@@ -82,10 +107,10 @@ class Engine:
         partition = self.partitions.get(event.partition)
         if partition is not None:
             partition.apply(event, now)
-            if isinstance(event, CallsLoaded | ReadyLoaded | OperationsLoaded | DueLoaded):
-                self.loads.end(event.batch)
-            if self.batch.messages:
-                self._carry(now)
+        if isinstance(event, CallsLoaded | ReadyLoaded | OperationsLoaded | DueLoaded):
+            self.loads.end(event.batch)
+        if self.batch.messages:
+            self._carry(now)
 
     def body_ended(self, event: BodyEnded, now: float) -> None:
         """A body has ended: like `apply`, for what happens most often."""
@@ -105,6 +130,13 @@ class Engine:
             partition.receive(message, now, number)
             if self.batch.messages:
                 self._carry(now)
+
+    def post(self, message: Message, now: float) -> None:
+        """A client of this process sends a message: with the open batch it is accepted, wherever it goes."""
+        if message.partition in self.partitions:
+            self.receive(message, now)
+        else:
+            self.batch.rows.inbox.append(message)
 
     def tick(self, now: float) -> None:
         """Time has passed: fire what is due and let go of what has been idle for long."""
@@ -206,12 +238,6 @@ class Engine:
         idle = first.idle_since + self._idle_seconds if first is not None else None
         instants = (self.timers.next(), idle, self.suspects.next_due())
         return min((each for each in instants if each is not None), default=None)
-
-    def stop(self, now: float) -> None:
-        """The node stops in good order: nothing that runs or waits is to count as crashed."""
-        for partition in self.partitions.values():
-            for resident in list(partition.residents.values()):
-                resident.hand_back(now)
 
     # Deadlocks.
 

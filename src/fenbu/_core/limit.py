@@ -52,6 +52,12 @@ RETENTION_SECONDS_MIN: Final = 60.0
 DELETE_ROWS_MAX: Final = 2_000
 """Finished calls deleted in one transaction."""
 
+LOOK_SECONDS: Final = 2.0
+"""How long a node waits for a hint of another process before it goes round."""
+
+PATIENCE_SECONDS: Final = 10.0
+"""How long a caller waits for a database that is away, before it gets an error."""
+
 DRAIN_SECONDS: Final = 30.0
 """How long a stopping node lets running bodies finish."""
 

@@ -23,6 +23,8 @@ class Call(Struct, frozen=True, tag="call", gc=False):
     """The id was made by fenbu for this call alone, so it cannot exist yet."""
     waited: bool = False
     """Somebody waits for its outcome: it does not queue behind calls that were only started."""
+    listener: str | None = None
+    """Who waits in another process, by the name under which hints reach it."""
 
     @property
     def partition(self) -> int:

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fenbu._core.effect import Accepted, Ended, LoadCalls, LoadReady, ReadInbox, WakeAt
+from fenbu._core.absent import Absent
+from fenbu._core.effect import Accepted, LoadReady, ReadInbox, WakeAt
 from fenbu._core.event import (
     CallsLoaded,
     DueLoaded,
@@ -21,7 +22,6 @@ from fenbu._core.event import (
     OperationsLoaded,
     ReadyLoaded,
 )
-from fenbu._core.failure import failure_of
 from fenbu._core.handler import HandlerSpec
 from fenbu._core.mailbox import Mailbox
 from fenbu._core.message import Call, Cancel, Message, Reply, Retry, Signal, Subscribe
@@ -32,14 +32,12 @@ from fenbu._core.model import (
     Invocation,
     Kind,
     Loaded,
-    Outcome,
     Status,
-    outcome_of,
 )
 from fenbu._core.program import Program
 from fenbu._core.resident import Resident
 from fenbu._core.task import Task
-from fenbu.errors import CallNotFound, DeadlockError
+from fenbu.errors import DeadlockError
 
 if TYPE_CHECKING:
     from fenbu._core.engine import Engine
@@ -67,10 +65,7 @@ class Partition:
         """The highest sequence that waits in the database only."""
         self._refilling = False
         self._active = 0
-        self._held: dict[str, list[tuple[Message, int]]] = {}
-        """Messages that wait until their call has been loaded."""
-        self._parked: dict[str, list[tuple[Message, int]]] = {}
-        """Messages for calls whose code has not begun or cannot go on: theirs when they come to memory."""
+        self._absent = Absent(self)
         self._via_inbox: dict[str, int] = {}
         """Calls with messages in the inbox that are not read yet, and the batch of the last of them."""
 
@@ -94,14 +89,14 @@ class Partition:
             batch.effects.append(ReadInbox())
             self._via_inbox[id_] = batch.number
         elif resident is None:
-            self._hold(id_, message, number)
+            self._absent.hold(id_, message, number)
         elif isinstance(message, Reply | Signal) and resident.activation is None:
             if resident.spec.kind is Kind.TASK:
-                self._consume(number)
+                self.consume(number)
             else:
                 resident.mail.append((message, number))
         else:
-            self._consume(number)
+            self.consume(number)
             self._deliver(resident, message, now)
 
     def _must_queue(self, resident: Resident, message: Message) -> bool:
@@ -121,25 +116,14 @@ class Partition:
                 resident.subscribe(message.reply_to)
             case Retry():
                 if resident.invocation.status in PARKED:
-                    self._retry(Loaded(resident.invocation, []))
+                    self._absent.retry(Loaded(resident.invocation, []))
             case Call():
                 raise AssertionError(message)
 
-    def _consume(self, number: int) -> None:
+    def consume(self, number: int) -> None:
+        """A message has been applied: with the open batch it leaves the inbox."""
         if number:
             self.engine.batch.rows.inbox_deleted.append(number)
-
-    def _hold(self, id_: str, message: Message, number: int) -> None:
-        held = self._held.get(id_)
-        if held is None:
-            self._held[id_] = [(message, number)]
-            self._load(id_)
-        else:
-            held.append((message, number))
-
-    def _load(self, id_: str) -> None:
-        load = LoadCalls(self.number, self.engine.loads.begin(self.engine.batch.number), (id_,))
-        self.engine.batch.effects.append(load)
 
     def inbox_read(self, batch_number: int) -> None:
         """Everything that batches up to this one put into the inbox has been received."""
@@ -151,19 +135,19 @@ class Partition:
     def _call(self, message: Call, now: float, number: int) -> None:
         invocation = message.invocation
         if message.fresh:
-            self._consume(number)
-            self._accept(message, now, number)
+            self.consume(number)
+            self.accept(message, now, number)
             return
         resident = self.residents.get(invocation.id)
         if resident is None:
-            self._hold(invocation.id, message, number)
+            self._absent.hold(invocation.id, message, number)
             return
-        self._consume(number)
+        self.consume(number)
         if invocation.parent is not None:
             resident.subscribe(invocation.parent)
         self.engine.batch.effects.append(Accepted(invocation.id, existed=True))
 
-    def _accept(self, message: Call, now: float, number: int) -> None:
+    def accept(self, message: Call, now: float, number: int) -> None:
         invocation, waited, batch = message.invocation, message.waited, self.engine.batch
         invocation.sequence = self._next_sequence
         self._next_sequence += 1
@@ -260,10 +244,26 @@ class Partition:
         if resident.mailbox is not None:
             resident.mailbox.remove(resident)
         for message, number in resident.mail:
-            self._hold(resident.invocation.id, message, number)
+            self._absent.hold(resident.invocation.id, message, number)
         resident.mail.clear()
         if self.spilled:
             self.refill()
+
+    def hand_back(self, now: float) -> None:
+        """The partition goes to another owner: its calls leave memory."""
+        for resident in list(self.residents.values()):
+            # What came through the inbox is still there for the next owner.
+            unread = [message for message, number in resident.mail if not number]
+            self.engine.batch.rows.inbox.extend(unread)
+            resident.mail.clear()
+            resident.hand_back(now)
+            self.engine.not_idle(resident)
+        left = list(self.residents.values())
+        self.residents.clear()
+        for resident in left:
+            resident.drop()
+            self.survived(resident)
+        self._absent.hand_back()
 
     def refill(self) -> None:
         """Ask for more of the backlog if there is room."""
@@ -283,7 +283,7 @@ class Partition:
             return Task(self, invocation, spec)
         return Program(self, invocation, spec, entries)
 
-    def _bring(self, loaded: Loaded) -> Resident | None:
+    def bring(self, loaded: Loaded) -> Resident | None:
         """Take a loaded call into memory; None if it is not one that could run."""
         invocation = loaded.invocation
         resident = self.residents.get(invocation.id)
@@ -296,10 +296,10 @@ class Partition:
             invocation.status = Status.UNHANDLED
             invocation.waiting = f"no node has registered {invocation.handler}"
             invocation.wake_at = None
-            self._update(invocation)
+            self.update(invocation)
             return None
         resident = self._make(invocation, spec, loaded.entries)
-        resident.mail.extend(self._parked.pop(invocation.id, ()))
+        resident.mail.extend(self._absent.take_parked(invocation.id))
         self.residents[invocation.id] = resident
         self.set_active(resident, active=True)
         if spec.kind is Kind.OPERATION:
@@ -317,7 +317,7 @@ class Partition:
             if mailbox is not None and mailbox.full():
                 mailbox.spill(invocation.sequence)
                 return
-        self._bring(loaded)
+        self.bring(loaded)
 
     # Events.
 
@@ -342,9 +342,9 @@ class Partition:
                 self._operations_loaded(event, now)
             case DueLoaded():
                 for loaded in self._fresh(event.found, event.batch):
-                    self._bring(loaded)
+                    self.bring(loaded)
             case CallsLoaded():
-                self._calls_loaded(event, now)
+                self._absent.loaded(event, now)
 
     def _fresh(self, found: list[Loaded], batch: int) -> list[Loaded]:
         """What was loaded, up to the first call that has changed since: from there on, ask again."""
@@ -367,125 +367,23 @@ class Partition:
             return
         found = self._fresh(event.found, event.batch)
         for loaded in found:
-            self._bring(loaded)
+            self.bring(loaded)
         mailbox.operations_loaded(_last(event, found))
         mailbox.advance(now)
-
-    def _calls_loaded(self, event: CallsLoaded, now: float) -> None:
-        found = {each.invocation.id: each for each in event.found}
-        for id_ in event.ids:
-            if self.engine.loads.is_stale(id_, event.batch):
-                self._load(id_)
-                continue
-            loaded = found.get(id_)
-            for message, number in self._held.pop(id_, ()):
-                self._deliver_loaded(id_, loaded, message, number, now)
-                if loaded is None and isinstance(message, Call):
-                    # Accepted just now: for what follows it exists, in memory or as a row.
-                    loaded = Loaded(message.invocation, [])
-
-    def _deliver_loaded(
-        self, id_: str, loaded: Loaded | None, message: Message, number: int, now: float
-    ) -> None:
-        """A message whose call was not in memory: now it is known what became of that call."""
-        if id_ in self.residents:
-            self.receive(message, now, number)
-            return
-        if loaded is None:
-            self._consume(number)
-            if isinstance(message, Call):
-                self._accept(message, now, number)
-                self.engine.batch.effects.append(Accepted(id_, existed=False))
-            elif isinstance(message, Subscribe):
-                error = failure_of(CallNotFound(f"no call has the id {id_!r}"))
-                self.engine.send(Reply(message.reply_to, Outcome(Status.FAILED, failure=error)))
-            return
-        invocation = loaded.invocation
-        match message:
-            case Call() | Subscribe():
-                self._consume(number)
-                address = (
-                    message.invocation.parent if isinstance(message, Call) else message.reply_to
-                )
-                if isinstance(message, Call):
-                    self.engine.batch.effects.append(Accepted(id_, existed=True))
-                if address is None:
-                    return
-                if invocation.status in FINISHED:
-                    self.engine.send(Reply(address, outcome_of(invocation)))
-                elif address not in invocation.waiters:
-                    # Its row is enough: it need not come to memory to know who waits.
-                    invocation.waiters = (*invocation.waiters, address)
-                    self._update(invocation)
-            case Retry():
-                self._consume(number)
-                self._retry(loaded)
-            case Cancel() if invocation.status in PARKED or (
-                invocation.started_at is None and invocation.status is Status.PENDING
-            ):
-                self._consume(number)
-                self._cancel_row(invocation, message.reason, now)
-            case Reply() | Signal() if (
-                invocation.status is Status.PENDING or invocation.status in PARKED
-            ):
-                self._parked.setdefault(id_, []).append((message, number))
-            case Reply() | Signal() | Cancel():
-                resident = self._bring(loaded)
-                if resident is None:
-                    self._consume(number)
-                else:
-                    self.receive(message, now, number)
 
     def _changed(self, id_: str) -> None:
         self.engine.loads.changed(id_, self.engine.batch.number)
 
-    def _update(self, invocation: Invocation) -> None:
+    def update(self, invocation: Invocation) -> None:
         """Write the row of a call that is not in memory."""
         self.engine.batch.rows.updated.append(invocation)
         self._changed(invocation.id)
 
-    def _cancel_row(self, invocation: Invocation, reason: str, now: float) -> None:
-        """Cancel a call whose code has not begun, or cannot go on."""
-        invocation.cancel_reason = reason
-        invocation.status = Status.CANCELLED
-        invocation.finished_at = now
-        invocation.wake_at = invocation.waiting = None
-        self._update(invocation)
-        for _, number in self._parked.pop(invocation.id, ()):
-            self._consume(number)
-        outcome = Outcome(Status.CANCELLED)
-        self.engine.batch.effects.append(Ended(invocation.id, outcome))
-        for address in (invocation.parent, *invocation.waiters):
-            if address is not None:
-                self.engine.send(Reply(address, outcome))
-
-    def _retry(self, loaded: Loaded) -> None:
-        """Start a finished call anew, or let a parked one go on where it stopped."""
-        invocation = loaded.invocation
-        batch = self.engine.batch
-        resident = self.residents.pop(invocation.id, None)
-        if resident is not None and resident.mailbox is not None:
-            resident.mailbox.remove(resident)
-        if invocation.status in FINISHED:
-            if invocation.status is Status.COMPLETED:
-                return
-            batch.rows.journals_cleared.append(invocation.id)
-            loaded.entries.clear()
-            spec = self.engine.registry.get(invocation.handler, invocation.version)
-            task = spec is not None and spec.kind is Kind.TASK
-            # A workflow's steps and children get new ids: this is another run of its code.
-            invocation.attempt = 0 if task else invocation.attempt + 1
-            invocation.started_at = invocation.finished_at = invocation.commands = None
-            invocation.cancel_reason = invocation.deadline_at = None
-        elif invocation.status not in PARKED:
-            return
+    def requeue(self, invocation: Invocation) -> None:
+        """A changed call that can run waits in the database, behind all others: the backlog brings it."""
         invocation.sequence = self._next_sequence
         self._next_sequence += 1
-        invocation.failure = invocation.result = invocation.waiting = invocation.wake_at = None
-        invocation.crashes = 0
-        invocation.status = Status.PENDING if invocation.started_at is None else Status.RUNNING
-        self._update(invocation)
-        # The ordinary path of a call that waits in the database takes it from here.
+        self.update(invocation)
         self._spilled_until = invocation.sequence
         self.refill()
 

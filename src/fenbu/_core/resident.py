@@ -123,6 +123,10 @@ class Resident(ABC):
             self.invocation.crashes = -1
             self.save()
 
+    def drop(self) -> None:
+        """Leave memory at once, where it stands."""
+        self._drop_code()
+
     def finish(self, outcome: Outcome, now: float) -> None:
         """Record the outcome and tell everyone who waits."""
         invocation = self.invocation

@@ -2,7 +2,7 @@
 
 The only writer of a node. A batch that is refused (disk full, database busy) is tried again, with all
 that came to wait behind it; nothing has left, so nothing is lost. After an unknown outcome, memory may
-differ from the disk: the node stops, and whoever starts again reads the truth.
+differ from the disk: it is dropped, and what is on disk is loaded as the truth.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from fenbu._core.effect import Effect
 from fenbu._core.engine import Engine
 from fenbu._node.telemetry import Telemetry, log
 from fenbu._storage.protocol import CommitOutcome, Storage
-from fenbu.errors import InternalError, Unavailable
+from fenbu.errors import Unavailable
 
 RETRY_SECONDS_MAX = 2.0
 
@@ -85,10 +85,7 @@ class Committer:
                     self.trouble = None
                 return
             if commit.outcome is CommitOutcome.UNKNOWN:
-                raise InternalError(
-                    f"a batch may or may not have been written ({commit.error}); the node stops so that "
-                    "it can start again from what is on disk"
-                )
+                raise Unavailable(f"a batch may or may not have been written ({commit.error})")
             if self.trouble is None:
                 log.error(
                     "the database refuses to store: %s; the node keeps what it has and tries again",

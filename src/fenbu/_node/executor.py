@@ -14,7 +14,7 @@ import inspect
 import multiprocessing
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextvars import copy_context
@@ -87,6 +87,9 @@ class Executor:
         """Not yet reported."""
         self._starting = False
         self._draining = False
+        self._held: dict[int, dict[Key, RunBody]] = {}
+        """Bodies that are not to start, of partitions that are to go."""
+        self._quieter = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -105,7 +108,9 @@ class Executor:
         running, starting, self._starting = self._running, self._starting, True
         for body in bodies:
             key = (body.id, body.command)
-            if len(running) >= self._concurrency or key in running:
+            if body.partition in self._held:
+                self._held[body.partition][key] = body
+            elif len(running) >= self._concurrency or key in running:
                 self._waiting[key] = body
             else:
                 self._start(key, body)
@@ -125,9 +130,46 @@ class Executor:
                 self._end(body, Outcome(Status.CANCELLED), 0.0)
                 self._next()
             return
+        for held in self._held.values():
+            held.pop(key, None)
         waiting = self._waiting.pop(key, None)
         if waiting is not None:
             self._end(waiting, Outcome(Status.CANCELLED), 0.0)
+
+    def hold(self, partitions: Iterable[int]) -> None:
+        """Start nothing more of these partitions."""
+        for number in partitions:
+            self._held.setdefault(number, {})
+        for key, body in list(self._waiting.items()):
+            if body.partition in self._held:
+                self._held[body.partition][key] = self._waiting.pop(key)
+
+    def resume(self, partitions: Iterable[int]) -> None:
+        """They stay after all: start what was held."""
+        self.run([body for each in partitions for body in self._held.pop(each, {}).values()])
+
+    def forget(self, partitions: Iterable[int]) -> None:
+        """They are gone: what was held, and whatever is still asked for, runs at their next owner."""
+        for number in partitions:
+            self._held[number] = {}
+
+    def welcome(self, partitions: Iterable[int]) -> None:
+        """They have come, perhaps back."""
+        for number in partitions:
+            self._held.pop(number, None)
+
+    async def quiet(self, partitions: Collection[int], seconds: float) -> bool:
+        """Wait until nothing of these partitions runs, at most so long: true if so."""
+        try:
+            async with asyncio.timeout(seconds):
+                while any(body.partition in partitions for _, body in self._running.values()):
+                    self._quieter.clear()
+                    await self._quieter.wait()
+        except TimeoutError:
+            return False
+        # What has just ended counts before anything else happens to these partitions.
+        self._report_ended()
+        return True
 
     async def drain(self, seconds: float) -> int:
         """Start nothing more, wait for what runs, at most so long; then cancel. Returns how many were cut."""
@@ -181,6 +223,8 @@ class Executor:
         finally:
             if self._running.pop(key, None) is not None:
                 self._end(body, outcome, self._time() - began, retryable=retryable)
+                if self._held:
+                    self._quieter.set()
                 if self._waiting or not self._running:
                     self._next()
 

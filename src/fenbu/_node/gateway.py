@@ -9,14 +9,15 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from fenbu._core.handler import Registry
 from fenbu._core.message import Call, Cancel, Retry, Signal
 from fenbu._core.model import Outcome, Status
 from fenbu._node.clock import Clock
+from fenbu._node.outcomes import OutcomeWatch
 from fenbu._storage.protocol import Storage
 from fenbu.errors import CallNotFound
-
-POLL_SECONDS = 1.0
 
 
 class Gateway(Protocol):
@@ -67,28 +68,23 @@ class RemoteGateway:
         self.clock = clock
         self.storage = storage
         self._waiting: dict[str, list[asyncio.Future[Outcome]]] = {}
-        self._watcher: asyncio.Task[None] | None = None
+        self._watch = OutcomeWatch(storage, self._found, self._failed, listens=True)
 
     async def start_calls(self, calls: Sequence[Call]) -> None:
         await self.storage.enqueue(calls)
 
     async def call(self, call: Call) -> Outcome:
-        await self.storage.enqueue([call])
-        return await self._outcome(call.invocation.id, new=True)
+        await self.storage.enqueue([replace(call, listener=self.storage.listener)])
+        return await self._outcome(call.invocation.id, must_exist=False)
 
     async def outcome(self, id: str, partition: int) -> Outcome:  # noqa: A002
         del partition
-        return await self._outcome(id, new=False)
+        return await self._outcome(id, must_exist=True)
 
-    async def _outcome(self, id_: str, *, new: bool) -> Outcome:
-        if not new:
-            found = (await self.storage.outcomes([id_])).get(id_)
-            if isinstance(found, Outcome):
-                return found
+    async def _outcome(self, id_: str, *, must_exist: bool) -> Outcome:
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(id_, []).append(future)
-        if self._watcher is None or self._watcher.done():
-            self._watcher = asyncio.create_task(self._watch())
+        self._watch.add(id_, must_exist=must_exist)
         try:
             return await future
         finally:
@@ -97,26 +93,17 @@ class RemoteGateway:
                 futures.remove(future)
                 if not futures:
                     del self._waiting[id_]
+                    self._watch.discard(id_)
 
-    async def _watch(self) -> None:
-        """One reader for all who wait."""
-        while self._waiting:
-            ids = list(self._waiting)
-            try:
-                found = await self.storage.outcomes(ids)
-            except Exception as error:  # noqa: BLE001 - those who wait must hear of it
-                for id_ in ids:
-                    for future in self._waiting.pop(id_, ()):
-                        if not future.done():
-                            future.set_exception(error)
-                continue
-            for id_, outcome in found.items():
-                if isinstance(outcome, Outcome):
-                    for future in self._waiting.pop(id_, ()):
-                        if not future.done():
-                            future.set_result(outcome)
-            if self._waiting:
-                await self.storage.wait_for_change(POLL_SECONDS)
+    def _found(self, id_: str, outcome: Outcome) -> None:
+        for future in self._waiting.pop(id_, ()):
+            if not future.done():
+                future.set_result(outcome)
+
+    def _failed(self, id_: str, error: Exception) -> None:
+        for future in self._waiting.pop(id_, ()):
+            if not future.done():
+                future.set_exception(error)
 
     async def status(self, id: str) -> Status:  # noqa: A002
         return await read_status(self.storage, id)
@@ -126,9 +113,7 @@ class RemoteGateway:
 
     async def close(self) -> None:
         """Stop watching."""
-        if self._watcher is not None:
-            self._watcher.cancel()
-            await asyncio.gather(self._watcher, return_exceptions=True)
+        await self._watch.stop()
 
 
 async def read_status(storage: Storage, id_: str) -> Status:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from fenbu._core import limit
 from fenbu._core.message import Message
 from fenbu._node.telemetry import log
-from fenbu._storage.protocol import InboxPosition, Storage
+from fenbu._storage.protocol import InboxPosition, InboxRead, Storage
 from fenbu.errors import Unavailable
-
-HINT_SECONDS = 2.0
-"""How long to wait for a hint until looking anyway."""
 
 
 class Wakeup:
@@ -34,16 +31,11 @@ class Wakeup:
         self._wanted = asyncio.Event()
         self._wanted.set()
         self._position: InboxPosition | None = None
+        self._reading = asyncio.Lock()
 
     def read(self) -> None:
         """There may be something."""
         self._wanted.set()
-
-    async def watch(self) -> None:
-        """Turn hints of the database into reads."""
-        while True:
-            if await self._storage.wait_for_change(HINT_SECONDS):
-                self._wanted.set()
 
     async def run(self) -> None:
         """Read the inbox whenever it is wanted."""
@@ -59,14 +51,36 @@ class Wakeup:
 
     async def read_all(self) -> None:
         """Read what is there now."""
-        while True:
-            durable = self._durable_number()
-            read = await self._storage.load_inbox(
-                self._partitions(), self._position, limit=limit.INBOX_ROWS_MAX
-            )
-            self._position = read.position
-            for received in read.found:
-                self._receive(received.message, received.number)
-            if read.complete:
-                self._read_up_to(durable)
-                return
+        async with self._reading:
+            complete = False
+            while not complete and (numbers := self._partitions()):
+                durable = self._durable_number()
+                read = await self._storage.load_inbox(
+                    numbers, self._position, limit=limit.INBOX_ROWS_MAX
+                )
+                self._position = read.position
+                self._give(read)
+                complete = read.complete
+                if complete:
+                    self._read_up_to(durable)
+
+    async def adopt(self, numbers: Sequence[int], take: Callable[[], None]) -> None:
+        """Read what has come for new partitions, up to where the others have been read.
+
+        `take` is called before the first message is given.
+        """
+        async with self._reading:
+            take()
+            until, after, complete = self._position, None, False
+            while not complete:
+                read = await self._storage.load_inbox(
+                    numbers, after, limit=limit.INBOX_ROWS_MAX, until=until
+                )
+                after, complete = read.position, read.complete
+                self._give(read)
+            if until is None:
+                self._position = after
+
+    def _give(self, read: InboxRead) -> None:
+        for received in read.found:
+            self._receive(received.message, received.number)

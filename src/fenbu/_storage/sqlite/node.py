@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from abc import abstractmethod
 from collections.abc import Sequence
+
+from msgspec.structs import replace
 
 from fenbu._storage.protocol import Meta, NodeInfo
 from fenbu._storage.sqlite.connection import Connection
@@ -19,6 +23,7 @@ class Ownership(Observation):
         super().__init__(path)
         self._lock = OwnerLock(path)
         self._owned: set[int] = set()
+        self._this: NodeInfo | None = None
 
     @property
     @abstractmethod
@@ -28,7 +33,10 @@ class Ownership(Observation):
     async def open(self, *, create: bool = True) -> Meta: ...
 
     async def join(self, name: str, now: float) -> None:
+        if self._lock.held:
+            return
         await self._writer.run(self._lock.take, name, now)
+        self._this = NodeInfo(1, name, platform.node(), os.getpid(), now, ())
 
     async def nodes(self) -> list[NodeInfo]:
         meta = await self.open()
@@ -36,15 +44,16 @@ class Ownership(Observation):
         if owner is None:
             return []
         # Only the owner itself knows of what it has given up, which it does for no other node's sake.
-        numbers = sorted(self._owned) if self._lock.held else range(meta.partition_count)
-        return [
-            NodeInfo(1, owner.name, owner.host, owner.process, owner.started_at, tuple(numbers))
-        ]
+        numbers = self._numbers() if self._lock.held else tuple(range(meta.partition_count))
+        return [NodeInfo(1, owner.name, owner.host, owner.process, owner.started_at, numbers)]
 
     async def beat(self) -> list[NodeInfo]:
-        found = await self.nodes()
+        # The lock that it holds is all the news there can be, and needs no statement.
         self._check_held()
-        return found
+        return [] if self._this is None else [replace(self._this, partitions=self._numbers())]
+
+    def _numbers(self) -> tuple[int, ...]:
+        return tuple(sorted(self._owned))
 
     async def take(self, numbers: Sequence[int]) -> list[int]:
         await self._writer.run(lambda _: self._check_held())

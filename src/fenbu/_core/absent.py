@@ -1,0 +1,178 @@
+"""Messages for calls that are not in memory: they wait until the rows of their calls have been read.
+
+Guarantee: message-once-in-order. A message leaves the inbox in the batch that applies it, and those for one
+call are applied in the order in which they came.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fenbu._core.effect import Accepted, Ended, LoadCalls
+from fenbu._core.event import CallsLoaded
+from fenbu._core.failure import failure_of
+from fenbu._core.message import Call, Cancel, Message, Reply, Retry, Signal, Subscribe
+from fenbu._core.model import (
+    FINISHED,
+    PARKED,
+    Invocation,
+    Kind,
+    Loaded,
+    Outcome,
+    Status,
+    outcome_of,
+)
+from fenbu.errors import CallNotFound
+
+if TYPE_CHECKING:
+    from fenbu._core.partition import Partition
+
+Numbered = tuple[Message, int]
+"""A message with its number in the inbox; 0 if it came another way."""
+
+
+class Absent:
+    """See the module."""
+
+    def __init__(self, partition: Partition) -> None:
+        self._partition = partition
+        self._held: dict[str, list[Numbered]] = {}
+        """Messages that wait until their call has been loaded."""
+        self._parked: dict[str, list[Numbered]] = {}
+        """Messages for calls whose code has not begun or cannot go on: theirs when they come to memory."""
+
+    def hold(self, id_: str, message: Message, number: int) -> None:
+        """Keep a message until it is known what became of its call."""
+        held = self._held.get(id_)
+        if held is None:
+            self._held[id_] = [(message, number)]
+            self._load(id_)
+        else:
+            held.append((message, number))
+
+    def take_parked(self, id_: str) -> list[Numbered]:
+        """The call comes to memory: its messages are its own from now on."""
+        return self._parked.pop(id_, [])
+
+    def hand_back(self) -> None:
+        """The partition goes to another owner. What came through the inbox is still there for him."""
+        batch = self._partition.engine.batch
+        for id_, held in self._held.items():
+            for message, number in held:
+                if not number:
+                    batch.rows.inbox.append(message)
+                    if isinstance(message, Call):
+                        batch.effects.append(Accepted(id_, existed=False))
+
+    def _load(self, id_: str) -> None:
+        engine = self._partition.engine
+        load = LoadCalls(self._partition.number, engine.loads.begin(engine.batch.number), (id_,))
+        engine.batch.effects.append(load)
+
+    def loaded(self, event: CallsLoaded, now: float) -> None:
+        """The rows have been read."""
+        found = {each.invocation.id: each for each in event.found}
+        for id_ in event.ids:
+            if self._partition.engine.loads.is_stale(id_, event.batch):
+                self._load(id_)
+                continue
+            loaded = found.get(id_)
+            for message, number in self._held.pop(id_, ()):
+                self._deliver_loaded(id_, loaded, message, number, now)
+                if loaded is None and isinstance(message, Call):
+                    # Accepted just now: for what follows it exists, in memory or as a row.
+                    loaded = Loaded(message.invocation, [])
+
+    def _deliver_loaded(
+        self, id_: str, loaded: Loaded | None, message: Message, number: int, now: float
+    ) -> None:
+        """A message whose call was not in memory: now it is known what became of that call."""
+        if id_ in self._partition.residents:
+            self._partition.receive(message, now, number)
+            return
+        if loaded is None:
+            self._partition.consume(number)
+            if isinstance(message, Call):
+                self._partition.accept(message, now, number)
+                self._partition.engine.batch.effects.append(Accepted(id_, existed=False))
+            elif isinstance(message, Subscribe):
+                error = failure_of(CallNotFound(f"no call has the id {id_!r}"))
+                self._partition.engine.send(
+                    Reply(message.reply_to, Outcome(Status.FAILED, failure=error))
+                )
+            return
+        invocation = loaded.invocation
+        match message:
+            case Call() | Subscribe():
+                self._partition.consume(number)
+                address = (
+                    message.invocation.parent if isinstance(message, Call) else message.reply_to
+                )
+                if isinstance(message, Call):
+                    self._partition.engine.batch.effects.append(Accepted(id_, existed=True))
+                if address is None:
+                    return
+                if invocation.status in FINISHED:
+                    self._partition.engine.send(Reply(address, outcome_of(invocation)))
+                elif address not in invocation.waiters:
+                    # Its row is enough: it need not come to memory to know who waits.
+                    invocation.waiters = (*invocation.waiters, address)
+                    self._partition.update(invocation)
+            case Retry():
+                self._partition.consume(number)
+                self.retry(loaded)
+            case Cancel() if invocation.status in PARKED or (
+                invocation.started_at is None and invocation.status is Status.PENDING
+            ):
+                self._partition.consume(number)
+                self._cancel_row(invocation, message.reason, now)
+            case Reply() | Signal() if (
+                invocation.status is Status.PENDING or invocation.status in PARKED
+            ):
+                self._parked.setdefault(id_, []).append((message, number))
+            case Reply() | Signal() | Cancel():
+                resident = self._partition.bring(loaded)
+                if resident is None:
+                    self._partition.consume(number)
+                else:
+                    self._partition.receive(message, now, number)
+
+    def _cancel_row(self, invocation: Invocation, reason: str, now: float) -> None:
+        """Cancel a call whose code has not begun, or cannot go on."""
+        invocation.cancel_reason = reason
+        invocation.status = Status.CANCELLED
+        invocation.finished_at = now
+        invocation.wake_at = invocation.waiting = None
+        self._partition.update(invocation)
+        for _, number in self._parked.pop(invocation.id, ()):
+            self._partition.consume(number)
+        outcome = Outcome(Status.CANCELLED)
+        self._partition.engine.batch.effects.append(Ended(invocation.id, outcome))
+        for address in (invocation.parent, *invocation.waiters):
+            if address is not None:
+                self._partition.engine.send(Reply(address, outcome))
+
+    def retry(self, loaded: Loaded) -> None:
+        """Start a finished call anew, or let a parked one go on where it stopped."""
+        invocation = loaded.invocation
+        batch = self._partition.engine.batch
+        resident = self._partition.residents.pop(invocation.id, None)
+        if resident is not None and resident.mailbox is not None:
+            resident.mailbox.remove(resident)
+        if invocation.status in FINISHED:
+            if invocation.status is Status.COMPLETED:
+                return
+            batch.rows.journals_cleared.append(invocation.id)
+            loaded.entries.clear()
+            spec = self._partition.engine.registry.get(invocation.handler, invocation.version)
+            task = spec is not None and spec.kind is Kind.TASK
+            # A workflow's steps and children get new ids: this is another run of its code.
+            invocation.attempt = 0 if task else invocation.attempt + 1
+            invocation.started_at = invocation.finished_at = invocation.commands = None
+            invocation.cancel_reason = invocation.deadline_at = None
+        elif invocation.status not in PARKED:
+            return
+        invocation.failure = invocation.result = invocation.waiting = invocation.wake_at = None
+        invocation.crashes = 0
+        invocation.status = Status.PENDING if invocation.started_at is None else Status.RUNNING
+        self._partition.requeue(invocation)

@@ -1,0 +1,144 @@
+"""Who waits in a node's process: for calls to be accepted, and for outcomes, wherever the calls run.
+
+It outlives the loss of a session: a call goes on elsewhere, and those who wait for it go on waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from fenbu._core.effect import Ended
+from fenbu._core.message import Call, Message
+from fenbu._core.model import Outcome, Status
+from fenbu._node.outcomes import OutcomeWatch
+from fenbu._storage.protocol import Storage
+from fenbu.errors import CallNotFound, Unavailable
+
+RECENT_OUTCOMES_MAX = 5_000
+
+LISTENERS_MAX = 100_000
+
+
+class Callers:
+    """See the module. `hint` is told the listeners in other processes that have news."""
+
+    def __init__(self, storage: Storage, hint: Callable[[str], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._hint = hint
+        self._waiting: dict[str, list[asyncio.Future[Outcome]]] = {}
+        self._accepting: dict[str, list[asyncio.Future[None]]] = {}
+        self._recent: dict[str, Outcome] = {}
+        self._less_recent: dict[str, Outcome] = {}
+        """The last outcomes, which are what is asked for: `start` and then `result`."""
+        self._listeners: dict[str, str] = {}
+        """Who waits in another process for a call that is in memory here."""
+        self._doubtful: set[str] = set()
+        self._watch = OutcomeWatch(storage, self._found, self._failed, listens=False)
+
+    # Acceptance.
+
+    def expect(self, id_: str) -> asyncio.Future[None]:
+        """A future that ends when the call with this id is accepted, or was before."""
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._accepting.setdefault(id_, []).append(future)
+        return future
+
+    def accepted(self, id_: str) -> None:
+        for future in self._accepting.pop(id_, ()):
+            if not future.done():
+                future.set_result(None)
+
+    # Outcomes.
+
+    def recent(self, id_: str) -> Outcome | None:
+        """The outcome of a call that ended here lately."""
+        return self._recent.get(id_) or self._less_recent.get(id_)
+
+    def wait(self, id_: str) -> asyncio.Future[Outcome]:
+        """A future for the outcome of a call that is in memory here."""
+        future: asyncio.Future[Outcome] = self._loop.create_future()
+        futures = self._waiting.get(id_)
+        if futures is None:
+            self._waiting[id_] = [future]
+        else:
+            futures.append(future)
+        return future
+
+    def watch(self, id_: str, *, once: bool) -> None:
+        """A call that somebody waits for is not in memory here; `once`: if it ends, then here."""
+        self._watch.add(id_, once=once)
+
+    def watch_all(self) -> None:
+        """Partitions have gone elsewhere: whoever waits for a call looks for it from now on."""
+        for id_ in self._waiting:
+            self._watch.add(id_)
+
+    def doubt_all(self) -> None:
+        """A session was lost: a call that is waited for may not have been stored at all."""
+        self._doubtful.update(self._waiting)
+        self.watch_all()
+
+    def look(self) -> None:
+        """There may be news from elsewhere."""
+        self._watch.look()
+
+    def tell(self, effect: Ended) -> None:
+        """A call has ended here."""
+        id_, outcome = effect.id, effect.outcome
+        if outcome.status is Status.COMPLETED:
+            # Any other may be tried again, and end differently.
+            if len(self._recent) >= RECENT_OUTCOMES_MAX:
+                self._less_recent, self._recent = self._recent, {}
+            self._recent[id_] = outcome
+        if self._listeners:
+            listener = self._listeners.pop(id_, None)
+            if listener is not None:
+                self._hint(listener)
+        futures = self._waiting.pop(id_, None)
+        if futures is not None:
+            for future in futures:
+                if not future.done():
+                    future.set_result(outcome)
+            if self._doubtful:
+                self._doubtful.discard(id_)
+
+    def listen(self, message: Message) -> None:
+        """A message has come from another process, where somebody may wait for the outcome."""
+        if isinstance(message, Call) and message.listener is not None:
+            if len(self._listeners) >= LISTENERS_MAX:
+                self._listeners.clear()  # They look by themselves, later.
+            self._listeners[message.invocation.id] = message.listener
+
+    def _found(self, id_: str, outcome: Outcome) -> None:
+        self.tell(Ended(id_, outcome))
+
+    def _failed(self, id_: str, error: Exception) -> None:
+        if id_ in self._doubtful and isinstance(error, CallNotFound):
+            error = Unavailable(
+                f"the database was lost before call {id_} was stored: it was not accepted, try again"
+            )
+        for future in self._waiting.pop(id_, ()):
+            if not future.done():
+                future.set_exception(error)
+        self._doubtful.discard(id_)
+
+    # The end.
+
+    def refuse(self, error: BaseException) -> None:
+        """What was to be accepted is not, as far as anybody knows."""
+        for futures in self._accepting.values():
+            for future in futures:
+                if not future.done():
+                    future.set_exception(error)
+        self._accepting.clear()
+
+    async def stop(self, error: BaseException) -> None:
+        """Nobody is to wait for ever."""
+        self.refuse(error)
+        for futures in self._waiting.values():
+            for future in futures:
+                if not future.done():
+                    future.set_exception(error)
+        self._waiting.clear()
+        await self._watch.stop()

@@ -1,0 +1,114 @@
+"""This node's place among the others: about once a second it hears who lives, and settles its share.
+
+It takes partitions that are free and its own by `_core/assignment.py`, and hands back, one after the other
+and when nothing runs in them, those that belong to others now. A node that is gone owns nothing: the locks
+that it held are free as soon as its session is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from fenbu._core.assignment import wanted
+from fenbu._node.telemetry import log
+from fenbu._node.tenure import Tenure
+from fenbu._storage.protocol import NodeInfo, Ownership
+from fenbu.errors import OwnershipLost, Unavailable
+
+BEAT_SECONDS = 1.25
+
+QUIET_SECONDS = 1.0
+"""How long a partition that is to go waits for its bodies. After that it stays, and tries again later."""
+
+AGAIN_SECONDS = 10.0
+
+TOGETHER = 16
+"""Partitions that are handed over together."""
+
+
+class Membership:
+    """See the module."""
+
+    def __init__(self, storage: Ownership, name: str, count: int, tenure: Tenure) -> None:
+        self._storage = storage
+        self._name = name
+        self._count = count
+        self._tenure = tenure
+        self._hurry = asyncio.Event()
+        self._leaving: asyncio.Task[None] | None = None
+        self._stay_until = 0.0
+        self._going: set[int] = set()
+        """Partitions that are being handed over."""
+        self.missing = False
+        """It waits for partitions that others still own."""
+
+    def hurry(self) -> None:
+        """Something has changed: do not wait for the next beat."""
+        self._hurry.set()
+
+    async def run(self) -> None:
+        """Beat for as long as the session lives.
+
+        Raises:
+            OwnershipLost: The session has ended.
+        """
+        while True:
+            self._hurry.clear()
+            try:
+                async with asyncio.timeout(BEAT_SECONDS):
+                    await self._hurry.wait()
+            except TimeoutError:
+                pass
+            try:
+                await self.settle(await self._storage.beat())
+            except Unavailable as error:
+                log.warning("the database did not answer a beat, trying again: %s", error)
+
+    async def settle(self, nodes: list[NodeInfo]) -> None:
+        """Take what is free and should be here; begin to hand back what should be elsewhere."""
+        mine = next((each for each in nodes if each.name == self._name), None)
+        if mine is None:
+            raise OwnershipLost("the database no longer knows this node")
+        share = wanted({each.id: each.partitions for each in nodes}, self._count)[mine.id]
+        owned = self._tenure.engine.partitions
+        todo = [each for each in share if each not in owned and each not in self._going]
+        if todo:
+            taken = set(todo).intersection(await self._storage.take(todo))
+            if taken:
+                await self._tenure.take(sorted(taken))
+        self.missing = any(number not in owned for number in share)
+        surplus = sorted(set(owned).difference(share))
+        if surplus and self._leaving is None and self._now() >= self._stay_until:
+            self._leaving = asyncio.create_task(self._leave(surplus))
+
+    async def _leave(self, numbers: list[int]) -> None:
+        """Hand over a few at a time, so that none of them stands still for long."""
+        stay: list[int] = []
+        try:
+            for start in range(0, len(numbers), TOGETHER):
+                some = numbers[start : start + TOGETHER]
+                if not await self._give_up(some, QUIET_SECONDS):
+                    # Something runs for long in some of them: those stay until it has ended.
+                    stay += [each for each in some if not await self._give_up([each], 0.0)]
+        except (Unavailable, OwnershipLost) as error:
+            log.warning("partitions could not be handed over: %s", error)
+        finally:
+            self._leaving = None
+        if stay:
+            self._stay_until = self._now() + AGAIN_SECONDS
+
+    async def _give_up(self, numbers: list[int], seconds: float) -> bool:
+        self._going.update(numbers)
+        try:
+            return await self._tenure.give_up(numbers, seconds)
+        finally:
+            self._going.difference_update(numbers)
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    async def stop(self) -> None:
+        """Hand over nothing more."""
+        if self._leaving is not None:
+            self._leaving.cancel()
+            await asyncio.gather(self._leaving, return_exceptions=True)

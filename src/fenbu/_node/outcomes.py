@@ -1,0 +1,115 @@
+"""Outcomes of calls that run elsewhere: one reader for all who wait in this process.
+
+It looks after a hint, soon after somebody came to wait, and from time to time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from fenbu._core.model import Outcome
+from fenbu._storage.protocol import Storage
+from fenbu.errors import CallNotFound, FenbuError, Unavailable
+
+LOOK_SECONDS_MIN = 0.02
+LOOK_SECONDS_MAX = 1.0
+"""The pause between two looks doubles from one to the other; it is short again when somebody comes."""
+
+
+class OutcomeWatch:
+    """See the module. `found` and `failed` are told what was read."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        found: Callable[[str, Outcome], None],
+        failed: Callable[[str, FenbuError], None],
+        *,
+        listens: bool,
+    ) -> None:
+        self._storage = storage
+        self._listens = listens
+        """It waits for hints itself; else somebody calls `look`."""
+        self._found = found
+        self._failed = failed
+        self._ids: dict[str, tuple[bool, bool]] = {}
+        """Calls that are waited for: whether they must exist, and whether to look but once."""
+        self._pause = LOOK_SECONDS_MIN
+        self._wake = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def add(self, id_: str, *, must_exist: bool = True, once: bool = False) -> None:
+        """Somebody waits for a call.
+
+        Args:
+            id_: Its id.
+            must_exist: False if its message may be on its way.
+            once: What happens to it from now on is told by somebody else.
+        """
+        self._ids[id_] = (must_exist, once)
+        self._pause = LOOK_SECONDS_MIN
+        self._wake.set()
+        if not self._tasks:
+            self._tasks = [asyncio.create_task(self._run())]
+            if self._listens:
+                self._tasks.append(asyncio.create_task(self._listen()))
+
+    def discard(self, id_: str) -> None:
+        """Nobody waits for it any more."""
+        self._ids.pop(id_, None)
+
+    def look(self) -> None:
+        """There may be news."""
+        self._wake.set()
+
+    async def stop(self) -> None:
+        """Stop looking."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _listen(self) -> None:
+        while self._ids:
+            if await self._storage.wait_for_change(LOOK_SECONDS_MAX):
+                self._wake.set()
+
+    async def _run(self) -> None:
+        try:
+            while self._ids:
+                self._wake.clear()
+                await self._read()
+                try:
+                    async with asyncio.timeout(self._pause):
+                        await self._wake.wait()
+                except TimeoutError:
+                    self._pause = min(2 * self._pause, LOOK_SECONDS_MAX)
+        finally:
+            for task in self._tasks:
+                if task is not asyncio.current_task():
+                    task.cancel()
+            self._tasks = []
+
+    async def _read(self) -> None:
+        asked = dict(self._ids)
+        try:
+            found = await self._storage.outcomes(list(asked))
+        except Unavailable:
+            return  # The database is away: those who wait do so until it is back.
+        except FenbuError as error:
+            for id_ in asked:
+                self._ids.pop(id_, None)
+                self._failed(id_, error)
+            return
+        for id_, (must_exist, once) in asked.items():
+            outcome = found.get(id_)
+            if isinstance(outcome, Outcome):
+                self._ids.pop(id_, None)
+                self._found(id_, outcome)
+            elif outcome is None and must_exist:
+                self._ids.pop(id_, None)
+                error = CallNotFound(f"no call has the id {id_!r}, or its retention is over")
+                self._failed(id_, error)
+            elif once:
+                self._ids.pop(id_, None)

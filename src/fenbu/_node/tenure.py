@@ -1,0 +1,320 @@
+"""What a node holds as long as its session with the database lasts: the engine, and what drives it.
+
+Everything that drives the engine happens on one event loop, in one thread. After each drive the committer
+is told; what a batch releases once it is durable is carried out here. When the session is lost, the tenure is
+dropped as a whole: its memory is worth nothing any more, and the next one loads the truth.
+Guarantee: no-split-brain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+
+from msgspec import Struct
+
+from fenbu._core import limit
+from fenbu._core.effect import (
+    Accepted,
+    Begin,
+    Effect,
+    Ended,
+    LoadCalls,
+    LoadEntity,
+    LoadOperations,
+    LoadReady,
+    ReadInbox,
+    RunBody,
+    StopBody,
+    WakeAt,
+)
+from fenbu._core.engine import Engine
+from fenbu._core.event import BodyEnded, Event, MarkDurable
+from fenbu._core.handler import Registry
+from fenbu._core.message import Message
+from fenbu._node.alarm import Alarm
+from fenbu._node.callers import Callers
+from fenbu._node.clock import Clock
+from fenbu._node.committer import Committer
+from fenbu._node.executor import Executor
+from fenbu._node.loader import Load, Loader
+from fenbu._node.telemetry import Telemetry, log
+from fenbu._node.wakeup import Wakeup
+from fenbu._storage.protocol import Storage
+
+SLOW_DRAIN_SECONDS = 0.5
+
+EFFECTS_PER_TURN = 512
+
+
+class NodeOptions(Struct, frozen=True, kw_only=True):
+    """How much a node takes on."""
+
+    concurrency: int = 1000
+    """Bodies that run at a time."""
+    threads: int = 32
+    """Threads for plain functions."""
+    processes: int = 2
+    """Processes for functions marked `cpu=True`; started when first needed."""
+    active_calls_max: int = limit.ACTIVE_CALLS_MAX
+    """Calls in memory that have something to run."""
+    idle_calls_max: int = limit.IDLE_CALLS_MAX
+    """Calls in memory that only wait."""
+    idle_seconds: float = limit.IDLE_SECONDS
+    """How long a call may wait in memory."""
+    entities_max: int = limit.ENTITIES_MAX
+    """Entities whose state is cached."""
+    patience_seconds: float = limit.PATIENCE_SECONDS
+    """How long a caller waits for a database that is away, before it gets an error."""
+
+
+class Tenure:
+    """See the module. `lost` is called once, with the reason, when it cannot go on."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        storage: Storage,
+        clock: Clock,
+        *,
+        options: NodeOptions,
+        telemetry: Telemetry,
+        callers: Callers,
+        lost: Callable[[BaseException], None],
+    ) -> None:
+        self._registry = registry
+        self._storage = storage
+        self._clock = clock
+        self._callers = callers
+        self._lost = lost
+        self._loop = asyncio.get_running_loop()
+        self.engine = Engine(
+            registry,
+            active_calls_max=options.active_calls_max,
+            idle_calls_max=options.idle_calls_max,
+            idle_seconds=options.idle_seconds,
+            entities_max=options.entities_max,
+        )
+        self.committer = Committer(self.engine, storage, telemetry, self._release)
+        self.executor = Executor(
+            clock,
+            self._bodies_ended,
+            concurrency=options.concurrency,
+            threads=options.threads,
+            processes=options.processes,
+        )
+        self._loader = Loader(
+            self.engine, storage, lambda: self.committer.durable_number, self._apply
+        )
+        self._alarm = Alarm(self.engine, clock, self._tick, self._load_due)
+        self._wakeup = Wakeup(
+            storage,
+            lambda: list(self.engine.partitions),
+            self._receive,
+            self.engine.inbox_read,
+            lambda: self.committer.durable_number,
+        )
+        self._effects: deque[Effect] = deque()
+        self._releasing = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self.is_over = False
+
+    # Life.
+
+    def begin(self) -> None:
+        """Drive the engine from now on."""
+        for work in (
+            self.committer.run(),
+            self._alarm.run(),
+            self._wakeup.run(),
+        ):
+            task = asyncio.create_task(work)
+            task.add_done_callback(self._part_ended)
+            self._tasks.append(task)
+
+    def _part_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and not self.is_over:
+            error = task.exception()
+            self.is_over = True
+            self._lost(error or AssertionError("a part of the node ended by itself"))
+
+    async def take(self, numbers: Sequence[int]) -> None:
+        """Run what is in these partitions; the database says that they are this node's."""
+        self.executor.welcome(numbers)
+        await self._storage.revive(self._registry.names(), numbers)
+        last_sequences = await self._storage.last_sequences(numbers)
+        # Before any call of this process: those in the inbox were accepted earlier.
+        await self._wakeup.adopt(numbers, lambda: self.engine.take(numbers, last_sequences))
+        next_due = await self._storage.next_due(numbers)
+        if next_due is not None:
+            self._alarm.wake_at(next_due)
+        self.committer.kick()
+
+    async def give_up(self, numbers: Sequence[int], seconds: float) -> bool:
+        """Hand partitions back in good order. False if something still runs there: then they stay."""
+        numbers = [each for each in numbers if each in self.engine.partitions]
+        self.executor.hold(numbers)
+        if not await self.executor.quiet(numbers, seconds):
+            self.executor.resume(numbers)
+            return False
+        await self._hand_back(numbers)
+        await self._storage.release(numbers)
+        self._callers.watch_all()
+        return True
+
+    async def _hand_back(self, numbers: Iterable[int]) -> None:
+        self.engine.release(numbers, self._clock.now())
+        self.executor.forget(numbers)
+        await self.committer.durable()
+
+    async def stop(self, drain_seconds: float) -> None:
+        """Finish what runs, at most for so long, and hand everything back.
+
+        Raises:
+            Unavailable: The last batch could not be written; the next owner recovers.
+        """
+        cut = await self.executor.drain(drain_seconds)
+        if cut:
+            log.warning("%d bodies were still running and will run again at the next start", cut)
+        try:
+            await self._hand_back(list(self.engine.partitions))
+            while self._effects:
+                self._release_some()
+        finally:
+            await self.drop()
+
+    async def drop(self, error: BaseException | None = None) -> None:
+        """Let go of everything, written or not."""
+        self.is_over = True
+        self._alarm.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._loader.stop()
+        if error is not None:
+            self.committer.stop(error)
+            self.engine.abandon()
+            await self.executor.drain(0.0)
+
+    # Driving the engine.
+
+    def post(self, message: Message) -> None:
+        """A client of this process sends a message."""
+        self.engine.post(message, self._clock.now())
+        self.committer.kick()
+
+    def owns(self, partition: int) -> bool:
+        """Whether a call of this partition, if it ends, ends here; -1 is a partition that is not known."""
+        owned = self.engine.partitions
+        return len(owned) == self._registry.partition_count if partition < 0 else partition in owned
+
+    def has(self, id_: str, partition: int) -> bool:
+        """Whether a call is in memory here; `partition` is -1 if it is not known."""
+        owner = self.engine.partitions.get(partition)
+        if owner is not None:
+            return id_ in owner.residents
+        return partition < 0 and any(
+            id_ in each.residents for each in self.engine.partitions.values()
+        )
+
+    def read_inbox(self) -> None:
+        """There may be something in it."""
+        self._wakeup.read()
+
+    def _apply(self, event: Event) -> None:
+        began = self._clock.now()
+        self.engine.apply(event, began)
+        self.committer.kick()
+        self._warn_if_slow(began, self._clock.now(), type(event).__name__)
+
+    def _bodies_ended(self, events: list[BodyEnded]) -> None:
+        now, body_ended = self._clock.now, self.engine.body_ended
+        began = now()
+        for event in events:
+            body_ended(event, began)
+            after = now()
+            if after - began > SLOW_DRAIN_SECONDS:
+                self._warn_if_slow(began, after, event.id)
+            began = after
+        self.committer.kick()
+
+    def _warn_if_slow(self, began: float, ended: float, after: str) -> None:
+        if ended - began > SLOW_DRAIN_SECONDS:
+            log.warning(
+                "workflow or entity code held the event loop for %.0f ms after %s; move the work into a "
+                "step", (ended - began) * 1000, after,
+            )  # fmt: skip
+
+    def _receive(self, message: Message, number: int) -> None:
+        self.engine.receive(message, self._clock.now(), number)
+        self._callers.listen(message)
+        self.committer.kick()
+
+    def _tick(self) -> None:
+        self.engine.tick(self._clock.now())
+        self.committer.kick()
+
+    async def _load_due(self) -> float | None:
+        numbers = list(self.engine.partitions)
+        while await self._loader.due(numbers, self._clock.now()):
+            # What was loaded must be marked before it is asked for again.
+            await self.committer.durable()
+        await self.committer.durable()
+        return await self._storage.next_due(numbers)
+
+    # What durable batches release.
+
+    def _release(self, effects: list[Effect]) -> None:
+        """Do them in order, a bounded number in each turn of the event loop.
+
+        So the first bodies of a large batch have ended, and their outcomes are being written, while the
+        last ones start: the writer's thread and this one work side by side.
+        """
+        self._effects.extend(effects)
+        if not self._releasing:
+            self._release_some()
+
+    def _release_some(self) -> None:
+        effects = self._effects
+        some = [effects.popleft() for _ in range(min(len(effects), EFFECTS_PER_TURN))]
+        self._releasing = True
+        self._carry_out(some)
+        self._releasing = bool(effects)
+        if effects:
+            # After the bodies that were just started, and so after the commit that they bring about.
+            self._loop.call_soon(self._release_some)
+
+    def _carry_out(self, effects: list[Effect]) -> None:
+        loads: list[Load] = []
+        bodies: list[RunBody] = []
+        tell = self._callers.tell
+        for effect in effects:
+            kind = type(effect)
+            if kind is RunBody:
+                bodies.append(effect)  # type: ignore[arg-type]
+            elif kind is Ended:
+                tell(effect)  # type: ignore[arg-type]
+            else:
+                match effect:
+                    case StopBody():
+                        self.executor.run(bodies)
+                        bodies.clear()
+                        self.executor.stop_body((effect.id, effect.command))
+                    case Begin():
+                        self._apply(MarkDurable(effect.partition, effect.id))
+                    case Accepted():
+                        self._callers.accepted(effect.id)
+                    case WakeAt():
+                        self._alarm.wake_at(effect.at)
+                    case ReadInbox():
+                        self._wakeup.read()
+                    case LoadCalls() | LoadEntity() | LoadOperations() | LoadReady():
+                        loads.append(effect)
+                    case _:
+                        raise AssertionError(effect)
+        if bodies:
+            self.executor.run(bodies)
+        if loads:
+            self._loader.load(loads)
+        self._alarm.arm()
