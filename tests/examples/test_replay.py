@@ -1,7 +1,8 @@
-"""Every example workflow is killed after each of its commits in turn, and must end the same.
+"""Every example workflow is struck at each of its commits in turn, and must end the same.
 
-Each journal entry is written by a commit of its own or together with its neighbours, so this kills it at
-every journal position, and also before its first and after its last.
+Its process is gone, or its session with the database. Each journal entry is written by a commit of its own or
+together with its neighbours, so this strikes at every journal position, and also before its first and after
+its last.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.scenario.crash import crash_after_each_commit
+from tests.scenario.crash import Fault, crash_after_each_commit
 
 pytestmark = pytest.mark.guarantee("replay-same")
 
@@ -88,11 +89,21 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
     return tmp_path if request.param == "sqlite" else None
 
 
+@pytest.fixture(params=list(Fault), ids=lambda fault: fault.name.lower())
+def fault(request: pytest.FixtureRequest) -> Fault:
+    return request.param
+
+
 @pytest.mark.parametrize(("country", "units"), [("SE", 1), ("XX", 1), ("SE", 9)])
-def test_checkout(folder: Path | None, country: str, units: int) -> None:
+def test_checkout(folder: Path | None, fault: Fault, country: str, units: int) -> None:
     app = example("shop_checkout").app
     scenario = shop(country, units)
-    assert asyncio.run(crash_after_each_commit(app, scenario, folder, comparable=_unordered)) >= 4
+    assert (
+        asyncio.run(
+            crash_after_each_commit(app, scenario, folder, fault=fault, comparable=_unordered)
+        )
+        >= 4
+    )
 
 
 def _unordered(found: dict[str, Any]) -> Any:
@@ -101,23 +112,25 @@ def _unordered(found: dict[str, Any]) -> Any:
 
 
 @pytest.mark.parametrize("answered", [True, False])
-def test_approval(folder: Path | None, *, answered: bool) -> None:
+def test_approval(folder: Path | None, fault: Fault, *, answered: bool) -> None:
     app = example("human_approval").app
     scenario = approval(answered=answered)
     places = asyncio.run(
-        crash_after_each_commit(app, scenario, folder, comparable=without_a_second_signal)
+        crash_after_each_commit(
+            app, scenario, folder, fault=fault, comparable=without_a_second_signal
+        )
     )
     assert places >= 3
 
 
-def test_crawl() -> None:
+def test_crawl(fault: Fault) -> None:
     module = example("web_crawler")
     server = ThreadingHTTPServer(("127.0.0.1", 0), module.Site)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         scenario = crawler(server.server_port)
         places = asyncio.run(
-            crash_after_each_commit(module.app, scenario, None, comparable=_results)
+            crash_after_each_commit(module.app, scenario, None, fault=fault, comparable=_results)
         )
         assert places >= 5
     finally:
@@ -130,7 +143,7 @@ def _results(found: dict[str, Any]) -> Any:
     return {key: value[:4] for key, value in found.items() if key not in ("entities", "inbox")}
 
 
-def test_lookup(folder: Path | None) -> None:
+def test_lookup(folder: Path | None, fault: Fault) -> None:
     module = example("rate_limited_api")
 
     async def scenario() -> None:
@@ -141,12 +154,16 @@ def test_lookup(folder: Path | None) -> None:
         return {key: value[1:3] for key, value in found.items() if key in ("l0", "l1", "l2")}
 
     assert (
-        asyncio.run(crash_after_each_commit(module.app, scenario, folder, comparable=comparable))
+        asyncio.run(
+            crash_after_each_commit(
+                module.app, scenario, folder, fault=fault, comparable=comparable
+            )
+        )
         >= 4
     )
 
 
-def test_conversation(folder: Path | None) -> None:
+def test_conversation(folder: Path | None, fault: Fault) -> None:
     module = example("chat_agent")
 
     async def scenario() -> None:
@@ -159,6 +176,10 @@ def test_conversation(folder: Path | None) -> None:
         return found["chat"][:3]
 
     assert (
-        asyncio.run(crash_after_each_commit(module.app, scenario, folder, comparable=comparable))
+        asyncio.run(
+            crash_after_each_commit(
+                module.app, scenario, folder, fault=fault, comparable=comparable
+            )
+        )
         >= 4
     )

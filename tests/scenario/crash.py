@@ -1,9 +1,10 @@
-"""Takes a node down after its n-th commit, for every n, and lets another finish: the end must be the same."""
+"""Strikes a node at its n-th commit, for every n, and lets the work be finished: the end must be the same."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from fenbu._node.node import Node
 from fenbu._node.tenure import NodeOptions
 from fenbu._storage.memory.database import MemoryDatabase
 from fenbu._storage.memory.storage import MemoryStorage
-from fenbu._storage.protocol import CallFilter, Commit
+from fenbu._storage.protocol import CallFilter, Commit, CommitOutcome
 from fenbu._storage.sqlite.storage import SQLiteStorage
 from fenbu.errors import Unavailable
 
@@ -34,40 +35,59 @@ class Disk:
         return MemoryStorage(self.memory) if self.path is None else SQLiteStorage(str(self.path))
 
 
-class Crash:
-    """After so many commits of this storage nothing is committed any more, and nobody hears of it."""
+class Fault(Enum):
+    """What happens instead of the n-th commit."""
 
-    def __init__(self, storage: Any, commits: int | None) -> None:
+    KILLED = "the process is gone"
+    """Nothing is committed any more, and nobody hears of it; another node finishes."""
+    LOST_BEFORE = "the session is lost before it is written"
+    LOST_AFTER = "the session is lost after it was written"
+    """The node does not know whether it was written; it joins again and finishes itself."""
+
+
+class Crash:
+    """Lets the fault happen in a storage."""
+
+    def __init__(self, storage: Any, commits: int | None, fault: Fault) -> None:
         self.commits = commits
+        self.fault = fault
         self.count = 0
         self.reached = asyncio.Event()
         self._commit: Callable[[CommitBatch], Awaitable[Commit]] = storage.commit
         storage.commit = self.commit
 
     async def commit(self, batch: CommitBatch) -> Commit:
-        if self.count == self.commits:
+        self.count += 1
+        strikes = self.commits is not None and self.count == self.commits + 1
+        if strikes and self.fault is Fault.KILLED:
             self.reached.set()
             await asyncio.Event().wait()
+        if strikes and self.fault is Fault.LOST_BEFORE:
+            return Commit(CommitOutcome.UNKNOWN, self.fault.value)
         done = await self._commit(batch)
-        self.count += 1
-        return done
+        return Commit(CommitOutcome.UNKNOWN, self.fault.value) if strikes else done
 
 
 async def run(
-    app: App, disk: Disk, scenario: Scenario, commits: int | None, idle: float
+    app: App,
+    disk: Disk,
+    scenario: Scenario,
+    commits: int | None,
+    idle: float,
+    fault: Fault = Fault.KILLED,
 ) -> int | None:
     """Run a node until the scenario ends (None) or it crashes; then abandon it as a crash would.
 
     Returns how many commits it made if the scenario ended.
     """
     storage = disk.storage()
-    crash = Crash(storage, commits)
+    crash = Crash(storage, commits, fault)
     meta = await storage.open()
     app.registry.partition_count = meta.partition_count
     node = Node(app.registry, storage, options=NodeOptions(idle_seconds=idle))
     await node.start()
     app.runtime.opened(node)
-    work = asyncio.ensure_future(scenario())
+    work = asyncio.ensure_future(_patient(scenario))
     down = asyncio.ensure_future(crash.reached.wait())
     try:
         await asyncio.wait((work, down), return_when=asyncio.FIRST_COMPLETED, timeout=20)
@@ -80,6 +100,16 @@ async def run(
         app.runtime.closed()
         await abandon(node, work, down)
         await storage.close()
+
+
+async def _patient(scenario: Scenario) -> None:
+    """What a caller does who hears that the database was away: the same again."""
+    while True:
+        try:
+            await scenario()
+        except Unavailable:
+            continue
+        return
 
 
 async def abandon(node: Node, *tasks: asyncio.Future[Any]) -> None:
@@ -122,6 +152,7 @@ async def crash_after_each_commit(
     folder: Path | None,
     *,
     idle: float = 10.0,
+    fault: Fault = Fault.KILLED,
     comparable: Callable[[dict[str, Any]], Any] = lambda found: found,
 ) -> int:
     """Returns how many places it crashed at."""
@@ -136,8 +167,9 @@ async def crash_after_each_commit(
     expected = comparable(await contents(calm))
     for place in range(commits):
         shaken = disk(f"crash-{place}")
-        await run(app, shaken, scenario, place, idle)
-        await run(app, shaken, scenario, None, idle)
+        ended = await run(app, shaken, scenario, place, idle, fault)
+        if ended is None:
+            await run(app, shaken, scenario, None, idle)
         got = comparable(await contents(shaken))
-        assert got == expected, f"after a crash at commit {place}:\n{got}\nnot\n{expected}"
+        assert got == expected, f"{fault.value}, commit {place}:\n{got}\nnot\n{expected}"
     return commits
