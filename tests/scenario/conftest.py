@@ -5,6 +5,13 @@ from pathlib import Path
 import pytest
 
 from fenbu import App
+from tests.fixture.loop import run_coroutine_test, runner
+
+__all__ = ["app", "runner"]
+
+
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    return run_coroutine_test(pyfuncitem)
 
 
 @pytest.fixture(params=["memory", "sqlite"])

@@ -149,7 +149,12 @@ class Tenure:
         next_due = await self._storage.next_due(numbers)
         if next_due is not None:
             self._alarm.wake_at(next_due)
-        self.committer.kick()
+        # What this node has just sent there, when they were others', is in the inbox by then.
+        self.committer.durable().add_done_callback(self._adopted)
+
+    def _adopted(self, durable: asyncio.Future[None]) -> None:
+        if not durable.cancelled() and durable.exception() is None:
+            self._wakeup.read()
 
     async def give_up(self, numbers: Sequence[int], seconds: float) -> bool:
         """Hand partitions back in good order. False if something still runs there: then they stay."""

@@ -46,11 +46,17 @@ class MemoryDatabase:
         self.calls: dict[int, Message] = {}
         """Those messages of the inbox that are calls, for looking only."""
         self.last_number = 0
-        self.owner: Listener | None = None
-        self.node: NodeInfo | None = None
-        """What is known of the owner."""
+        self.nodes: dict[Listener, NodeInfo] = {}
+        """The live nodes and what they own."""
         self.node_count = 0
         self.storages: set[Listener] = set()
+
+    def owner_of(self, partition: int) -> Listener | None:
+        """Whose partition it is."""
+        for storage, node in self.nodes.items():
+            if partition in node.partitions:
+                return storage
+        return None
 
     def write_row(self, row: bytes) -> None:
         """Insert or replace a call."""

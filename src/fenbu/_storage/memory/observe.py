@@ -110,7 +110,7 @@ class Observation(ABC):
 
     async def owner(self) -> str | None:
         database = await self._database()
-        return None if database.owner is None else "a node of this process"
+        return None if not database.nodes else "a node of this process"
 
     async def check(self) -> list[tuple[str, bool, str]]:
         database = await self._database()

@@ -1,4 +1,4 @@
-"""The fake's one node at a time."""
+"""The nodes of the fake, and which of them owns what."""
 
 from __future__ import annotations
 
@@ -14,28 +14,23 @@ from fenbu.errors import OwnershipLost
 
 
 class Ownership(Observation):
-    """The part of the storage that is an Ownership, with the database's `owner` as its lock."""
+    """The part of the storage that is an Ownership: a node's entry in the database is its session."""
 
     def notice(self) -> None:
         """Somebody else has changed the database."""
 
     async def join(self, name: str, now: float) -> None:
         database = await self._database()
-        if database.owner is self:
-            return
-        if database.owner is not None:
-            raise OwnershipLost(
-                "this memory database already has a node, in this process: stop it first"
+        if self not in database.nodes:
+            database.node_count += 1
+            database.nodes[self] = NodeInfo(
+                database.node_count, name, platform.node(), os.getpid(), now, partitions=()
             )
-        database.owner = self
-        database.node_count += 1
-        database.node = NodeInfo(
-            database.node_count, name, platform.node(), os.getpid(), now, partitions=()
-        )
+            database.changed(self)
 
     async def nodes(self) -> list[NodeInfo]:
         database = await self._database()
-        return [] if database.node is None else [database.node]
+        return list(database.nodes.values())
 
     async def beat(self) -> list[NodeInfo]:
         await self._node()
@@ -44,6 +39,7 @@ class Ownership(Observation):
     async def take(self, numbers: Sequence[int]) -> list[int]:
         wanted = set(numbers)
         node = await self._node()
+        wanted = {each for each in wanted if self.database.owner_of(each) in (None, self)}
         self._own(node, wanted.union(node.partitions))
         return sorted(wanted)
 
@@ -51,16 +47,20 @@ class Ownership(Observation):
         unwanted = set(numbers)
         node = await self._node()
         self._own(node, set(node.partitions) - unwanted)
+        self.database.changed(self)
 
     async def _node(self) -> NodeInfo:
         database = await self._database()
-        if database.owner is not self or database.node is None:
+        node = database.nodes.get(self)
+        if node is None:
             raise OwnershipLost("this is not a node of the memory database: it has to join first")
-        return database.node
+        return node
 
     def _own(self, node: NodeInfo, partitions: set[int]) -> None:
-        self.database.node = msgspec.structs.replace(node, partitions=tuple(sorted(partitions)))
+        owned = tuple(sorted(partitions))
+        self.database.nodes[self] = msgspec.structs.replace(node, partitions=owned)
 
-    def _leave(self) -> None:
-        if self.database.owner is self:
-            self.database.owner = self.database.node = None
+    def lose_session(self) -> None:
+        """What happens to a node whose connection breaks: all that it owned is free."""
+        if self.database.nodes.pop(self, None) is not None:
+            self.database.changed(self)

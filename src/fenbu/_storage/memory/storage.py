@@ -38,7 +38,7 @@ from fenbu._storage.protocol import (
     Received,
 )
 from fenbu._storage.resolve import resolve
-from fenbu.errors import CallNotFound, InternalError, Unavailable
+from fenbu.errors import CallNotFound, InternalError, OwnershipLost, Unavailable
 
 CHANGING: Final = (
     "sequence",
@@ -104,6 +104,7 @@ class MemoryStorage(Ownership):
         self._refused: tuple[CommitBatch, _Rows] | None = None
         self._open = False
         self._news = False
+        self._joined = False
         self._waiting: asyncio.Future[None] | None = None
 
     def notice(self) -> None:
@@ -119,6 +120,10 @@ class MemoryStorage(Ownership):
             raise Unavailable("the storage is not open")
         return self.database
 
+    async def join(self, name: str, now: float) -> None:
+        await super().join(name, now)
+        self._joined = True
+
     async def open(self, *, create: bool = True) -> Meta:
         del create
         await asyncio.sleep(0)
@@ -130,7 +135,7 @@ class MemoryStorage(Ownership):
         await asyncio.sleep(0)
         self._open = False
         self.database.storages.discard(self)
-        self._leave()
+        self.lose_session()
 
     async def commit(self, batch: CommitBatch) -> Commit:
         refused, self._refused = self._refused, None
@@ -139,6 +144,7 @@ class MemoryStorage(Ownership):
         if self.refusal is not None:
             self._refused = (batch, rows)
             return Commit(CommitOutcome.REFUSED, self.refusal)
+        self._check_owned(batch)
         self._check_new(rows)
         self._write(rows)
         database.changed(self)
@@ -166,6 +172,15 @@ class MemoryStorage(Ownership):
             database.inbox.pop(number, None)
             database.calls.pop(number, None)
         database.put(rows.inbox)
+
+    def _check_owned(self, batch: CommitBatch) -> None:
+        """A node that is none any more commits nothing, and nobody what belongs to another node."""
+        if self._joined and self not in self.database.nodes:
+            raise OwnershipLost("the session of this node has ended")
+        for each in (*batch.inserted, *batch.updated):
+            owner = self.database.owner_of(each.partition)
+            if owner not in (None, self):
+                raise AssertionError(f"split brain: {each.id} of partition {each.partition}")
 
     def _check_new(self, rows: _Rows) -> None:
         """All or none: find a contradiction before anything is written."""
@@ -363,7 +378,8 @@ class MemoryStorage(Ownership):
         if not self._news:
             self._waiting = asyncio.get_running_loop().create_future()
             try:
-                await asyncio.wait_for(self._waiting, seconds)
+                async with asyncio.timeout(seconds):
+                    await self._waiting
             except TimeoutError:
                 return False
             finally:
