@@ -102,7 +102,7 @@ def test_a_task_that_takes_its_process_down_is_quarantined_and_the_others_go_on(
             neighbours = await bank.innocent.start_many([(n,) for n in range(20)])
             murder = await bank.murder.start()
             with NodeProcess(url) as node:
-                for _ in range(3):
+                for _ in range(4):
                     assert await asyncio.to_thread(node.wait) == 9
                     await asyncio.to_thread(node.start)
                 results = [await each.result(timeout=20) for each in neighbours]

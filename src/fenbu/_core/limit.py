@@ -40,7 +40,7 @@ INBOX_ROWS_MAX: Final = 4_096
 HANDLES_PER_DRAIN_MAX: Final = 1_000_000
 """Callbacks that workflow code may run without waiting for anything durable: an endless loop otherwise."""
 
-CRASHES_MAX: Final = 3
+CRASHES_MAX: Final = 4
 """Crashes of the process, with no progress of the call between them, until it is quarantined."""
 
 RETENTION_SECONDS: Final = 7 * 86_400.0

@@ -110,7 +110,7 @@ class Resident(ABC):
         """It took its process down again and again: leave it alone until an operator says otherwise."""
         error = UsageError(
             f"{self.spec.name} {self.invocation.id} was running each time when its process went down, "
-            "the last time alone among the suspects; let it try again with `fenbu retry`"
+            "the last two times alone among the suspects; let it try again with `fenbu retry`"
         )
         self.park(Status.QUARANTINED, error)
         # Its state is as before the operation, so those behind it need not wait.

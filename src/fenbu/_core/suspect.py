@@ -1,8 +1,9 @@
 """Calls that were running when their process went down, and may be the reason.
 
 It counts the times that a call was loaded while its row said that it ran, without progress between. The
-second time in a row it becomes a suspect, and suspects run one at a time: so the one that does it is alone
-when the process goes down again, and is quarantined; the innocent among them prove themselves.
+second time in a row it becomes a suspect, and suspects run one at a time. One that is alone when the process
+goes down, and alone again when that happens the next time, is quarantined; the innocent prove themselves
+between. Once alone is not enough: a machine that is switched off takes whoever runs just then.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from fenbu._core import limit
 from fenbu._core.model import Status
 from fenbu._core.resident import Resident
 
-SUSPECT = limit.CRASHES_MAX - 1
+SUSPECT = limit.CRASHES_MAX - 2
 
 
 class Suspects:
@@ -30,10 +31,11 @@ class Suspects:
         """Let a loaded call begin, now or when it is its turn to be alone."""
         invocation = resident.invocation
         if invocation.status is Status.RUNNING:
-            if invocation.crashes > SUSPECT:
+            if invocation.crashes >= limit.CRASHES_MAX:
                 resident.quarantine()
                 return
-            invocation.crashes = min(invocation.crashes + 1, SUSPECT)
+            if invocation.crashes < SUSPECT:
+                invocation.crashes += 1
         if invocation.crashes < SUSPECT:
             resident.mark()
             return
@@ -66,5 +68,5 @@ class Suspects:
             if resident.invocation.id in resident.partition.residents:
                 self._alone = resident
                 self._since = now
-                resident.invocation.crashes = limit.CRASHES_MAX
+                resident.invocation.crashes += 1
                 resident.mark()
