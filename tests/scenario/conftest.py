@@ -5,9 +5,18 @@ from pathlib import Path
 import pytest
 
 from fenbu import App
+from tests.fixture.postgres import new_url, postgres
+
+__all__ = ["postgres"]
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def app(request: pytest.FixtureRequest, tmp_path: Path) -> App:
-    url = "memory:" if request.param == "memory" else f"sqlite:///{tmp_path}/app.db"
+    match request.param:
+        case "memory":
+            url = "memory:"
+        case "sqlite":
+            url = f"sqlite:///{tmp_path}/app.db"
+        case _:
+            url = new_url(request.getfixturevalue("postgres"))
     return App("scenario", url=url, idle_seconds=0.05)

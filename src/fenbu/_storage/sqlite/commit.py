@@ -15,6 +15,7 @@ import sqlite3
 from fenbu._core.batch import CommitBatch
 from fenbu._storage.protocol import Commit, CommitOutcome
 from fenbu._storage.resolve import resolve
+from fenbu._storage.rows import text_of
 from fenbu._storage.sqlite.error import commit_failed
 from fenbu._storage.sqlite.rows import (
     ENTITY_SQL,
@@ -27,7 +28,6 @@ from fenbu._storage.sqlite.rows import (
     inbox_parameters,
     invocation_parameters,
     statements,
-    text_of,
     update_parameters,
 )
 from fenbu._storage.sqlite.session import Session
