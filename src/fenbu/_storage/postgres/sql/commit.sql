@@ -1,5 +1,6 @@
 -- Parts of one statement: each is a data-modifying WITH query, and `finish` the end. Parameters are counted
--- within each part.
+-- within each part. `json` and not `jsonb`, because what is JSON inside a row, as `parent` is, must stay as
+-- it is written.
 
 -- name: invocation_insert
 INSERT INTO {schema}.invocation (
@@ -7,17 +8,23 @@ INSERT INTO {schema}.invocation (
     deadline_at, status, attempt, crashes, started_at, finished_at, wake_at, waiting, cancel_reason,
     commands, result, failure, args_bytes, result_bytes
 )
-SELECT * FROM unnest(
-    $1::text[], $2::integer[], $3::text[], $4::integer[], $5::text[], $6::text[], $7::text[], $8::float8[],
-    $9::bigint[], $10::text[], $11::text[], $12::text[], $13::float8[], $14::text[], $15::integer[],
-    $16::integer[], $17::float8[], $18::float8[], $19::float8[], $20::text[], $21::text[], $22::text[],
-    $23::text[], $24::text[], $25::bytea[], $26::bytea[]
+SELECT
+    id, partition, handler, version, entity, key, args, created_at, sequence, parent,
+    nullif(waiters, '[]'), nullif(chain, '[]'), deadline_at, status, attempt, crashes, started_at,
+    finished_at, wake_at, waiting, cancel_reason, commands, result, failure,
+    decode(args_bytes, 'base64'), decode(result_bytes, 'base64')
+FROM json_to_recordset($1::text::json) AS new (
+    id text, partition integer, handler text, version integer, entity text, key text, args text,
+    created_at float8, sequence bigint, parent text, waiters text, chain text, deadline_at float8,
+    status text, attempt integer, crashes integer, started_at float8, finished_at float8, wake_at float8,
+    waiting text, cancel_reason text, commands text, result text, failure text, args_bytes text,
+    result_bytes text
 )
 
 -- name: invocation_update
 UPDATE {schema}.invocation SET
     sequence = new.sequence,
-    waiters = new.waiters,
+    waiters = nullif(new.waiters, '[]'),
     deadline_at = new.deadline_at,
     status = new.status,
     attempt = new.attempt,
@@ -30,14 +37,11 @@ UPDATE {schema}.invocation SET
     commands = new.commands,
     result = new.result,
     failure = new.failure,
-    result_bytes = new.result_bytes
-FROM unnest(
-    $1::text[], $2::bigint[], $3::text[], $4::float8[], $5::text[], $6::integer[], $7::integer[],
-    $8::float8[], $9::float8[], $10::float8[], $11::text[], $12::text[], $13::text[], $14::text[],
-    $15::text[], $16::bytea[]
-) AS new (
-    id, sequence, waiters, deadline_at, status, attempt, crashes, started_at, finished_at, wake_at,
-    waiting, cancel_reason, commands, result, failure, result_bytes
+    result_bytes = decode(new.result_bytes, 'base64')
+FROM json_to_recordset($1::text::json) AS new (
+    id text, sequence bigint, waiters text, deadline_at float8, status text, attempt integer,
+    crashes integer, started_at float8, finished_at float8, wake_at float8, waiting text,
+    cancel_reason text, commands text, result text, failure text, result_bytes text
 )
 WHERE invocation.id = new.id
 
@@ -49,9 +53,13 @@ INSERT INTO {schema}.entry (
     id, position, kind, at, command, name, attempt, seconds, status, value, failure, retry_at, commands,
     value_bytes
 )
-SELECT * FROM unnest(
-    $1::text[], $2::integer[], $3::text[], $4::float8[], $5::integer[], $6::text[], $7::integer[],
-    $8::float8[], $9::text[], $10::text[], $11::text[], $12::float8[], $13::text[], $14::bytea[]
+SELECT
+    id, position, kind, at, command, name, attempt, seconds, status, value, failure, retry_at, commands,
+    decode(value_bytes, 'base64')
+FROM json_to_recordset($1::text::json) AS new (
+    id text, position integer, kind text, at float8, command integer, name text, attempt integer,
+    seconds float8, status text, value text, failure text, retry_at float8, commands text,
+    value_bytes text
 )
 
 -- name: entry_delete
@@ -59,8 +67,10 @@ DELETE FROM {schema}.entry WHERE id = ANY ($1::text[])
 
 -- name: entity_upsert
 INSERT INTO {schema}.entity (entity, key, partition, state, version, changed_at, state_bytes)
-SELECT * FROM unnest(
-    $1::text[], $2::text[], $3::integer[], $4::text[], $5::integer[], $6::float8[], $7::bytea[]
+SELECT entity, key, partition, state, version, changed_at, decode(state_bytes, 'base64')
+FROM json_to_recordset($1::text::json) AS new (
+    entity text, key text, partition integer, state text, version integer, changed_at float8,
+    state_bytes text
 )
 ON CONFLICT (entity, key) DO UPDATE SET
     state = excluded.state,
