@@ -64,7 +64,8 @@ def is_lost(error: BaseException) -> bool:
     """The session has ended, or it is not known whether it has."""
     if isinstance(error, PostgresError):
         return code_of(error).startswith(_LOST)
-    return True
+    # A value that cannot be sent is found out before anything is.
+    return not isinstance(error, ValueError)
 
 
 def classify(error: BaseException, target: Target) -> FenbuError:
@@ -77,7 +78,7 @@ def classify(error: BaseException, target: Target) -> FenbuError:
         return UnsupportedDatabase(f"{target.place}: {_LASTING[code]} ({said})")
     if code in _PASSING:
         return Unavailable(f"{target.place}: {_PASSING[code]} ({said})")
-    if is_lost(error) and not isinstance(error, ValueError):
+    if is_lost(error):
         return Unavailable(
             f"{target.place} cannot be reached, or has ended the connection: see that the server runs "
             f"({said})"
