@@ -3,10 +3,11 @@ from __future__ import annotations
 import pytest
 
 from tests.fixture.loop import run_coroutine_test, runner
+from tests.fixture.postgres import postgres
 from tests.fixture.process import spawn
 from tests.fixture.storage import connect, disk, storage
 
-__all__ = ["connect", "disk", "runner", "spawn", "storage"]
+__all__ = ["connect", "disk", "postgres", "runner", "spawn", "storage"]
 
 
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from fenbu._core.message import Call, Retry
-from tests.fixture.row import call, write
+from tests.fixture.row import call, finished, write
 
 LONG = 30.0
 """Far longer than any of these waits takes; the test's own timeout is its alarm."""
@@ -31,7 +31,7 @@ async def test_a_commit_of_the_node_wakes_a_client(storage, connect):
     await settled(client)
     waiting = asyncio.create_task(client.wait_for_change(LONG))
     await asyncio.sleep(0)
-    await write(storage, inserted=[call("a")])
+    await write(storage, inserted=[finished("a", 1.0)])
     assert await waiting
 
 
@@ -42,13 +42,13 @@ async def test_what_happens_between_two_waits_ends_the_second(storage, connect):
     await client.enqueue([Call(call("a"))])
     assert await storage.wait_for_change(LONG)
     await settled(client)
-    await write(storage, inserted=[call("b")])
+    await write(storage, inserted=[finished("b", 1.0)])
     assert await client.wait_for_change(LONG)
 
 
 async def test_a_node_is_not_woken_by_its_own_commits(storage):
     await settled(storage)
-    await write(storage, inserted=[call("a")])
+    await write(storage, inserted=[finished("a", 1.0)])
     assert not await storage.wait_for_change(0.1)
 
 

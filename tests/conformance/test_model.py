@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -26,9 +27,11 @@ from fenbu._core.model import (
 )
 from fenbu._storage.memory.storage import MemoryStorage
 from fenbu._storage.open import Database
+from fenbu._storage.postgres.storage import PostgresStorage
 from fenbu._storage.protocol import UNPLACED, CallFilter, CommitBatch, CommitOutcome
 from fenbu._storage.sqlite.storage import SQLiteStorage
 from fenbu.errors import CallNotFound, InternalError
+from tests.fixture.postgres import new_url
 from tests.fixture.row import own
 
 IDS = ["a", "b", "c", "a/1", "a/2", "a/1/1", "a~1/1", "b/1", "ü", "7"]
@@ -119,13 +122,16 @@ class StorageMachine(RuleBasedStateMachine):
         super().__init__()
         self.runner = asyncio.Runner()
         self.folder = Path(tempfile.mkdtemp())
-        self.storages: list[Database] = [MemoryStorage(), SQLiteStorage(self.folder / "fenbu.db")]
+        self.storages: list[Database] = [MemoryStorage(), self.other()]
         self.sequence = 0
         self.inboxes: list[list[int]] = [[], []]
         """The numbers of the messages in the inbox of each, in the same order."""
         for each in self.storages:
             self.runner.run(each.open())
             self.runner.run(own(each))
+
+    def other(self) -> Database:
+        return SQLiteStorage(self.folder / "fenbu.db")
 
     def teardown(self) -> None:
         for each in self.storages:
@@ -275,8 +281,22 @@ class StorageMachine(RuleBasedStateMachine):
 
 UNORDERED = {"load_calls", "load_entities"}
 
-TestStorages = StorageMachine.TestCase
-TestStorages.settings = settings(
+
+class PostgresMachine(StorageMachine):
+    server = ""
+
+    def other(self) -> Database:
+        return PostgresStorage(new_url(self.server))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _server(postgres):
+    PostgresMachine.server = postgres
+
+
+TestSQLite = StorageMachine.TestCase
+TestPostgres = PostgresMachine.TestCase
+TestSQLite.settings = TestPostgres.settings = settings(
     max_examples=40,
     stateful_step_count=15,
     deadline=None,

@@ -13,8 +13,7 @@ from tests.fixture.storage import MemoryDisk
 
 @pytest.fixture
 def impatient(disk, runner):
-    """A storage that does not wait for another one's lock."""
-    storage = disk.storage() if isinstance(disk, MemoryDisk) else disk.storage(busy_seconds=0.0)
+    storage = disk.impatient()
 
     async def begin():
         await storage.open()

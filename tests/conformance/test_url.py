@@ -4,6 +4,7 @@ import pytest
 
 from fenbu._storage.memory.storage import MemoryStorage
 from fenbu._storage.open import storage_of
+from fenbu._storage.postgres.storage import PostgresStorage
 from fenbu._storage.sqlite.storage import SQLiteStorage
 from fenbu.errors import UsageError
 
@@ -47,6 +48,6 @@ def test_other_urls_are_refused_with_what_is_allowed(url):
         storage_of(url)
 
 
-def test_postgresql_is_announced():
-    with pytest.raises(UsageError, match=r"postgresql.* is coming"):
-        storage_of("postgresql://localhost/shop")
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres"])
+def test_postgresql_is_reached_by_its_usual_urls(scheme):
+    assert isinstance(storage_of(f"{scheme}://localhost/shop"), PostgresStorage)

@@ -9,8 +9,8 @@ from fenbu._storage.protocol import Observer, Storage
 from fenbu.errors import UsageError
 
 ALLOWED = (
-    "sqlite:///relative/path.db, sqlite:////absolute/path.db or memory: (postgresql://… is coming in a later "
-    "release)"
+    "sqlite:///relative/path.db, sqlite:////absolute/path.db, postgresql://user:password@host/database "
+    "or memory:"
 )
 
 
@@ -37,4 +37,8 @@ def storage_of(url: str) -> Database:
         raise UsageError(
             f"{url!r} names no file: a SQLite URL has three or four slashes, as in {ALLOWED}"
         )
+    if scheme in {"postgresql", "postgres"} and rest.startswith("//"):
+        from fenbu._storage.postgres.storage import PostgresStorage  # noqa: PLC0415
+
+        return PostgresStorage(url)
     raise UsageError(f"{url!r} is no database URL that fenbu knows: use {ALLOWED}")

@@ -21,7 +21,8 @@ def load_queries(package: str, noun: str) -> dict[str, str]:
     queries = dict(zip(parts[1::2], map(_trimmed, parts[2::2]), strict=True))
 
     def fragment(match: re.Match[str]) -> str:
-        return queries.get(match[1], match[0])
+        found = queries.get(match[1])
+        return match[0] if found is None else _FRAGMENT.sub(fragment, found)
 
     return {name: _FRAGMENT.sub(fragment, query) for name, query in queries.items()}
 

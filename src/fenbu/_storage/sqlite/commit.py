@@ -17,6 +17,7 @@ from typing import Final
 from fenbu._core.batch import CommitBatch
 from fenbu._storage.protocol import Commit, CommitOutcome
 from fenbu._storage.resolve import resolve
+from fenbu._storage.rows import text_of
 from fenbu._storage.sqlite.error import commit_failed
 from fenbu._storage.sqlite.rows import (
     ENTITY_SQL,
@@ -29,7 +30,6 @@ from fenbu._storage.sqlite.rows import (
     inbox_parameters,
     invocation_parameters,
     statements,
-    text_of,
     update_parameters,
 )
 from fenbu._storage.sqlite.session import Session

@@ -12,13 +12,13 @@ import msgspec
 from fenbu._core.message import Call, Message, Reply, decode
 from fenbu._storage.position import read_of
 from fenbu._storage.protocol import UNPLACED, InboxRead, Received
+from fenbu._storage.rows import text_of
 from fenbu._storage.sqlite.rows import (
     INBOX_SQL,
     INVOCATION_SQL,
     Statement,
     inbox_parameters,
     statements,
-    text_of,
 )
 from fenbu._storage.sqlite.session import SQL, Session
 from fenbu.errors import CallNotFound

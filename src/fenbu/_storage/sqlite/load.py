@@ -9,16 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from fenbu._core.model import FINISHED, EntityState, Loaded, Outcome, Status
+from fenbu._storage.rows import entry_of, failure_of, invocation_of, status_of, text_of
 from fenbu._storage.sqlite.rows import (
     ENTITY_SQL,
     ENTRY_SQL,
     INBOX_SQL,
     INVOCATION_SQL,
-    entry_of,
-    failure_of,
-    invocation_of,
-    status_of,
-    text_of,
 )
 from fenbu._storage.sqlite.session import SQL, Session
 

@@ -15,6 +15,7 @@ from fenbu._core import ids
 from fenbu._core.message import Call, decode
 from fenbu._core.model import EntityState, Invocation, Status
 from fenbu._storage.protocol import CallFilter
+from fenbu._storage.rows import invocation_of, status_of, text_of
 from fenbu._storage.sqlite.connection import Connection
 from fenbu._storage.sqlite.migrate import META_SQL
 from fenbu._storage.sqlite.ownership import owner_of, present_owner_of
@@ -22,9 +23,6 @@ from fenbu._storage.sqlite.rows import (
     ENTITY_SQL,
     INBOX_SQL,
     INVOCATION_SQL,
-    invocation_of,
-    status_of,
-    text_of,
 )
 from fenbu._storage.sqlite.session import SQL, Session
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from fenbu._storage.sqlite.rows import ENTRY_SQL, INVOCATION_SQL, text_of
+from fenbu._storage.rows import text_of
+from fenbu._storage.sqlite.rows import (
+    ENTRY_SQL,
+    INVOCATION_SQL,
+)
 from fenbu._storage.sqlite.session import Session
 
 

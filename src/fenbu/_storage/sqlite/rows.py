@@ -1,4 +1,4 @@
-"""Rows ⇄ structs. On the path of every commit: direct attribute access into one flat list, no reflection.
+"""Structs → rows. On the path of every commit: direct attribute access into one flat list, no reflection.
 
 The order of columns is that of the fragment `columns` of each noun's `.sql` file.
 An enum member is written as plain text by `str`, because sqlite3 looks for an adapter of any other type.
@@ -10,21 +10,11 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-import msgspec
-
 from fenbu._core.message import Call, Message, encode
-from fenbu._core.model import (
-    Address,
-    EntityState,
-    Entry,
-    EntryKind,
-    Failure,
-    Invocation,
-    Status,
-)
+from fenbu._core.model import EntityState, Entry, Invocation
 from fenbu._storage.query import load_queries
+from fenbu._storage.rows import text_of
 
-Row = tuple[Any, ...]
 Parameters = list[Any]
 
 INVOCATION_SQL: Final = load_queries("fenbu._storage.sqlite", "invocation")
@@ -35,26 +25,12 @@ INBOX_SQL: Final = load_queries("fenbu._storage.sqlite", "inbox")
 ROWS_MAX: Final = 1_024
 """Rows of one statement: 24 columns × 1,024 stay below the 32,766 parameters that SQLite allows."""
 
-_STATUS: Final = {each.value: each for each in Status}
-_ENTRY_KIND: Final = {each.value: each for each in EntryKind}
-
-_json = msgspec.json.Encoder()
-_address = msgspec.json.Decoder(Address)
-_addresses = msgspec.json.Decoder(tuple[Address, ...])
-_chain = msgspec.json.Decoder(tuple[str, ...])
-_failure = msgspec.json.Decoder(Failure)
-
 
 class Statement(NamedTuple):
     """Ready to execute."""
 
     sql: str
     parameters: Sequence[Any]
-
-
-def text_of(value: object) -> str:
-    """JSON text."""
-    return _json.encode(value).decode()
 
 
 def invocation_parameters(invocations: Iterable[Invocation]) -> Parameters:
@@ -187,82 +163,3 @@ def _size(count: int) -> int:
 def _sized(query: str, columns: int, size: int) -> str:
     row = f"({', '.join('?' * columns)})"
     return query.format(rows=", ".join([row] * size))
-
-
-def invocation_of(row: Row) -> Invocation:
-    """The struct of a row of `columns`."""
-    (
-        id_, partition, handler, version, entity, key, args, created_at, sequence, parent, waiters, chain,
-        deadline_at, status, attempt, crashes, started_at, finished_at, wake_at, waiting, cancel_reason,
-        commands, result, failure,
-    ) = row  # fmt: skip
-    return Invocation(
-        id=id_,
-        partition=partition,
-        handler=handler,
-        version=version,
-        entity=entity,
-        key=key,
-        args=args,
-        created_at=created_at,
-        sequence=sequence,
-        parent=None if parent is None else _address.decode(parent),
-        waiters=() if waiters is None else _addresses.decode(waiters),
-        chain=() if chain is None else _chain.decode(chain),
-        deadline_at=deadline_at,
-        status=_STATUS[status],
-        attempt=attempt,
-        crashes=crashes,
-        started_at=started_at,
-        finished_at=finished_at,
-        wake_at=wake_at,
-        waiting=waiting,
-        cancel_reason=cancel_reason,
-        commands=commands,
-        result=result,
-        failure=failure_of(failure),
-    )
-
-
-def entry_of(row: Row) -> Entry:
-    """The struct of a row of `columns`."""
-    (
-        id_,
-        position,
-        kind,
-        at,
-        command,
-        name,
-        attempt,
-        seconds,
-        status,
-        value,
-        failure,
-        retry_at,
-        commands,
-    ) = row
-    return Entry(
-        id_,
-        position,
-        _ENTRY_KIND[kind],
-        at,
-        command,
-        name,
-        attempt,
-        seconds,
-        None if status is None else _STATUS[status],
-        value,
-        failure_of(failure),
-        retry_at,
-        commands,
-    )
-
-
-def failure_of(text: str | None) -> Failure | None:
-    """The struct of a `failure` column."""
-    return None if text is None else _failure.decode(text)
-
-
-def status_of(text: str) -> Status:
-    """The member of a `status` column."""
-    return _STATUS[text]

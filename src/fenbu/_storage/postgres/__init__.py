@@ -1,0 +1,1 @@
+"""PostgreSQL: many nodes on one database."""

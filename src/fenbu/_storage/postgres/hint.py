@@ -1,0 +1,218 @@
+"""Hints between processes by NOTIFY, and waiting for them: never needed, only quicker than asking.
+
+NOTIFY makes the server's commits wait for each other, so it stays out of batches and of users' transactions.
+It comes from a session of its own that does not wait for the disk, and one statement carries all that has
+gathered meanwhile. A node listens to a channel of its own, a client to one of its own and one for all
+clients, which nodes use when calls have ended. Behind a transaction-pooling proxy nobody can listen; then,
+and with `fenbu_notify=off`, waiting ends by itself after a while: soon while there is something going on.
+
+Absent: content. Whoever is hinted at looks for himself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from typing import Final
+
+from fenbu._storage.postgres.driver import DRIVER_ERRORS, Connection
+from fenbu._storage.postgres.session import Pool, close, connect_session
+from fenbu._storage.postgres.url import Target
+from fenbu.errors import FenbuError
+
+GATHER_SECONDS: Final = 0.002
+"""So long a hint waits for others to go with it. A commit takes as long."""
+
+CLIENTS_SECONDS: Final = 0.025
+"""All clients are told of ended calls at most so often."""
+
+PARTITIONS_MAX: Final = 4_096
+"""Far more than there are; a guard against a caller's mistake."""
+
+LOOK_SECONDS: Final = 5.0
+"""Waiting ends by itself after so long while this process listens: a hint may have been lost …"""
+
+LOOK_SECONDS_MIN: Final = 0.01
+"""… and without listening after so long at first, …"""
+
+LOOK_SECONDS_MAX: Final = 1.0
+"""… twice as long each time, up to this."""
+
+RECONNECT_SECONDS: Final = 2.0
+
+
+class Hints:
+    """Gives and receives them for one storage. `listener` is the name of its own channel."""
+
+    def __init__(self, target: Target, pool: Pool, cluster: str, listener: str) -> None:
+        self._target = target
+        self._pool = pool
+        self._prefix = f"fenbu_{cluster}_"
+        self._channels = [f"{self._prefix}c{listener}", f"{self._prefix}all"]
+        # A session lasts if it need not go through a proxy that pools transactions.
+        self._listens = target.notify and (target.pooled or not pool.pooled)
+        self._connection: Connection | None = None
+        self._using = asyncio.Lock()
+        self._connected_at = float("-inf")
+        self._partitions: set[int] = set()
+        self._receivers: set[str] = set()
+        self._told_clients_at = float("-inf")
+        self._task: asyncio.Task[None] | None = None
+        self._news = True
+        self._waiting: asyncio.Future[None] | None = None
+        self._looked_at = float("-inf")
+        self._look_seconds = LOOK_SECONDS_MIN
+        self._open = True
+
+    # Giving.
+
+    def give(self, partitions: Collection[int], clients: Collection[str]) -> None:
+        """Soon, to the owners of these partitions and the listeners of these names."""
+        self._partitions.update(partitions)
+        self._receivers.update(f"{self._prefix}c{each}" for each in clients)
+        self._start()
+
+    def tell_clients(self) -> None:
+        """Soon, to everybody who waits for an outcome."""
+        self._receivers.add(f"{self._prefix}all")
+        self._start()
+
+    def _start(self) -> None:
+        if not self._target.notify:
+            self._partitions.clear()
+            self._receivers.clear()
+        elif self._task is None and self._open:
+            self._task = asyncio.create_task(self._work())
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while (self._partitions or self._receivers) and self._open:
+                everybody = self._receivers == {f"{self._prefix}all"} and not self._partitions
+                early = self._told_clients_at + CLIENTS_SECONDS - loop.time()
+                await asyncio.sleep(max(GATHER_SECONDS, early if everybody else 0.0))
+                await self._send()
+        except (*DRIVER_ERRORS, FenbuError):
+            # A hint less; whoever waits looks by himself.
+            self._partitions.clear()
+            self._receivers.clear()
+        finally:
+            self._task = None
+
+    async def _send(self) -> None:
+        loop = asyncio.get_running_loop()
+        partitions, self._partitions = list(self._partitions)[:PARTITIONS_MAX], set()
+        receivers, everybody = self._receivers, f"{self._prefix}all"
+        self._receivers = set()
+        if everybody in receivers:
+            if loop.time() < self._told_clients_at + CLIENTS_SECONDS:
+                receivers.discard(everybody)
+                self._receivers.add(everybody)
+            else:
+                self._told_clients_at = loop.time()
+        if not partitions and not receivers:
+            return
+        parameters = (f"{self._prefix}n", partitions, list(receivers))
+        if self._listens:
+            async with self._using:
+                connection = await self._connected()
+                if connection is not None:
+                    await connection.fetch(self._pool.sql["hint.hint"], *parameters)
+        else:
+            await self._pool.run(
+                lambda connection: connection.fetch(self._pool.sql["hint.hint"], *parameters)
+            )
+
+    # Receiving.
+
+    async def become_node(self, id_: int) -> None:
+        """From now on this process listens for its inbox, and no longer for outcomes."""
+        old, self._channels = self._channels, [self._channels[0], f"{self._prefix}n{id_}"]
+        async with self._using:
+            connection = self._connection
+            if connection is None or connection.is_closed():
+                return
+            try:
+                await connection.remove_listener(old[1], self._hear)
+                await connection.add_listener(self._channels[1], self._hear)
+            except DRIVER_ERRORS:
+                connection.terminate()
+
+    async def wait(self, seconds: float) -> bool:
+        """See `Storage.wait_for_change`."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        listening = self._listens and await self._listening()
+        if not self._news:
+            look_at = self._looked_at + (LOOK_SECONDS if listening else self._look_seconds)
+            self._waiting = loop.create_future()
+            try:
+                await asyncio.wait(
+                    (self._waiting,), timeout=max(0.0, min(end, look_at) - loop.time())
+                )
+            finally:
+                self._waiting = None
+            if not self._news and loop.time() < look_at:
+                return False
+        if not self._news:
+            self._look_seconds = min(self._look_seconds * 2, LOOK_SECONDS_MAX)
+        self._news = False
+        self._looked_at = loop.time()
+        return True
+
+    def busy(self) -> None:
+        """Something is going on: without listening, look more often."""
+        self._look_seconds = LOOK_SECONDS_MIN
+
+    async def _listening(self) -> bool:
+        connection = self._connection
+        if connection is not None and not connection.is_closed():
+            return True
+        async with self._using:
+            return await self._connected() is not None
+
+    async def _connected(self) -> Connection | None:
+        """The session, opened anew if it has ended; None if that was tried a moment ago, or fails."""
+        connection = self._connection
+        if connection is not None and not connection.is_closed():
+            return connection
+        now = asyncio.get_running_loop().time()
+        if now < self._connected_at + RECONNECT_SECONDS or not self._open:
+            return None
+        self._connected_at = now
+        try:
+            connection = await self._connect()
+        except DRIVER_ERRORS:
+            return None
+        connection.add_termination_listener(self._hear)
+        self._connection = connection
+        # What happened before it listened was not heard.
+        self._hear()
+        return connection
+
+    async def _connect(self) -> Connection:
+        connection = await connect_session(
+            self._target, self._target.session_url, "fenbu hints", RECONNECT_SECONDS
+        )
+        try:
+            for each in self._channels:
+                await connection.add_listener(each, self._hear)
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
+    def _hear(self, *_: object) -> None:
+        self._news = True
+        self._look_seconds = LOOK_SECONDS_MIN
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    async def close(self) -> None:
+        self._open = False
+        if self._task is not None:
+            await self._task
+        async with self._using:
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                await close(connection)

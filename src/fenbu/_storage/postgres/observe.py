@@ -1,0 +1,106 @@
+"""Reads for people: the command line and the dashboard.
+
+Each is bounded by a limit or reads an index, except `count_calls` and `list_entities`, which look at
+everything.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from fenbu._core import ids
+from fenbu._core.message import Call
+from fenbu._core.model import EntityState, Invocation, Status
+from fenbu._storage.postgres.check import Check, check
+from fenbu._storage.postgres.rows import entity_row, invocation_row, message_of
+from fenbu._storage.postgres.session import Pool
+from fenbu._storage.postgres.url import Target
+from fenbu._storage.protocol import CallFilter, NodeInfo
+from fenbu._storage.rows import status_of, text_of
+
+LAST_CHARACTER = "\U0010ffff"
+"""After every character that an id may have: those are printable."""
+
+
+class Observation(ABC):
+    """The half of the storage that is an Observer."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+
+    @property
+    @abstractmethod
+    def _pool(self) -> Pool: ...
+
+    @abstractmethod
+    async def nodes(self) -> list[NodeInfo]: ...
+
+    async def list_calls(self, where: CallFilter) -> list[Invocation]:
+        statuses = None if where.statuses is None else list(where.statuses)
+        rows = await self._pool.fetch(
+            "invocation.list",
+            statuses,
+            where.handler,
+            where.created_after,
+            where.created_before,
+            where.limit,
+        )
+        return [invocation_row(row) for row in rows]
+
+    async def find_calls(self, beginning: str, *, limit: int) -> list[Invocation]:
+        until = f"{beginning}{LAST_CHARACTER}"
+        # The inbox first: a call moves from there to its row, and is seen in one of them at least.
+        messages = await self._pool.fetch("inbox.find", beginning, until, limit)
+        rows = await self._pool.fetch("invocation.find", beginning, until, limit)
+        found = {row[0]: invocation_row(row) for row in rows}
+        for text, data in messages:
+            message = message_of(text, data)
+            if isinstance(message, Call):
+                found.setdefault(message.invocation.id, message.invocation)
+        return [found[id_] for id_ in sorted(found)][:limit]
+
+    async def count_calls(self) -> dict[tuple[str, Status], int]:
+        rows = await self._pool.fetch("invocation.count")
+        return {(handler, status_of(status)): count for handler, status, count in rows}
+
+    async def operations_before(self, invocation: Invocation, *, limit: int) -> list[Invocation]:
+        if invocation.entity is None:
+            return []
+        rows = await self._pool.fetch(
+            "invocation.operations_before",
+            invocation.entity,
+            invocation.key,
+            invocation.sequence,
+            limit,
+        )
+        return [invocation_row(row) for row in rows]
+
+    async def children(self, id: str, *, limit: int) -> list[Invocation]:  # noqa: A002
+        found = await self._pool.fetch("invocation.run_of", id)
+        if not found:
+            return []
+        partition, attempt = found[0]
+        address = text_of((partition, id))[:-1]
+        prefixes = [ids.child_id(ids.run_id(id, run), 0)[:-1] for run in range(attempt + 1)]
+        rows = await self._pool.fetch(
+            "invocation.children",
+            f"{address},",
+            f"{address}-",  # the character after the comma
+            prefixes,
+            limit,
+        )
+        return [invocation_row(row) for row in rows]
+
+    async def list_entities(self, entity: str | None, *, limit: int) -> list[EntityState]:
+        rows = await self._pool.fetch("entity.list", entity, limit)
+        return [entity_row(row) for row in rows]
+
+    async def inbox_count(self) -> int:
+        return await self._pool.fetchval("inbox.count")
+
+    async def owner(self) -> str | None:
+        found = [str(each) for each in await self.nodes() if each.partitions]
+        return ", ".join(found) or None
+
+    async def check(self) -> list[Check]:
+        return await check(self._pool, self._target, await self.nodes())

@@ -1,0 +1,183 @@
+"""Who runs which partitions: advisory locks of the node's one session, through which it also commits.
+
+The server frees them at once when the session ends, however it ends, and a node that stalls while that
+happens cannot commit: there is nothing left to commit through. A node's life is such a lock too.
+Guarantee: no-split-brain.
+
+Advisory locks belong to the database and not to a schema, so their first number is made of the cluster's id.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Final
+
+from fenbu._storage.postgres.commit import CommitWriter
+from fenbu._storage.postgres.driver import DRIVER_ERRORS, Connection, Row
+from fenbu._storage.postgres.error import POOLER_ADVICE, translated
+from fenbu._storage.postgres.hint import Hints
+from fenbu._storage.postgres.observe import Observation
+from fenbu._storage.postgres.session import Pool, Writer, is_pooled
+from fenbu._storage.postgres.statement import statements
+from fenbu._storage.postgres.url import Target
+from fenbu._storage.protocol import Meta, NodeInfo
+from fenbu.errors import OwnershipLost, UnsupportedDatabase
+
+LIVENESS: Final = 1_000_000
+"""The second number of a node's own lock, plus its id; that of a partition's lock is its number."""
+
+
+def lock_class(cluster: str) -> int:
+    """The first number of every lock of a cluster: 31 bits, so that it is positive as int4 and as oid."""
+    return int(cluster[:8], 16) & 0x7FFF_FFFF
+
+
+class Membership:
+    """What a node has, from joining until its session ends."""
+
+    def __init__(self, writer: Writer, id_: int) -> None:
+        self.writer = writer
+        self.commits = CommitWriter(writer)
+        self.id = id_
+        self.held: set[int] = set()
+
+
+async def join(
+    target: Target, meta: Meta, name: str, now: float, lock_seconds: float
+) -> Membership:
+    """Open the session and take the lock that says that this node lives."""
+    sql = statements(target.schema)
+    writer = await Writer.open(target, f"fenbu node {name}", lock_seconds)
+
+    async def enter(connection: Connection) -> int:
+        found = await connection.fetchrow(
+            sql["node.insert"], lock_class(meta.cluster), name, platform.node(), os.getpid(), now, LIVENESS
+        )  # fmt: skip
+        if found is None or not found["locked"]:
+            raise UnsupportedDatabase(
+                f"{target.place}: somebody else holds a new node's lock: does another application use "
+                "advisory locks of two numbers there?"
+            )
+        await connection.execute(sql["node.delete_dead"], lock_class(meta.cluster), LIVENESS)
+        return found["id"]
+
+    try:
+        with translated(target):
+            return Membership(writer, await writer.run(enter))
+    except BaseException:
+        writer.end("joining failed")
+        raise
+
+
+class Ownership(Observation):
+    """The part of the storage that is an Ownership."""
+
+    _membership: Membership | None = None
+    _lock_seconds: float
+
+    @property
+    @abstractmethod
+    def _hints(self) -> Hints: ...
+
+    @property
+    @abstractmethod
+    def _meta(self) -> Meta: ...
+
+    async def join(self, name: str, now: float) -> None:
+        if self._membership is not None and self._membership.writer.is_open:
+            return
+        meta = self._meta
+        await self._check_session()
+        self._membership = await join(self._target, meta, name, now, self._lock_seconds)
+        await self._hints.become_node(self._membership.id)
+
+    async def _check_session(self) -> None:
+        """A lock is worth something only in a session that nobody else is given."""
+        if self._target.pooled:
+            pooled = await is_pooled(self._target, self._target.session_url)
+        else:
+            pooled = self._pool.pooled
+        if pooled:
+            raise UnsupportedDatabase(
+                f"{self._target.place} is reached through a proxy that pools transactions, which gives a "
+                f"node's session, and with it its locks, to others. {POOLER_ADVICE}"
+            )
+
+    async def nodes(self) -> list[NodeInfo]:
+        meta = self._meta
+        rows = await self._pool.fetch("node.list", lock_class(meta.cluster), LIVENESS)
+        return _nodes(rows)
+
+    async def beat(self) -> list[NodeInfo]:
+        meta, membership = self._meta, self._member()
+
+        async def ask(connection: Connection) -> list[Row]:
+            return await connection.fetch(
+                membership.writer.sql["node.list"], lock_class(meta.cluster), LIVENESS
+            )
+
+        with translated(self._target):
+            return _nodes(await membership.writer.run(ask))
+
+    async def take(self, numbers: Sequence[int]) -> list[int]:
+        meta, membership = self._meta, self._member()
+        sql, held = membership.writer.sql, membership.held
+        class_ = lock_class(meta.cluster)
+        wanted = sorted(set(numbers) - held)
+
+        async def take(connection: Connection) -> None:
+            try:
+                rows = await connection.fetch(sql["node.take"], class_, wanted, membership.id)
+            except DRIVER_ERRORS:
+                # Locks outlive the transaction that took them.
+                await connection.fetch(sql["node.unlock"], class_, wanted)
+                raise
+            held.update(number for number, taken in rows if taken)
+            busy = [number for number, taken in rows if not taken]
+            if busy:
+                await connection.fetch(sql["node.unlock"], class_, busy)
+
+        if wanted:
+            with translated(self._target):
+                await membership.writer.run(take)
+        return sorted(held & set(numbers))
+
+    async def release(self, numbers: Sequence[int]) -> None:
+        meta, membership = self._meta, self._member()
+        sql = membership.writer.sql
+        given_up = sorted(membership.held & set(numbers))
+
+        async def give_up(connection: Connection) -> None:
+            # The row first: once the lock is free, the next owner writes it.
+            await connection.execute(sql["node.leave"], given_up, membership.id)
+            await connection.fetch(sql["node.unlock"], lock_class(meta.cluster), given_up)
+            membership.held.difference_update(given_up)
+
+        if given_up:
+            with translated(self._target):
+                await membership.writer.run(give_up)
+
+    def _member(self) -> Membership:
+        """This node.
+
+        Raises:
+            OwnershipLost: It has not joined, or its session is over.
+        """
+        if self._membership is None:
+            raise OwnershipLost(f"this is not a node of {self._target.place}: it has to join first")
+        self._membership.writer.check()
+        return self._membership
+
+    @property
+    @abstractmethod
+    def _pool(self) -> Pool: ...
+
+
+def _nodes(rows: list[Row]) -> list[NodeInfo]:
+    return [
+        NodeInfo(id_, name, host, pid, started_at, tuple(partitions))
+        for id_, name, host, pid, started_at, partitions in rows
+    ]

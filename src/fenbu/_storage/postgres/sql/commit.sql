@@ -1,0 +1,94 @@
+-- Parts of one statement: each is a data-modifying WITH query, and `finish` the end. Parameters are counted
+-- within each part. `json` and not `jsonb`, because what is JSON inside a row, as `parent` is, must stay as
+-- it is written.
+
+-- name: invocation_insert
+INSERT INTO {schema}.invocation (
+    id, partition, handler, version, entity, key, args, created_at, sequence, parent, waiters, chain,
+    deadline_at, status, attempt, crashes, started_at, finished_at, wake_at, waiting, cancel_reason,
+    commands, result, failure, args_bytes, result_bytes
+)
+SELECT
+    id, partition, handler, version, entity, key, args, created_at, sequence, parent,
+    nullif(waiters, '[]'), nullif(chain, '[]'), deadline_at, status, attempt, crashes, started_at,
+    finished_at, wake_at, waiting, cancel_reason, commands, result, failure,
+    decode(args_bytes, 'base64'), decode(result_bytes, 'base64')
+FROM json_to_recordset($1::text::json) AS new (
+    id text, partition integer, handler text, version integer, entity text, key text, args text,
+    created_at float8, sequence bigint, parent text, waiters text, chain text, deadline_at float8,
+    status text, attempt integer, crashes integer, started_at float8, finished_at float8, wake_at float8,
+    waiting text, cancel_reason text, commands text, result text, failure text, args_bytes text,
+    result_bytes text
+)
+
+-- name: invocation_update
+UPDATE {schema}.invocation SET
+    sequence = new.sequence,
+    waiters = nullif(new.waiters, '[]'),
+    deadline_at = new.deadline_at,
+    status = new.status,
+    attempt = new.attempt,
+    crashes = new.crashes,
+    started_at = new.started_at,
+    finished_at = new.finished_at,
+    wake_at = new.wake_at,
+    waiting = new.waiting,
+    cancel_reason = new.cancel_reason,
+    commands = new.commands,
+    result = new.result,
+    failure = new.failure,
+    result_bytes = decode(new.result_bytes, 'base64')
+FROM json_to_recordset($1::text::json) AS new (
+    id text, sequence bigint, waiters text, deadline_at float8, status text, attempt integer,
+    crashes integer, started_at float8, finished_at float8, wake_at float8, waiting text,
+    cancel_reason text, commands text, result text, failure text, result_bytes text
+)
+WHERE invocation.id = new.id
+
+-- name: invocation_delete
+DELETE FROM {schema}.invocation WHERE id = ANY ($1::text[])
+
+-- name: entry_insert
+INSERT INTO {schema}.entry (
+    id, position, kind, at, command, name, attempt, seconds, status, value, failure, retry_at, commands,
+    value_bytes
+)
+SELECT
+    id, position, kind, at, command, name, attempt, seconds, status, value, failure, retry_at, commands,
+    decode(value_bytes, 'base64')
+FROM json_to_recordset($1::text::json) AS new (
+    id text, position integer, kind text, at float8, command integer, name text, attempt integer,
+    seconds float8, status text, value text, failure text, retry_at float8, commands text,
+    value_bytes text
+)
+
+-- name: entry_delete
+DELETE FROM {schema}.entry WHERE id = ANY ($1::text[])
+
+-- name: entity_upsert
+INSERT INTO {schema}.entity (entity, key, partition, state, version, changed_at, state_bytes)
+SELECT entity, key, partition, state, version, changed_at, decode(state_bytes, 'base64')
+FROM json_to_recordset($1::text::json) AS new (
+    entity text, key text, partition integer, state text, version integer, changed_at float8,
+    state_bytes text
+)
+ON CONFLICT (entity, key) DO UPDATE SET
+    state = excluded.state,
+    version = excluded.version,
+    changed_at = excluded.changed_at,
+    state_bytes = excluded.state_bytes
+
+-- name: entity_delete
+DELETE FROM {schema}.entity USING unnest($1::text[], $2::text[]) AS old (entity, key)
+WHERE entity.entity = old.entity AND entity.key = old.key
+
+-- name: inbox_insert
+INSERT INTO {schema}.inbox (partition, call_id, message, message_bytes)
+SELECT * FROM unnest($1::integer[], $2::text[], $3::text[], $4::bytea[])
+
+-- name: inbox_delete
+DELETE FROM {schema}.inbox WHERE number = ANY ($1::bigint[])
+
+-- name: finish
+-- Division by zero if this is not the session that holds the locks, whatever stands between us.
+SELECT 1 / (pg_backend_pid() = $1)::integer

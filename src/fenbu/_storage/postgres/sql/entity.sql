@@ -1,0 +1,11 @@
+-- name: columns
+entity, key, partition, state, version, changed_at, state_bytes
+
+-- name: load
+SELECT entity.entity, entity.key, partition, state, version, changed_at, state_bytes
+FROM unnest($1::text[], $2::text[]) AS wanted (entity, key)
+JOIN {schema}.entity ON entity.entity = wanted.entity AND entity.key = wanted.key;
+
+-- name: list
+SELECT {columns} FROM {schema}.entity WHERE $1::text IS NULL OR entity = $1
+ORDER BY changed_at DESC, entity, key LIMIT $2;

@@ -1,0 +1,142 @@
+-- name: columns
+id, partition, handler, version, entity, key, args, created_at, sequence, parent, waiters, chain,
+deadline_at, status, attempt, crashes, started_at, finished_at, wake_at, waiting, cancel_reason,
+commands, result, failure, args_bytes, result_bytes
+
+-- name: journal
+-- A call's row, or an entry of a call's journal, in one snapshot and one answer.
+SELECT {columns},
+    NULL::text, NULL::integer, NULL::text, NULL::float8, NULL::integer, NULL::text, NULL::integer,
+    NULL::float8, NULL::text, NULL::text, NULL::text, NULL::float8, NULL::text, NULL::bytea
+FROM call
+UNION ALL
+SELECT
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+    entry.id, position, kind, at, entry.command, name, entry.attempt, seconds, entry.status, value,
+    entry.failure, retry_at, entry.commands, value_bytes
+FROM call CROSS JOIN LATERAL (
+    SELECT * FROM {schema}.entry WHERE entry.id = call.id OFFSET 0
+) AS entry
+
+-- name: load
+WITH call AS MATERIALIZED (SELECT {columns} FROM {schema}.invocation WHERE id = ANY ($1::text[]))
+{journal};
+
+-- name: load_ready
+WITH call AS MATERIALIZED (
+    SELECT found.*
+    FROM unnest($1::integer[], $2::bigint[]) AS wanted (number, after) CROSS JOIN LATERAL (
+        SELECT {columns} FROM {schema}.invocation
+        WHERE partition = wanted.number AND lane = 1 AND sequence > wanted.after
+        ORDER BY sequence LIMIT $3
+    ) AS found
+)
+{journal};
+
+-- name: load_operations
+WITH call AS MATERIALIZED (
+    SELECT {columns} FROM {schema}.invocation
+    WHERE entity = $1 AND key = $2 AND sequence > $3 AND lane = 1
+    ORDER BY sequence LIMIT $4
+)
+{journal};
+
+-- name: load_due
+WITH call AS MATERIALIZED (
+    SELECT {columns} FROM {schema}.invocation
+    WHERE lane = 2 AND wake_at IS NOT NULL AND wake_at <= $1 AND partition = ANY ($2::integer[])
+    ORDER BY wake_at, id LIMIT $3
+)
+{journal};
+
+-- name: next_due
+SELECT wake_at FROM {schema}.invocation
+WHERE lane = 2 AND wake_at IS NOT NULL AND partition = ANY ($1::integer[])
+ORDER BY wake_at LIMIT 1;
+
+-- name: last_sequences
+SELECT wanted.number, last.sequence
+FROM unnest($1::integer[]) AS wanted (number) CROSS JOIN LATERAL (
+    SELECT max(each.sequence) AS sequence
+    FROM unnest('{1, 2, 3, 4, 5}'::smallint[]) AS kind (lane) CROSS JOIN LATERAL (
+        SELECT sequence FROM {schema}.invocation
+        WHERE partition = wanted.number AND lane = kind.lane AND lane <= 5
+        ORDER BY sequence DESC LIMIT 1
+    ) AS each
+) AS last
+WHERE last.sequence IS NOT NULL;
+
+-- name: revive
+UPDATE {schema}.invocation SET
+    status = CASE WHEN started_at IS NULL THEN 'pending' ELSE 'running' END,
+    waiting = NULL,
+    failure = NULL
+WHERE lane BETWEEN 3 AND 5 AND lane IN (3, 5)
+    AND handler = ANY ($1::text[]) AND partition = ANY ($2::integer[]);
+
+-- name: outcomes
+-- The calls that are still in the inbox come last, without a status.
+SELECT id, status, result, result_bytes, failure FROM {schema}.invocation WHERE id = ANY ($1::text[])
+UNION ALL
+SELECT call_id, NULL, NULL, NULL, NULL FROM {schema}.inbox
+WHERE call_id = ANY ($1::text[]) AND call_id IS NOT NULL;
+
+-- name: places
+SELECT id, partition FROM {schema}.invocation WHERE id = ANY ($1::text[])
+UNION ALL
+SELECT call_id, partition FROM {schema}.inbox WHERE call_id = ANY ($1::text[]) AND call_id IS NOT NULL;
+
+-- name: delete_finished
+-- Without a call whose row somebody else is changing at this moment.
+WITH expired AS MATERIALIZED (
+    SELECT id FROM {schema}.invocation
+    WHERE handler = $1 AND lane >= 6 AND finished_at < $2
+    ORDER BY finished_at, id LIMIT $3 FOR UPDATE SKIP LOCKED
+), journal AS (
+    DELETE FROM {schema}.entry USING expired WHERE entry.id = expired.id
+), call AS (
+    DELETE FROM {schema}.invocation USING expired WHERE invocation.id = expired.id RETURNING 1
+)
+SELECT count(*) FROM call;
+
+-- name: list
+SELECT {columns} FROM {schema}.invocation
+WHERE ($1::text[] IS NULL OR status = ANY ($1))
+    AND ($2::text IS NULL OR handler = $2)
+    AND created_at > coalesce($3::float8, '-infinity')
+    AND created_at < coalesce($4::float8, 'infinity')
+ORDER BY created_at DESC, id DESC LIMIT $5;
+
+-- name: find
+SELECT {columns} FROM {schema}.invocation
+WHERE id >= $1 AND id < $2 AND strpos(substr(id, length($1) + 1), '/') = 0
+ORDER BY id LIMIT $3;
+
+-- name: count
+SELECT handler, status, count(*) FROM {schema}.invocation GROUP BY handler, status;
+
+-- name: count_parked
+SELECT status, count(*) FROM {schema}.invocation WHERE lane BETWEEN 3 AND 5 GROUP BY status ORDER BY status;
+
+-- name: operations_before
+SELECT {columns} FROM {schema}.invocation
+WHERE entity = $1 AND key = $2 AND sequence < $3 AND lane <= 5
+ORDER BY sequence LIMIT $4;
+
+-- name: run_of
+SELECT partition, attempt FROM {schema}.invocation WHERE id = $1;
+
+-- name: children
+-- Those that it awaits, by the address in `parent`, and those that it started, by the ids derived from it.
+WITH child AS (
+    SELECT id FROM {schema}.invocation WHERE parent >= $1 AND parent < $2 AND parent IS NOT NULL
+    UNION
+    SELECT invocation.id
+    FROM unnest($3::text[]) AS each (prefix) CROSS JOIN {schema}.invocation
+    WHERE invocation.id >= (each.prefix || '0') COLLATE "C"
+        AND invocation.id < (each.prefix || ':') COLLATE "C"
+        AND strpos(substr(invocation.id, length(each.prefix) + 1), '/') = 0
+)
+SELECT {columns} FROM {schema}.invocation WHERE id IN (SELECT id FROM child)
+ORDER BY created_at, id LIMIT $4;

@@ -1,0 +1,51 @@
+-- name: insert
+-- The row is seen from the moment on at which the lock is held.
+WITH new AS (
+    INSERT INTO {schema}.node (name, host, pid, started_at) VALUES ($2, $3, $4, $5) RETURNING id
+)
+SELECT id, pg_try_advisory_lock($1, $6 + id) AS locked FROM new;
+
+-- name: delete_dead
+-- Those whose lock nobody holds, which is so from the moment on at which their session has ended.
+DELETE FROM {schema}.node
+WHERE NOT EXISTS (
+    SELECT FROM pg_locks
+    WHERE locktype = 'advisory' AND objsubid = 2 AND classid = $1::integer::oid
+        AND objid = ($2 + node.id)::oid
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+);
+
+-- name: list
+WITH held AS (
+    SELECT
+        max(objid::bigint) FILTER (WHERE objid::bigint >= $2) - $2 AS id,
+        array_agg(objid::integer ORDER BY objid) FILTER (WHERE objid::bigint < $2) AS partitions
+    FROM pg_locks
+    WHERE locktype = 'advisory' AND objsubid = 2 AND classid = $1::integer::oid AND granted
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    GROUP BY pid
+)
+SELECT node.id, name, host, pid, started_at, coalesce(partitions, '{}') AS partitions
+FROM held JOIN {schema}.node ON node.id = held.id
+ORDER BY node.id;
+
+-- name: take
+-- The lock first, then the row, unless somebody holds that: a transaction of the former owner's that is
+-- fenced by it has to end before the partition can change hands.
+WITH locked AS MATERIALIZED (
+    SELECT number FROM unnest($2::integer[]) AS number WHERE pg_try_advisory_lock($1, number)
+), ready AS MATERIALIZED (
+    SELECT partition.number FROM locked JOIN {schema}.partition ON partition.number = locked.number
+    FOR UPDATE OF partition SKIP LOCKED
+), taken AS (
+    UPDATE {schema}.partition SET epoch = epoch + 1, node = $3 FROM ready
+    WHERE partition.number = ready.number RETURNING partition.number
+)
+SELECT locked.number, taken.number IS NOT NULL AS taken
+FROM locked LEFT JOIN taken ON taken.number = locked.number;
+
+-- name: leave
+UPDATE {schema}.partition SET node = NULL WHERE number = ANY ($1::integer[]) AND node = $2;
+
+-- name: unlock
+SELECT pg_advisory_unlock($1, number) FROM unnest($2::integer[]) AS number;
