@@ -30,6 +30,9 @@ from fenbu.errors import CallTimedOut, UsageError
 
 Key = tuple[str, int]
 
+FEW = 8
+"""Bodies whose end is reported without a further turn of the event loop."""
+
 
 @functools.lru_cache(maxsize=4096)
 def is_async(function: Callable[..., Any]) -> bool:
@@ -288,6 +291,8 @@ class Executor:
         ended, self._ended = self._ended, []
         if ended:
             self._report(ended)
+        if not self._running:
+            self._idle.set()
 
     def _next(self) -> None:
         if self._starting:
@@ -297,8 +302,6 @@ class Executor:
             key, body = self._waiting.popitem(last=False)
             self._start(key, body)
         self._starting = False
-        if not self._running:
-            # Nothing else ends in this turn.
+        if not self._running and len(self._ended) <= FEW:
+            # Nothing else ends in this turn. Many have time: a commit that waits to be sent goes first.
             self._report_ended()
-            if not self._running:
-                self._idle.set()
