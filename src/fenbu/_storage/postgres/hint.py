@@ -20,11 +20,14 @@ from fenbu._storage.postgres.session import Pool, close, connect_session
 from fenbu._storage.postgres.url import Target
 from fenbu.errors import FenbuError
 
-GATHER_SECONDS: Final = 0.002
-"""So long a hint waits for others to go with it. A commit takes as long."""
+GATHER_SECONDS: Final = (0.002, 0.010)
+"""The first hint goes at once, the next one not before so long: the longer a hint takes, the later …"""
 
-CLIENTS_SECONDS: Final = 0.025
-"""All clients are told of ended calls at most so often."""
+GIVING_SHARE: Final = 0.1
+"""… so that hints take this share of a session's time …"""
+
+LOOKING_SHARE: Final = 0.25
+"""… and of a client's, which asks for all calls that it waits for each time."""
 
 PARTITIONS_MAX: Final = 4_096
 """Far more than there are; a guard against a caller's mistake."""
@@ -56,7 +59,8 @@ class Hints:
         self._connected_at = float("-inf")
         self._partitions: set[int] = set()
         self._receivers: set[str] = set()
-        self._told_clients_at = float("-inf")
+        self._give_at = float("-inf")
+        self._look_again_at = float("-inf")
         self._task: asyncio.Task[None] | None = None
         self._news = True
         self._waiting: asyncio.Future[None] | None = None
@@ -88,10 +92,12 @@ class Hints:
         loop = asyncio.get_running_loop()
         try:
             while (self._partitions or self._receivers) and self._open:
-                everybody = self._receivers == {f"{self._prefix}all"} and not self._partitions
-                early = self._told_clients_at + CLIENTS_SECONDS - loop.time()
-                await asyncio.sleep(max(GATHER_SECONDS, early if everybody else 0.0))
+                await asyncio.sleep(max(0.0, self._give_at - loop.time()))
+                began = loop.time()
                 await self._send()
+                least, most = GATHER_SECONDS
+                took = loop.time() - began
+                self._give_at = began + min(max(least, took / GIVING_SHARE), most)
         except (*DRIVER_ERRORS, FenbuError):
             # A hint less; whoever waits looks by himself.
             self._partitions.clear()
@@ -100,19 +106,11 @@ class Hints:
             self._task = None
 
     async def _send(self) -> None:
-        loop = asyncio.get_running_loop()
-        partitions, self._partitions = list(self._partitions)[:PARTITIONS_MAX], set()
-        receivers, everybody = self._receivers, f"{self._prefix}all"
-        self._receivers = set()
-        if everybody in receivers:
-            if loop.time() < self._told_clients_at + CLIENTS_SECONDS:
-                receivers.discard(everybody)
-                self._receivers.add(everybody)
-            else:
-                self._told_clients_at = loop.time()
-        if not partitions and not receivers:
-            return
-        parameters = (f"{self._prefix}n", partitions, list(receivers))
+        partitions = list(self._partitions)[:PARTITIONS_MAX]
+        receivers = list(self._receivers)
+        self._partitions.clear()
+        self._receivers.clear()
+        parameters = (f"{self._prefix}n", partitions, receivers)
         if self._listens:
             async with self._using:
                 connection = await self._connected()
@@ -156,9 +154,17 @@ class Hints:
                 return False
         if not self._news:
             self._look_seconds = min(self._look_seconds * 2, LOOK_SECONDS_MAX)
+        early = self._look_again_at - loop.time()
+        if early > 0:
+            await asyncio.sleep(min(early, LOOK_SECONDS_MAX))
         self._news = False
         self._looked_at = loop.time()
         return True
+
+    def looked(self, seconds: float) -> None:
+        """Asking for outcomes took so long: do so again after several times as long."""
+        now = asyncio.get_running_loop().time()
+        self._look_again_at = now + seconds * (1 / LOOKING_SHARE - 1)
 
     def busy(self) -> None:
         """Something is going on: without listening, look more often."""

@@ -165,7 +165,11 @@ class PostgresStorage(Ownership):
         opened.hints.busy()
 
     async def outcomes(self, ids: Sequence[str]) -> dict[str, Outcome | Status]:
-        return await load.outcomes(self._pool, ids)
+        opened, loop = self._get(), asyncio.get_running_loop()
+        began = loop.time()
+        found = await load.outcomes(opened.pool, ids)
+        opened.hints.looked(loop.time() - began)
+        return found
 
     async def hint(self, partitions: Collection[int], clients: Collection[str]) -> None:
         self._get().hints.give(partitions, clients)
