@@ -174,6 +174,11 @@ class Executor:
         self._report_ended()
         return True
 
+    async def something_ended(self) -> None:
+        """Wait until a body ends; for use while partitions are held."""
+        self._quieter.clear()
+        await self._quieter.wait()
+
     async def drain(self, seconds: float) -> int:
         """Start nothing more, wait for what runs, at most so long; then cancel. Returns how many were cut."""
         self._draining = True

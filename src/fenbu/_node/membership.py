@@ -8,17 +8,21 @@ that it held are free as soon as its session is.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator, Sequence
 
 from fenbu._core.assignment import wanted
 from fenbu._node.telemetry import log
 from fenbu._node.tenure import Tenure
-from fenbu._storage.protocol import NodeInfo, Ownership
+from fenbu._storage.protocol import NodeInfo, Storage
 from fenbu.errors import OwnershipLost, Unavailable
 
 BEAT_SECONDS = 1.25
 
 QUIET_SECONDS = 1.0
 """How long a partition that is to go waits for its bodies. After that it stays, and tries again later."""
+
+QUIET_SECONDS_MIN = 0.05
+"""How long they wait together when the node stops; after that one by one."""
 
 AGAIN_SECONDS = 10.0
 
@@ -29,22 +33,27 @@ TOGETHER = 16
 class Membership:
     """See the module."""
 
-    def __init__(self, storage: Ownership, name: str, count: int, tenure: Tenure) -> None:
+    def __init__(self, storage: Storage, name: str, count: int, tenure: Tenure) -> None:
         self._storage = storage
         self._name = name
         self._count = count
         self._tenure = tenure
         self._hurry = asyncio.Event()
         self._leaving: asyncio.Task[None] | None = None
+        self._others: list[int] = []
+        """The ids of the other nodes."""
         self._stay_until = 0.0
         self._going: set[int] = set()
         """Partitions that are being handed over."""
+        self._expects = False
+        """Another node is leaving."""
         self.missing = False
         """It waits for partitions that others still own."""
 
-    def hurry(self) -> None:
-        """Something has changed: do not wait for the next beat."""
-        self._hurry.set()
+    def heard(self) -> None:
+        """Somebody gave a hint: perhaps that he hands over what is missing here."""
+        if self.missing or self._expects:
+            self._hurry.set()
 
     async def run(self) -> None:
         """Beat for as long as the session lives.
@@ -69,7 +78,10 @@ class Membership:
         mine = next((each for each in nodes if each.name == self._name), None)
         if mine is None:
             raise OwnershipLost("the database no longer knows this node")
-        share = wanted({each.id: each.partitions for each in nodes}, self._count)[mine.id]
+        self._others = [each.id for each in nodes if each is not mine]
+        self._expects = any(each.leaving for each in nodes)
+        staying = {each.id: each.partitions for each in nodes if not each.leaving}
+        share = wanted(staying, self._count).get(mine.id, [])
         owned = self._tenure.engine.partitions
         todo = [each for each in share if each not in owned and each not in self._going]
         if todo:
@@ -78,15 +90,15 @@ class Membership:
                 await self._tenure.take(sorted(taken))
         self.missing = any(number not in owned for number in share)
         surplus = sorted(set(owned).difference(share))
-        if surplus and self._leaving is None and self._now() >= self._stay_until:
+        handing_over = self._leaving is not None or mine.leaving
+        if surplus and not handing_over and self._now() >= self._stay_until:
             self._leaving = asyncio.create_task(self._leave(surplus))
 
     async def _leave(self, numbers: list[int]) -> None:
         """Hand over a few at a time, so that none of them stands still for long."""
         stay: list[int] = []
         try:
-            for start in range(0, len(numbers), TOGETHER):
-                some = numbers[start : start + TOGETHER]
+            for some in _groups(numbers):
                 if not await self._give_up(some, QUIET_SECONDS):
                     # Something runs for long in some of them: those stay until it has ended.
                     stay += [each for each in some if not await self._give_up([each], 0.0)]
@@ -97,12 +109,40 @@ class Membership:
         if stay:
             self._stay_until = self._now() + AGAIN_SECONDS
 
-    async def _give_up(self, numbers: list[int], seconds: float) -> bool:
+    async def _give_up(
+        self, numbers: Sequence[int], seconds: float, *, resume: bool = True
+    ) -> bool:
         self._going.update(numbers)
         try:
-            return await self._tenure.give_up(numbers, seconds)
+            given_up = await self._tenure.give_up(numbers, seconds, resume=resume)
         finally:
             self._going.difference_update(numbers)
+        if given_up:
+            await self._storage.hint(nodes=self._others)
+        return given_up
+
+    async def retire(self, seconds: float) -> None:
+        """The node stops: hand everything over, as soon as nothing runs in it, at most so long.
+
+        What is left then stays.
+        """
+        await self.stop()
+        await self._storage.retire()
+        owned, executor = self._tenure.engine.partitions, self._tenure.executor
+        try:
+            async with asyncio.timeout(seconds):
+                if self._others:
+                    # By then all of them have heard of it, and are quick to take what they are given.
+                    await asyncio.sleep(BEAT_SECONDS)
+                while owned:
+                    for some in _groups(sorted(owned)):
+                        if not await self._give_up(some, QUIET_SECONDS_MIN, resume=False):
+                            for each in some:
+                                await self._give_up([each], 0.0, resume=False)
+                    if owned:
+                        await executor.something_ended()
+        except TimeoutError:
+            return
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
@@ -112,3 +152,8 @@ class Membership:
         if self._leaving is not None:
             self._leaving.cancel()
             await asyncio.gather(self._leaving, return_exceptions=True)
+
+
+def _groups(numbers: Sequence[int]) -> Iterator[Sequence[int]]:
+    for start in range(0, len(numbers), TOGETHER):
+        yield numbers[start : start + TOGETHER]

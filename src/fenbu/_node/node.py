@@ -62,6 +62,7 @@ class Node:
         self._tasks: list[asyncio.Task[None]] = []
         self._hints: set[asyncio.Task[None]] = set()
         self._lost: asyncio.Future[BaseException] = self._loop.create_future()
+        self._stopping = False
         self._closed = False
         self.stopped: asyncio.Future[None] | None = None
         """Ends when the node does; with its error if it was not asked to stop."""
@@ -123,6 +124,8 @@ class Node:
                 beats.cancel()
                 await asyncio.gather(beats, return_exceptions=True)
                 await membership.stop()
+            if self._stopping:
+                return
             if not isinstance(error, SESSION_ERRORS):
                 raise error or FenbuError("a part of the node ended by itself")
             log.warning("the session with the database is lost (%s): joining again", error)
@@ -152,8 +155,8 @@ class Node:
                 continue
             if self.tenure is not None:
                 self.tenure.read_inbox()
-            if self._membership is not None and self._membership.missing:
-                self._membership.hurry()
+            if self._membership is not None:
+                self._membership.heard()
             self._callers.look()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -180,13 +183,19 @@ class Node:
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await self._close()
             return
+        self._stopping = True
+        if self._membership is not None and drain_seconds > 0:
+            try:
+                await self._membership.retire(drain_seconds)
+            except SESSION_ERRORS as error:
+                log.warning("nothing more can be handed over: %s", error)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         tenure = self.tenure
         if tenure is not None:
             try:
-                await tenure.stop(drain_seconds)
+                await tenure.stop(0.0)
             except SESSION_ERRORS as error:
                 log.warning("stopping without a last write: %s; the next start recovers", error)
         self.tenure = None
@@ -211,7 +220,7 @@ class Node:
 
     def _spread_news(self) -> None:
         news, self._news = self._news, set()
-        task = asyncio.create_task(self.storage.hint((), news))
+        task = asyncio.create_task(self.storage.hint(clients=news))
         self._hints.add(task)
         task.add_done_callback(self._hints.discard)
 

@@ -156,12 +156,19 @@ class Tenure:
         if not durable.cancelled() and durable.exception() is None:
             self._wakeup.read()
 
-    async def give_up(self, numbers: Sequence[int], seconds: float) -> bool:
-        """Hand partitions back in good order. False if something still runs there: then they stay."""
+    async def give_up(self, numbers: Sequence[int], seconds: float, *, resume: bool = True) -> bool:
+        """Hand partitions back in good order. False if something still runs there: then they stay.
+
+        Args:
+            numbers: The partitions.
+            seconds: How long to wait until nothing runs there.
+            resume: If they stay, start again what was held back meanwhile.
+        """
         numbers = [each for each in numbers if each in self.engine.partitions]
         self.executor.hold(numbers)
         if not await self.executor.quiet(numbers, seconds):
-            self.executor.resume(numbers)
+            if resume:
+                self.executor.resume(numbers)
             return False
         await self._hand_back(numbers)
         await self._storage.release(numbers)

@@ -74,6 +74,8 @@ class NodeInfo(Struct, frozen=True):
     started_at: float
     partitions: tuple[int, ...]
     """Those that it owns, in order."""
+    leaving: bool = False
+    """It is about to stop: the others should take what it gives up."""
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
@@ -113,6 +115,14 @@ class Ownership(Protocol):
         Raises:
             OwnershipLost: That session has ended, and with it every ownership; see `commit`.
             Unavailable: There was no answer; whether the session has ended is not known yet.
+        """
+        ...
+
+    async def retire(self) -> None:
+        """From now on this node is seen as leaving. What it owns it still has to release.
+
+        Raises:
+            OwnershipLost: This process is not a node, or is none any more.
         """
         ...
 
@@ -257,8 +267,13 @@ class Storage(Ownership, Protocol):
         """
         ...
 
-    async def hint(self, partitions: Collection[int], clients: Collection[str]) -> None:
-        """Tell the owners of these partitions, and the clients who are listeners of these names, to look.
+    async def hint(
+        self,
+        partitions: Collection[int] = (),
+        clients: Collection[str] = (),
+        nodes: Collection[int] = (),
+    ) -> None:
+        """Tell the owners of partitions, the clients who are listeners of names, and nodes by id, to look.
 
         Returns at once and raises nothing: a hint may be late, be lost, or come for nothing. `enqueue` and
         `commit` give their own.

@@ -36,6 +36,11 @@ class Ownership(Observation):
         await self._node()
         return await self.nodes()
 
+    async def retire(self) -> None:
+        node = await self._node()
+        self.database.nodes[self] = msgspec.structs.replace(node, leaving=True)
+        self.database.changed(self)
+
     async def take(self, numbers: Sequence[int]) -> list[int]:
         wanted = set(numbers)
         node = await self._node()

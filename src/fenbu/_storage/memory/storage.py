@@ -370,7 +370,12 @@ class MemoryStorage(Ownership):
                 found[each] = row.status
         return found
 
-    async def hint(self, partitions: Collection[int], clients: Collection[str]) -> None:
+    async def hint(
+        self,
+        partitions: Collection[int] = (),
+        clients: Collection[str] = (),
+        nodes: Collection[int] = (),
+    ) -> None:
         """Nothing to do: whoever is open on the database notices what is written."""
 
     async def wait_for_change(self, seconds: float) -> bool:

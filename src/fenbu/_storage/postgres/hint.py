@@ -70,8 +70,11 @@ class Hints:
 
     # Giving.
 
-    def give(self, partitions: Collection[int], clients: Collection[str]) -> None:
-        """Soon, to the owners of these partitions and the listeners of these names."""
+    def give(
+        self, partitions: Collection[int], clients: Collection[str], nodes: Collection[int] = ()
+    ) -> None:
+        """Soon, to the owners of these partitions, the listeners of these names, and these nodes."""
+        self._receivers.update(f"{self._prefix}n{each}" for each in nodes)
         self._partitions.update(partitions)
         self._receivers.update(f"{self._prefix}c{each}" for each in clients)
         self._start()
@@ -215,9 +218,9 @@ class Hints:
             self._waiting.set_result(None)
 
     async def close(self) -> None:
-        self._open = False
         if self._task is not None:
             await self._task
+        self._open = False
         async with self._using:
             connection, self._connection = self._connection, None
             if connection is not None:

@@ -122,6 +122,12 @@ class Ownership(Observation):
         with translated(self._target):
             return _nodes(await membership.writer.run(ask))
 
+    async def retire(self) -> None:
+        membership = self._member()
+        sql = membership.writer.sql["node.retire"]
+        with translated(self._target):
+            await membership.writer.run(lambda connection: connection.execute(sql, membership.id))
+
     async def take(self, numbers: Sequence[int]) -> list[int]:
         meta, membership = self._meta, self._member()
         sql, held = membership.writer.sql, membership.held
@@ -178,6 +184,6 @@ class Ownership(Observation):
 
 def _nodes(rows: list[Row]) -> list[NodeInfo]:
     return [
-        NodeInfo(id_, name, host, pid, started_at, tuple(partitions))
-        for id_, name, host, pid, started_at, partitions in rows
+        NodeInfo(id_, name, host, pid, started_at, tuple(partitions), leaving)
+        for id_, name, host, pid, started_at, partitions, leaving in rows
     ]

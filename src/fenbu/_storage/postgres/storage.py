@@ -171,8 +171,13 @@ class PostgresStorage(Ownership):
         opened.hints.looked(loop.time() - began)
         return found
 
-    async def hint(self, partitions: Collection[int], clients: Collection[str]) -> None:
-        self._get().hints.give(partitions, clients)
+    async def hint(
+        self,
+        partitions: Collection[int] = (),
+        clients: Collection[str] = (),
+        nodes: Collection[int] = (),
+    ) -> None:
+        self._get().hints.give(partitions, clients, nodes)
 
     async def wait_for_change(self, seconds: float) -> bool:
         return await self._hints.wait(seconds)

@@ -55,6 +55,10 @@ class Ownership(Observation):
     def _numbers(self) -> tuple[int, ...]:
         return tuple(sorted(self._owned))
 
+    async def retire(self) -> None:
+        # There is nobody to tell.
+        self._check_held()
+
     async def take(self, numbers: Sequence[int]) -> list[int]:
         await self._writer.run(lambda _: self._check_held())
         self._owned.update(numbers)

@@ -161,7 +161,12 @@ class SQLiteStorage(Ownership):
     async def outcomes(self, ids: Sequence[str]) -> dict[str, Outcome | Status]:
         return await self._reader.run(load.outcomes, ids)
 
-    async def hint(self, partitions: Collection[int], clients: Collection[str]) -> None:
+    async def hint(
+        self,
+        partitions: Collection[int] = (),
+        clients: Collection[str] = (),
+        nodes: Collection[int] = (),
+    ) -> None:
         """Nothing to do: everybody looks at the files."""
 
     async def wait_for_change(self, seconds: float) -> bool:

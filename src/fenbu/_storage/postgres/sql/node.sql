@@ -25,9 +25,12 @@ WITH held AS (
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
     GROUP BY pid
 )
-SELECT node.id, name, host, pid, started_at, coalesce(partitions, '{}') AS partitions
+SELECT node.id, name, host, pid, started_at, coalesce(partitions, '{}') AS partitions, leaving
 FROM held JOIN {schema}.node ON node.id = held.id
 ORDER BY node.id;
+
+-- name: retire
+UPDATE {schema}.node SET leaving = true WHERE id = $1;
 
 -- name: take
 -- The lock first, then the row, unless somebody holds that: a transaction of the former owner's that is

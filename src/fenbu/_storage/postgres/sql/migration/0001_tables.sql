@@ -139,7 +139,8 @@ CREATE TABLE {schema}.node (
     name text NOT NULL,
     host text NOT NULL,
     pid integer NOT NULL,
-    started_at double precision NOT NULL
+    started_at double precision NOT NULL,
+    leaving boolean NOT NULL DEFAULT false
 );
 
 -- `epoch` is raised each time a partition changes hands. `node` is for people and hints: the owner is
