@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 
 import pytest
 
@@ -231,3 +233,30 @@ async def test_becoming_the_owner_of_everything_and_nothing_again(join):
     assert await own(node) == PARTITIONS
     await node.release(PARTITIONS)
     assert (await node.nodes())[0].partitions == ()
+
+
+@pytest.mark.parametrize("name", ["asyncio", "uvloop"])
+def test_a_vanished_server_is_noticed_on_any_loop(url, name):
+    loops = pytest.importorskip(name)
+
+    async def main():
+        storage = PostgresStorage(url)
+        await storage.open()
+        try:
+            await own(storage)
+            await write(storage, inserted=[call("a")])
+            await look(storage._membership.writer.connection)
+        finally:
+            await storage.close()
+
+    async def look(connection):
+        fileno = connection._transport.get_extra_info("socket").fileno()
+        with socket.socket(fileno=os.dup(fileno)) as same:
+            assert same.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert same.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 8000
+        # The server watches over this host in the same way.
+        assert await connection.fetchval("SHOW tcp_user_timeout") == "8000"
+        assert await connection.fetchval("SHOW tcp_keepalives_idle") == "4"
+
+    with asyncio.Runner(loop_factory=loops.new_event_loop) as runner:
+        runner.run(main())

@@ -48,6 +48,12 @@ def test_other_urls_are_refused_with_what_is_allowed(url):
         storage_of(url)
 
 
+def test_a_url_that_is_refused_shows_no_password():
+    with pytest.raises(UsageError) as raised:
+        storage_of("postgresql+asyncpg://me:secret@host/shop")
+    assert "secret" not in str(raised.value)
+
+
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres"])
 def test_postgresql_is_reached_by_its_usual_urls(scheme):
     assert isinstance(storage_of(f"{scheme}://localhost/shop"), PostgresStorage)

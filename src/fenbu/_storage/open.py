@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import re
+from typing import Final, Protocol
 from urllib.parse import unquote
 
 from fenbu._storage.protocol import Observer, Storage
 from fenbu.errors import UsageError
+
+_PASSWORD: Final = re.compile(r"(?<=//)[^/]*@")
 
 ALLOWED = (
     "sqlite:///relative/path.db, sqlite:////absolute/path.db, postgresql://user:password@host/database "
@@ -41,4 +44,5 @@ def storage_of(url: str) -> Database:
         from fenbu._storage.postgres.storage import PostgresStorage  # noqa: PLC0415
 
         return PostgresStorage(url)
-    raise UsageError(f"{url!r} is no database URL that fenbu knows: use {ALLOWED}")
+    shown = _PASSWORD.sub("…@", url)
+    raise UsageError(f"{shown!r} is no database URL that fenbu knows: use {ALLOWED}")

@@ -5,6 +5,7 @@ Absent: its pool, which spends a round trip on tidying up after each use.
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -84,11 +85,13 @@ async def connect(url: str, *, cached_statements: int) -> Connection:
 def _watch_over(found: socket.socket | None) -> None:
     if found is None or found.family not in {socket.AF_INET, socket.AF_INET6}:
         return
-    found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (*KEEPALIVE, ("TCP_USER_TIMEOUT", UNACKNOWLEDGED_MILLISECONDS)):
-        option = getattr(socket, name, None)
-        if option is not None:
-            found.setsockopt(socket.IPPROTO_TCP, option, value)
+    # What a loop gives out may not be changed (uvloop), a second handle of the same socket may.
+    with socket.socket(fileno=os.dup(found.fileno())) as same:
+        same.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in (*KEEPALIVE, ("TCP_USER_TIMEOUT", UNACKNOWLEDGED_MILLISECONDS)):
+            option = getattr(socket, name, None)
+            if option is not None:
+                same.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 PostgresError: Final[type[Exception]] = asyncpg.PostgresError

@@ -15,7 +15,8 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Final
 
-from fenbu._storage.postgres.commit import CommitWriter
+from fenbu._core.batch import CommitBatch
+from fenbu._storage.postgres.commit import CommitWriter, Todo
 from fenbu._storage.postgres.driver import DRIVER_ERRORS, Connection, Row
 from fenbu._storage.postgres.error import POOLER_ADVICE, translated
 from fenbu._storage.postgres.hint import Hints
@@ -77,6 +78,7 @@ class Ownership(Observation):
 
     _membership: Membership | None = None
     _lock_seconds: float
+    _refused: tuple[CommitBatch, Todo] | None = None
 
     @property
     @abstractmethod
@@ -92,6 +94,8 @@ class Ownership(Observation):
         meta = self._meta
         await self._check_session()
         self._membership = await join(self._target, meta, name, now, self._lock_seconds)
+        # What an earlier session refused belongs to memory that is void now.
+        self._refused = None
         await self._hints.become_node(self._membership.id)
 
     async def _check_session(self) -> None:

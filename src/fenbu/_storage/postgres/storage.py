@@ -16,7 +16,6 @@ from fenbu._core.batch import CommitBatch
 from fenbu._core.message import Message
 from fenbu._core.model import EntityState, Loaded, Outcome, Status
 from fenbu._storage.postgres import commit, inbox, load, retention
-from fenbu._storage.postgres.commit import Todo
 from fenbu._storage.postgres.driver import Connection
 from fenbu._storage.postgres.hint import Hints
 from fenbu._storage.postgres.migrate import open_schema
@@ -50,7 +49,6 @@ class PostgresStorage(Ownership):
         self._lock_seconds = lock_seconds
         self._opened: _Opened | None = None
         self._opening = asyncio.Lock()
-        self._refused: tuple[CommitBatch, Todo] | None = None
 
     def _get(self) -> _Opened:
         if self._opened is None:
