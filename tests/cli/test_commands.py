@@ -127,7 +127,7 @@ def test_what_holds_a_call_up_is_explained(shell: Shell) -> None:
         shell.says("start", "Stock.hold", "--key", "tea", "--id", "hold")
         shell.says("start", "Stock.reserve", "1", "--key", "tea", "--id", "behind")
         until(shell, "hold", "running")
-        assert "behind 1 operations" in shell.says("explain", "behind")
+        assert "behind 1 operation" in shell.says("explain", "behind")
         shell.says("start", "checkout", "x", "--id", "later", "--delay", "2h")
         until(shell, "later", "pending")
         assert "its start is delayed" in shell.says("explain", "later")
@@ -182,7 +182,7 @@ def test_dev_shows_what_happens_and_starts_again_when_the_file_changes(shell: Sh
     try:
         wait_for("running app shop")
         shell.says("start", "checkout", "order-1", "--id", "o1")
-        wait_for("step completed 1")
+        wait_for("step charge done")
         (shell.folder / "shop.py").write_text(SHOP + "\n# changed\n")
         wait_for("starting again")
         wait_for("running app shop")

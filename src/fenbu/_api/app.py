@@ -28,7 +28,7 @@ from fenbu._node.gateway import RemoteGateway
 from fenbu._node.node import Node
 from fenbu._node.telemetry import Listener
 from fenbu._node.tenure import NodeOptions
-from fenbu._storage.open import storage_of
+from fenbu._storage.open import shown, storage_of
 from fenbu.errors import InternalError, UsageError
 
 P = ParamSpec("P")
@@ -98,7 +98,7 @@ class App:
         return self.runtime.registry
 
     def __repr__(self) -> str:
-        return f"<App {self.name!r} on {self.url}>"
+        return f"<App {self.name!r} on {shown(self.url)}>"
 
     # Registering.
 

@@ -6,15 +6,24 @@ import asyncio
 import platform
 import sqlite3
 import sys
+from importlib.metadata import PackageNotFoundError, version
 
 import click
+from rich.markup import escape
 
-from fenbu._cli.present import console, print_json
-from fenbu._cli.target import app_option, find_url, is_owned, json_option, url_option, with_database
-from fenbu._core.model import PARKED
-from fenbu._storage.open import Database
+from fenbu._cli.present import console, count_of, print_json
+from fenbu._cli.target import app_option, find_url, json_option, url_option, with_database
+from fenbu._core.model import FINISHED, Status
+from fenbu._storage.open import Database, shown
+from fenbu.errors import FenbuError
 
 Check = tuple[str, bool, str]
+
+ATTENTION = {
+    Status.STUCK: "deploy code that fits, or cancel them",
+    Status.QUARANTINED: "they took their process down: retry or cancel them",
+    Status.UNHANDLED: "start a node that has their handler",
+}
 
 
 @click.command(epilog="\b\nExample:\n  fenbu doctor --url sqlite:///.fenbu/shop.db")
@@ -28,35 +37,39 @@ def doctor(app_name: str | None, url: str | None, *, as_json: bool) -> None:
     async def work(database: Database) -> list[Check]:
         return [*await database.check(), *await _calls(database)]
 
-    checks = [_python(), _node(place)]
-    checks += asyncio.run(with_database(None, place, work))
+    checks = [_versions()]
+    try:
+        found = asyncio.run(with_database(place, work))
+        checks += [("database", True, f"{shown(place)} can be opened"), *found]
+    except FenbuError as error:
+        checks.append(("database", False, str(error)))
     if as_json:
         print_json([{"check": what, "ok": ok, "seen": seen} for what, ok, seen in checks])
     else:
         for what, ok, seen in checks:
             mark = "[green]✓[/]" if ok else "[red]✗[/]"
-            console.print(f"{mark} [bold]{what}[/]: {seen}", markup=True)
+            console.print(f"{mark} [bold]{what}[/]: {escape(seen)}")
     if not all(ok for _, ok, _ in checks):
         sys.exit(1)
 
 
-def _python() -> Check:
-    seen = f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
-    return ("versions", sys.version_info >= (3, 11), seen)
-
-
-def _node(url: str) -> Check:
-    if is_owned(url):
-        return ("node now", True, "a node runs on this database")
-    return ("node now", True, "no node runs on this database now; `fenbu run` starts one")
+def _versions() -> Check:
+    try:
+        fenbu = version("fenbu")
+    except PackageNotFoundError:
+        fenbu = "not installed, run from its source"
+    python = f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
+    return ("versions", True, f"fenbu {fenbu}, {python}")
 
 
 async def _calls(database: Database) -> list[Check]:
     counts = await database.count_calls()
-    parked = {key: n for key, n in counts.items() if key[1] in PARKED}
-    words = ", ".join(
-        f"{n} × {handler} {status}" for (handler, status), n in sorted(parked.items())
-    )
-    advice = f"{words}; see `fenbu ls` and `fenbu explain ID`" if words else "none needs attention"
-    total = sum(counts.values())
-    return [("calls", not parked, f"{total} kept; {advice}")]
+    is_open = sum(n for (_, status), n in counts.items() if status not in FINISHED)
+    kept = sum(counts.values())
+    checks: list[Check] = [("calls", True, f"{count_of(kept, 'call')} kept, {is_open:,} open")]
+    for status, advice in ATTENTION.items():
+        parked = sorted((handler, n) for (handler, each), n in counts.items() if each is status)
+        words = ", ".join(f"{n:,} × {handler}" for handler, n in parked)
+        if words:
+            checks.append((status.value, False, f"{words}: {advice}; `fenbu explain ID` says more"))
+    return checks

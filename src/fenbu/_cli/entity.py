@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from typing import Any
 
 import click
 from rich.markup import escape
 from rich.table import Table
 
-from fenbu._cli.present import as_data, calls_table, console, instant, payload_text, print_json
-from fenbu._cli.target import app_option, json_option, url_option, with_database
+from fenbu._cli.present import (
+    call_data,
+    calls_table,
+    console,
+    entity_data,
+    instant,
+    instant_short,
+    payload_text,
+    print_json,
+)
+from fenbu._cli.target import app_option, find_url, json_option, url_option, with_database
 from fenbu._core.model import EntityState, Invocation
 from fenbu._storage.open import Database
 from fenbu._storage.protocol import CallFilter
 from fenbu.errors import CallNotFound
 
 RECENT = 1000
+"""Among so many of the newest calls its own are looked for: no index leads to those that have ended."""
+
+SHOWN = 20
 
 
 @click.group(epilog="\b\nExamples:\n  fenbu entity ls Stock\n  fenbu entity show Stock sku-1")
@@ -37,16 +51,17 @@ def list_entities(
     async def work(database: Database) -> list[EntityState]:
         return await database.list_entities(type_, limit=limit)
 
-    found = asyncio.run(with_database(app_name, url, work))
+    found = asyncio.run(with_database(find_url(app_name, url), work))
     if as_json:
-        print_json([as_data(each) for each in found])
+        print_json([entity_data(each) for each in found])
         return
     table = Table(box=None, header_style="dim", pad_edge=False)
     for name in ("TYPE", "KEY", "CHANGED", "STATE"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=True, overflow="fold" if name == "KEY" else "ellipsis")
     for each in found:
         state = escape(payload_text(each.state, 100))
-        table.add_row(escape(each.entity), escape(each.key), instant(each.changed_at), state)
+        changed = instant_short(each.changed_at)
+        table.add_row(escape(each.entity), escape(each.key), changed, state)
     console.print(table if found else "no entities")
 
 
@@ -59,24 +74,37 @@ def list_entities(
 def show_entity(
     type_: str, key: str, app_name: str | None, url: str | None, *, as_json: bool
 ) -> None:
-    """Show an entity's state, and its recent operations."""
+    """Show an entity's state, the operations that run or wait, and recent ones that have ended."""
 
-    async def work(database: Database) -> tuple[list[EntityState], list[Invocation]]:
+    async def work(
+        database: Database,
+    ) -> tuple[list[EntityState], list[Invocation], list[Invocation]]:
         states = await database.load_entities([(type_, key)])
+        last = Invocation(
+            id="", partition=0, handler="", entity=type_, key=key, sequence=sys.maxsize
+        )
+        is_open = await database.operations_before(last, limit=SHOWN)
         calls = await database.list_calls(CallFilter(limit=RECENT))
         mine = [each for each in calls if each.entity == type_ and each.key == key]
-        return states, mine[:20]
+        ended = [each for each in mine if each.finished_at is not None]
+        return states, is_open, ended[:SHOWN]
 
-    states, calls = asyncio.run(with_database(app_name, url, work))
-    if not states and not calls:
+    states, is_open, ended = asyncio.run(with_database(find_url(app_name, url), work))
+    if not states and not is_open and not ended:
         raise CallNotFound(f"there is no {type_} with the key {key!r}")
     if as_json:
-        state = as_data(states[0]) if states else None
-        print_json({"state": state, "operations": [as_data(each) for each in calls]})
+        data: dict[str, Any] = {"entity": type_, "key": key, "state": None}
+        for each in states:
+            data |= entity_data(each)
+        data["open"] = [call_data(each) for each in is_open]
+        data["ended"] = [call_data(each) for each in ended]
+        print_json(data)
         return
     console.print(f"[bold]{escape(type_)}[/] {escape(key)}")
     for each in states:
         console.print(f"[dim]changed[/] {instant(each.changed_at)}")
         console.print(escape(payload_text(each.state, 20_000)))
-    if calls:
-        console.print(calls_table(calls))
+    for title, calls in (("its turns, in order", is_open), ("ended, newest first", ended)):
+        if calls:
+            console.print(f"\n[dim]{title}[/]")
+            console.print(calls_table(calls))

@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
-from fenbu._core.model import Loaded
+from typing import NamedTuple
+
+from fenbu._core.model import Invocation, Loaded
 from fenbu._storage.open import Database
-from fenbu._storage.protocol import CallFilter
-from fenbu.errors import CallNotFound
+from fenbu.errors import CallNotFound, UsageError
 
-RECENT = 1000
-"""How many of the newest calls a beginning is looked for in."""
+SHOWN = 5
+"""How many of the calls that it could mean an error names."""
 
 
-async def find_call(database: Database, id_: str) -> Loaded:
-    """The call with this id, or the only recent one whose id begins so.
+class Found(NamedTuple):
+    """A call with its journal; without one while it is only a message in the inbox."""
+
+    call: Invocation
+    loaded: Loaded
+    in_inbox: bool
+
+
+async def find_call(database: Database, id_: str) -> Found:
+    """The call with this id, or the only one whose id begins so.
 
     Raises:
-        CallNotFound: There is none, or more than one.
+        CallNotFound: There is none.
+        UsageError: There are several.
     """
-    found = await database.load_calls([id_])
-    if not found:
-        recent = await database.list_calls(CallFilter(limit=RECENT))
-        ids = [each.id for each in recent if each.id.startswith(id_)]
-        if len(ids) > 1:
-            raise CallNotFound(f"{len(ids)} calls begin with {id_!r}: {', '.join(ids[:5])}, …")
-        found = await database.load_calls(ids)
+    if not id_:
+        raise UsageError("which call? Its id is empty")
+    found = await database.find_calls(id_, limit=SHOWN + 1)
     if not found:
         raise CallNotFound(f"no call has the id {id_!r}, or its retention is over")
-    return found[0]
+    if len(found) > 1 and found[0].id != id_:
+        names = ", ".join(each.id for each in found[:SHOWN])
+        more = ", …" if len(found) > SHOWN else ""
+        raise UsageError(f"several calls have an id that begins with {id_!r}: {names}{more}")
+    loaded = await database.load_calls([found[0].id])
+    if loaded:
+        return Found(loaded[0].invocation, loaded[0], in_inbox=False)
+    return Found(found[0], Loaded(found[0], []), in_inbox=True)

@@ -6,8 +6,15 @@ import asyncio
 
 import click
 
-from fenbu._cli.present import as_data, calls_table, console, instant_of, print_json
-from fenbu._cli.target import app_option, json_option, url_option, with_database
+from fenbu._cli.present import (
+    call_data,
+    calls_table,
+    console,
+    count_of,
+    instant_of,
+    print_json,
+)
+from fenbu._cli.target import app_option, find_url, json_option, no_node, url_option, with_database
 from fenbu._core.model import Invocation, Status
 from fenbu._storage.open import Database
 from fenbu._storage.protocol import CallFilter
@@ -29,8 +36,8 @@ Examples:
     help="Only calls with this status; may be repeated.",
 )  # fmt: skip
 @click.option("--handler", help="Only calls of this handler.")
-@click.option("--since", help="Only calls accepted since: 2h (ago), or a date.")
-@click.option("--before", help="Only calls accepted before.")
+@click.option("--since", type=instant_of, help="Only calls accepted since: 2h (ago), or a date.")
+@click.option("--before", type=instant_of, help="Only calls accepted before.")
 @click.option("-n", "limit", type=click.IntRange(1, 100_000), default=50, show_default=True)
 @json_option
 def ls(
@@ -38,28 +45,36 @@ def ls(
     url: str | None,
     statuses: tuple[str, ...],
     handler: str | None,
-    since: str | None,
-    before: str | None,
+    since: float | None,
+    before: float | None,
     limit: int,
     *,
     as_json: bool,
 ) -> None:
     """List calls, newest first."""
+    place = find_url(app_name, url)
     where = CallFilter(
         statuses=tuple(Status(each) for each in statuses) or None,
         handler=handler,
-        created_after=instant_of(since),
-        created_before=instant_of(before),
+        created_after=since,
+        created_before=before,
         limit=limit,
     )
 
-    async def work(database: Database) -> list[Invocation]:
-        return await database.list_calls(where)
+    async def work(database: Database) -> tuple[list[Invocation], int, str | None]:
+        calls = await database.list_calls(where)
+        return calls, await database.inbox_count(), await database.owner()
 
-    calls = asyncio.run(with_database(app_name, url, work))
+    calls, inbox_count, owner = asyncio.run(with_database(place, work))
     if as_json:
-        print_json([as_data(each) for each in calls])
-    elif calls:
+        print_json([call_data(each) for each in calls])
+        return
+    if calls:
         console.print(calls_table(calls))
     else:
         click.echo("no calls")
+    if inbox_count and owner is None:
+        # Calls among them are in no list until a node has read them.
+        click.echo(
+            f"{count_of(inbox_count, 'message')} in the inbox, but {no_node(place)}", err=True
+        )

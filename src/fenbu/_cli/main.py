@@ -26,10 +26,11 @@ COMMANDS = {
     "cancel": "fenbu._cli.steer:cancel",
     "retry": "fenbu._cli.steer:retry",
     "entity": "fenbu._cli.entity:entity",
+    "nodes": "fenbu._cli.nodes:nodes",
+    "migrate": "fenbu._cli.migrate:migrate",
     "doctor": "fenbu._cli.doctor:doctor",
     "demo": "fenbu._cli.demo.command:demo",
 }
-
 
 EXAMPLE = """
 \b
@@ -45,19 +46,15 @@ def main() -> None:
     """The entry point of `fenbu`."""
     try:
         import click
+
+        importlib.import_module("rich")
     except ImportError:
         print(
-            'the command line needs a few packages more: pip install "fenbu[cli]"', file=sys.stderr
+            'fenbu: the command line needs a few packages more: pip install "fenbu[cli]"',
+            file=sys.stderr,
         )
         sys.exit(2)
-    try:
-        group(click)(prog_name="fenbu", standalone_mode=True)
-    except UsageError as error:
-        print(f"fenbu: {error}", file=sys.stderr)
-        sys.exit(2)
-    except FenbuError as error:
-        print(f"fenbu: {error}", file=sys.stderr)
-        sys.exit(1)
+    group(click)(prog_name="fenbu")
 
 
 def group(click: Any) -> click.Group:
@@ -75,6 +72,13 @@ def group(click: Any) -> click.Group:
                 return None
             module, _, name = place.partition(":")
             return getattr(importlib.import_module(module), name)
+
+        def invoke(self, ctx: click.Context) -> Any:
+            try:
+                return super().invoke(ctx)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+            except FenbuError as error:
+                click.echo(f"fenbu: {error}", err=True)
+                ctx.exit(2 if isinstance(error, UsageError) else 1)
 
     @click.group(
         cls=Commands, epilog=EXAMPLE, context_settings={"help_option_names": ["-h", "--help"]}

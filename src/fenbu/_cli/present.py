@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import os
 import re
 import sys
 import time
@@ -14,7 +16,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fenbu._core.model import Failure, Invocation, Payload, Status
+from fenbu._core import journal
+from fenbu._core.model import (
+    EntityState,
+    Entry,
+    Failure,
+    Invocation,
+    Loaded,
+    Payload,
+    Status,
+)
 
 COLOURS = {
     Status.PENDING: "cyan",
@@ -29,7 +40,18 @@ COLOURS = {
     Status.UNHANDLED: "bold yellow",
 }
 
-console = Console(highlight=False)
+COLUMNS_MAX = 10_000
+"""The width of what is no terminal: nothing is cut or wrapped for a program that reads it."""
+
+
+def _width() -> int | None:
+    return None if sys.stdout.isatty() or "COLUMNS" in os.environ else COLUMNS_MAX
+
+
+console = Console(highlight=False, width=_width())
+
+
+# For reading.
 
 
 def status_text(status: Status) -> str:
@@ -37,31 +59,42 @@ def status_text(status: Status) -> str:
 
 
 def instant(at: float | None) -> str:
-    if at is None:
-        return ""
-    return datetime.fromtimestamp(at, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return "" if at is None else _local(at).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def instant_short(at: float) -> str:
+    """Without the date if it is today's."""
+    local = _local(at)
+    today = datetime.now(UTC).astimezone().date()
+    return local.strftime("%H:%M:%S" if local.date() == today else "%Y-%m-%d %H:%M")
+
+
+def _local(at: float) -> datetime:
+    return datetime.fromtimestamp(at, UTC).astimezone()
 
 
 def duration(seconds: float | None) -> str:
+    """In the unit that a person would use."""
     if seconds is None:
         return ""
-    if seconds < 1:
-        return f"{seconds * 1000:.1f} ms"
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    minutes, hours = seconds / 60, seconds / 3600
-    return (
-        f"{minutes:.0f} min"
-        if minutes < 120
-        else f"{hours:.1f} h"
-        if hours < 48
-        else f"{hours / 24:.1f} d"
-    )
+    for unit, length, until in (("ms", 0.001, 1.0), ("s", 1, 120.0), ("min", 60, 7200.0)):
+        if seconds < until:
+            return f"{seconds / length:.{0 if unit == 'min' else 1}f} {unit}"
+    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} d"
+
+
+def count_of(count: int, noun: str) -> str:
+    """`1 call`, `2 calls`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def first_line(text: str) -> str:
+    return text.splitlines()[0] if text else ""
 
 
 def payload_text(payload: Payload | None, length: int = 200) -> str:
-    """A payload for reading: JSON as it is, bytes by their size."""
-    if payload is None:
+    """A payload for reading: JSON as it is, MessagePack as JSON, other bytes by their size."""
+    if not payload:
         return ""
     text = payload if isinstance(payload, str) else _unpacked(payload)
     return text if len(text) <= length else text[: length - 1] + "…"
@@ -75,38 +108,126 @@ def _unpacked(data: bytes) -> str:
 
 
 def failure_text(failure: Failure | None) -> str:
-    return "" if failure is None else f"{failure.type.partition(':')[2]}: {failure.message}"
+    return "" if failure is None else f"{failure.type.rpartition(':')[2]}: {failure.message}"
 
 
-def as_data(value: Any) -> dict[str, Any]:
-    """A struct as plain data, with its payloads as the JSON that they are."""
-    data: dict[str, Any] = msgspec.to_builtins(value)
-    for name in ("args", "result", "value", "state", "commands"):
-        if isinstance(data.get(name), str):
-            try:
-                data[name] = msgspec.json.decode(data[name])
-            except msgspec.DecodeError:
-                continue
-    return data
-
-
-def print_json(value: Any) -> None:
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value)).decode() + "\n")
+def commands_of(loaded: Loaded) -> dict[int, tuple[str, str, str]]:
+    """(kind, name, location) of everything that a call's code asked for, by number."""
+    texts = [loaded.invocation.commands, *(each.commands for each in loaded.entries)]
+    return dict(enumerate((each for text in texts for each in journal.recorded(text)), start=1))
 
 
 def calls_table(calls: list[Invocation]) -> Table:
+    """One line for each call; what does not fit is cut, but never an id."""
     table = Table(box=None, header_style="dim", pad_edge=False)
-    for name in ("ID", "HANDLER", "KEY", "STATUS", "CREATED", "TOOK", "RESULT, ERROR OR WAIT"):
-        table.add_column(name, overflow="fold" if name == "ID" else "ellipsis")
+    table.add_column("ID", no_wrap=True, min_width=max((len(each.id) for each in calls), default=2))
+    for name in ("HANDLER", "KEY", "STATUS", "ACCEPTED", "TOOK", "RESULT, ERROR OR WAIT"):
+        table.add_column(name, no_wrap=True, overflow="ellipsis")
     for each in calls:
         end = each.finished_at or time.time()
         took = duration(end - each.started_at) if each.started_at is not None else ""
         last = failure_text(each.failure) or payload_text(each.result, 60) or each.waiting or ""
         table.add_row(
             escape(each.id), escape(each.handler), escape(each.key or ""), status_text(each.status),
-            instant(each.created_at), took, escape(last.splitlines()[0] if last else ""),
+            instant_short(each.created_at), took, escape(first_line(last)),
         )  # fmt: skip
     return table
+
+
+# For programs. The keys are written out, so that they stay when a field of the engine's is renamed.
+
+
+def print_json(value: Any) -> None:
+    click.echo(msgspec.json.format(msgspec.json.encode(value)).decode())
+
+
+def payload_data(payload: Payload | None) -> Any:
+    """A payload as the JSON that it is; bytes that are no MessagePack as `{"base64": …}`."""
+    if not payload:
+        return None
+    try:
+        if isinstance(payload, bytes):
+            return msgspec.Raw(msgspec.json.encode(msgspec.msgpack.decode(payload)))
+        msgspec.json.decode(payload)
+        # As it stands there: numbers keep all their digits.
+        return msgspec.Raw(payload.encode())
+    except (msgspec.DecodeError, TypeError, ValueError):
+        data = payload if isinstance(payload, bytes) else payload.encode()
+        return {"base64": base64.b64encode(data).decode()}
+
+
+def failure_data(failure: Failure | None) -> dict[str, str] | None:
+    if failure is None:
+        return None
+    return {
+        "type": failure.type,
+        "message": failure.message,
+        "traceback": failure.traceback,
+    }
+
+
+def call_data(call: Invocation) -> dict[str, Any]:
+    """A call; instants are seconds since 1970."""
+    return {
+        "id": call.id,
+        "handler": call.handler,
+        "version": call.version,
+        "entity": call.entity,
+        "key": call.key,
+        "status": call.status,
+        "args": payload_data(call.args),
+        "result": payload_data(call.result),
+        "failure": failure_data(call.failure),
+        "created_at": call.created_at,
+        "started_at": call.started_at,
+        "finished_at": call.finished_at,
+        "wake_at": call.wake_at,
+        "deadline_at": call.deadline_at,
+        "attempt": call.attempt,
+        "waiting": call.waiting,
+        "cancel_reason": call.cancel_reason,
+        "parent": None if call.parent is None else call.parent.id,
+    }
+
+
+def commands_data(text: str | None) -> list[dict[str, str]]:
+    """What code asked for."""
+    return [
+        {"kind": kind, "name": name, "location": location}
+        for kind, name, location in journal.recorded(text)
+    ]
+
+
+def entry_data(entry: Entry) -> dict[str, Any]:
+    """A journal entry."""
+    return {
+        "position": entry.position,
+        "kind": entry.kind,
+        "at": entry.at,
+        "command": entry.command or None,
+        "name": entry.name,
+        "attempt": entry.attempt or None,
+        "seconds": entry.seconds,
+        "status": entry.status,
+        "value": payload_data(entry.value),
+        "failure": failure_data(entry.failure),
+        "retry_at": entry.retry_at,
+        "commands": commands_data(entry.commands),
+    }
+
+
+def entity_data(state: EntityState) -> dict[str, Any]:
+    """The state of an entity."""
+    return {
+        "entity": state.entity,
+        "key": state.key,
+        "state": payload_data(state.state),
+        "version": state.version,
+        "changed_at": state.changed_at,
+    }
+
+
+# What people write.
 
 
 def seconds_of(text: str) -> float:
@@ -117,17 +238,15 @@ def seconds_of(text: str) -> float:
     return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
 
 
-def instant_of(text: str | None) -> float | None:
+def instant_of(text: str) -> float:
     """`2h` ago, or a date and time in ISO form, as seconds since 1970."""
-    if text is None:
-        return None
     try:
         return time.time() - seconds_of(text)
     except click.BadParameter:
         pass
     try:
         return datetime.fromisoformat(text).astimezone().timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         raise click.BadParameter(
             f"{text!r}: write 2h (ago), or a date as 2026-01-31T12:00"
         ) from None

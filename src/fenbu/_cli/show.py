@@ -9,20 +9,25 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from fenbu._cli.find import find_call
+from fenbu._cli.find import Found, find_call
 from fenbu._cli.present import (
-    as_data,
+    call_data,
+    commands_data,
+    commands_of,
     console,
+    count_of,
     duration,
+    entry_data,
     failure_text,
+    first_line,
     instant,
     payload_text,
     print_json,
     status_text,
 )
-from fenbu._cli.target import app_option, json_option, url_option, with_database
-from fenbu._core import journal
-from fenbu._core.model import Entry, EntryKind, Invocation, Loaded, Status
+from fenbu._cli.target import app_option, find_url, json_option, url_option, with_database
+from fenbu._core import ids
+from fenbu._core.model import FINISHED, Entry, EntryKind, Invocation, Loaded, Status
 from fenbu._storage.open import Database
 
 EXAMPLE = """
@@ -32,6 +37,8 @@ Examples:
   fenbu show order-7 --json
 """
 
+CHILDREN_MAX = 1000
+
 
 @click.command(epilog=EXAMPLE)
 @click.argument("id_", metavar="ID")
@@ -39,28 +46,33 @@ Examples:
 @url_option
 @json_option
 def show(id_: str, app_name: str | None, url: str | None, *, as_json: bool) -> None:
-    """Show a call: arguments, outcome, and its journal as a timeline."""
+    """Show a call: arguments, outcome, and its journal as a timeline. ID may be a unique beginning."""
 
-    async def work(database: Database) -> tuple[Loaded, list[Invocation]]:
-        loaded = await find_call(database, id_)
-        return loaded, await database.children(loaded.invocation.id, limit=1000)
+    async def work(database: Database) -> tuple[Found, list[Invocation]]:
+        found = await find_call(database, id_)
+        return found, await database.children(found.call.id, limit=CHILDREN_MAX)
 
-    loaded, children = asyncio.run(with_database(app_name, url, work))
+    found, children = asyncio.run(with_database(find_url(app_name, url), work))
     if as_json:
-        data: dict[str, Any] = as_data(loaded.invocation)
-        data["journal"] = [as_data(each) for each in loaded.entries]
-        data["children"] = [as_data(each) for each in children]
+        data: dict[str, Any] = call_data(found.call)
+        data["commands"] = commands_data(found.call.commands)
+        data["journal"] = [entry_data(each) for each in found.loaded.entries]
+        data["children"] = [call_data(each) for each in children]
         print_json(data)
         return
-    _header(loaded.invocation)
-    _timeline(loaded, {each.id: each for each in children})
+    _header(found)
+    _timeline(found.loaded, _by_command(found.call, children))
+    if len(children) == CHILDREN_MAX:
+        console.print(f"[dim]only its first {count_of(CHILDREN_MAX, 'call')} are looked at[/]")
 
 
-def _header(call: Invocation) -> None:
+def _header(found: Found) -> None:
+    call = found.call
     of = f" of {escape(call.key)}" if call.key is not None else ""
     console.print(
         f"[bold]{escape(call.handler)}[/]{of}  {escape(call.id)}  {status_text(call.status)}"
     )
+    waits_for = "a node that reads the inbox" if found.in_inbox else call.waiting or ""
     rows = [
         ("accepted", instant(call.created_at)),
         ("started", instant(call.started_at)),
@@ -69,7 +81,7 @@ def _header(call: Invocation) -> None:
         ("deadline", instant(call.deadline_at)),
         ("attempts", str(call.attempt) if call.attempt else ""),
         ("arguments", payload_text(call.args, 2000)),
-        ("waits for", call.waiting or ""),
+        ("waits for", waits_for),
         ("cancelled", call.cancel_reason or ""),
         ("parent", call.parent.id if call.parent is not None else ""),
         ("result", payload_text(call.result, 4000)),
@@ -80,18 +92,31 @@ def _header(call: Invocation) -> None:
         if text:
             grid.add_row(f"[dim]{name}[/]", escape(text))
     console.print(grid)
-    if call.failure is not None and call.failure.traceback and call.status is Status.FAILED:
-        console.print(escape(call.failure.traceback), style="red")
+    if call.failure is not None and call.failure.traceback and call.status is not Status.STUCK:
+        console.print(escape(call.failure.traceback.rstrip("\n")), style="red")
 
 
-def _timeline(loaded: Loaded, children: dict[str, Invocation]) -> None:
+def _by_command(call: Invocation, children: list[Invocation]) -> dict[int, Invocation]:
+    """The calls that it made in this run, by the number of the command."""
+    own = ids.child_id(ids.run_id(call.id, call.attempt), 0)[:-1]
+    found: dict[int, Invocation] = {}
+    for each in children:
+        number = each.id.removeprefix(own)
+        if number != each.id and number.isdecimal():
+            found[int(number)] = each
+        elif each.parent is not None and each.parent.id == call.id:
+            found.setdefault(each.parent.command, each)
+    return found
+
+
+def _timeline(loaded: Loaded, children: dict[int, Invocation]) -> None:
     call = loaded.invocation
-    commands = dict(enumerate(_commands(loaded), start=1))
+    commands = commands_of(loaded)
     if not commands and not loaded.entries:
         return
     table = Table(box=None, header_style="dim", pad_edge=False)
     for name in ("AT", "NO.", "WHAT", "ATTEMPT", "TOOK", "RESULT OR ERROR", "WHERE"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=name in {"AT", "NO.", "TOOK"})
     begin = call.started_at or call.created_at
     ended: set[int] = set()
     for entry in loaded.entries:
@@ -99,42 +124,47 @@ def _timeline(loaded: Loaded, children: dict[str, Invocation]) -> None:
         if entry.kind is not EntryKind.STEP_RETRYING:
             ended.add(entry.command)
         table.add_row(
-            f"+{duration(entry.at - begin)}", str(entry.command or ""), escape(_what(entry, kind, name)),
-            str(entry.attempt or ""), duration(entry.seconds), _result(entry), escape(where),
+            f"+{duration(max(entry.at - begin, 0.0))}", str(entry.command or ""),
+            escape(_what(entry, f"{kind} {name}".strip(), children)), str(entry.attempt or ""),
+            duration(entry.seconds), _result(entry), escape(where),
         )  # fmt: skip
     for number, (kind, name, where) in commands.items():
         if number not in ended:
-            child = next(
-                (each for id_, each in children.items() if id_.endswith(f"/{number}")), None
-            )
-            state = status_text(child.status) if child is not None else "[dim]issued[/]"
-            table.add_row(
-                "", str(number), escape(f"{kind} {name}".strip()), "", "", state, escape(where)
-            )
+            child = children.get(number)
+            what = f"{kind} {name}".strip() + (f" {child.id}" if child is not None else "")
+            state = _state(call, kind, child)
+            table.add_row("", str(number), escape(what), "", "", state, escape(where))
     console.print()
     console.print(table)
 
 
-def _commands(loaded: Loaded) -> list[tuple[str, str, str]]:
-    texts = [loaded.invocation.commands, *(each.commands for each in loaded.entries)]
-    return [each for text in texts for each in journal.recorded(text)]
-
-
-def _what(entry: Entry, kind: str, name: str) -> str:
+def _what(entry: Entry, command: str, children: dict[int, Invocation]) -> str:
     match entry.kind:
         case EntryKind.SIGNAL_RECEIVED:
             return f"signal {entry.name}"
         case EntryKind.CANCEL_REQUESTED:
             return f"cancel requested: {entry.name}"
         case EntryKind.STEP_RETRYING:
-            return f"{kind} {name}, again at {instant(entry.retry_at)}"
+            return f"{command}, again at {instant(entry.retry_at)}"
+        case EntryKind.CALL_FINISHED if entry.command in children:
+            return f"{command} {children[entry.command].id}"
         case _:
-            return f"{kind} {name}".strip()
+            return command
 
 
 def _result(entry: Entry) -> str:
     if entry.failure is not None:
-        return f"[red]{escape(failure_text(entry.failure).splitlines()[0])}[/]"
+        return f"[red]{escape(first_line(failure_text(entry.failure)))}[/]"
     if entry.value is not None:
         return escape(payload_text(entry.value, 80))
     return "[green]✓[/]" if entry.status in (None, Status.COMPLETED) else status_text(entry.status)
+
+
+def _state(call: Invocation, kind: str, child: Invocation | None) -> str:
+    """What is known of a command that has no outcome in the journal."""
+    if child is not None:
+        return status_text(child.status)
+    if kind in {"signal", "cancel", "abandon", "call"}:
+        return "[dim]sent[/]"
+    # A step or timer that was cancelled leaves no trace of it.
+    return "[dim]not needed[/]" if call.status in FINISHED else "[dim]open[/]"

@@ -9,11 +9,11 @@ import click
 import msgspec
 
 from fenbu._cli.find import find_call
-from fenbu._cli.target import app_option, url_option, with_database
+from fenbu._cli.target import app_option, find_url, no_node, url_option, with_database
 from fenbu._core.message import Cancel, Retry, Signal
 from fenbu._core.model import FINISHED, PARKED, Invocation, Status
 from fenbu._storage.open import Database
-from fenbu.errors import UsageError
+from fenbu.errors import FenbuError
 
 
 def _send(
@@ -22,19 +22,23 @@ def _send(
     id_: str,
     message_for: Callable[[Invocation], Signal | Cancel | Retry],
 ) -> None:
+    place = find_url(app_name, url)
+
     async def work(database: Database) -> None:
-        call = (await find_call(database, id_)).invocation
+        call = (await find_call(database, id_)).call
         message = message_for(call)
         ended = call.status in FINISHED
         if isinstance(message, Retry):
             if call.status not in PARKED and (not ended or call.status is Status.COMPLETED):
-                raise UsageError(f"{call.id} is {call.status}: there is nothing to try again")
+                raise FenbuError(f"{call.id} is {call.status}: there is nothing to try again")
         elif ended:
-            raise UsageError(f"{call.id} has ended already: it is {call.status}")
+            raise FenbuError(f"{call.id} has ended already: it is {call.status}")
         await database.enqueue([message])
         click.echo(f"{call.handler} {call.id}: {type(message).__name__.lower()} accepted")
+        if await database.owner() is None:
+            click.echo(f"accepted, but {no_node(place)}", err=True)
 
-    asyncio.run(with_database(app_name, url, work))
+    asyncio.run(with_database(place, work))
 
 
 @click.command(epilog="\b\nExample:\n  fenbu signal order-7 approval true")

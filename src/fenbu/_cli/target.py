@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
-import sqlite3
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from traceback import StackSummary, TracebackException
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
+from urllib.parse import quote
 
 import click
 
 from fenbu import App
-from fenbu._storage.open import Database, storage_of
-from fenbu.errors import UsageError
+from fenbu._storage.open import Database, shown, storage_of
+from fenbu.errors import FenbuError, UsageError
 
 T = TypeVar("T")
 
@@ -29,53 +29,117 @@ url_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
+class AppBroken(FenbuError):
+    """The module of an app raises an error when it is imported; the message holds its traceback."""
+
+
+# The app.
+
+
 def load_app(name: str, url: str | None = None) -> App:
     """Import the app that a name means.
 
     Raises:
-        UsageError: There is no such file, module or app; what its own code raises comes out as it is.
+        UsageError: There is no such file, module or app.
+        AppBroken: Its own code raises an error.
     """
-    place, _, attribute = name.partition(":")
-    path = Path(place)
-    module = _import_file(path) if place.endswith(".py") else _import_module(place)
-    if attribute:
-        found: Any = getattr(module, attribute, None)
-        if not isinstance(found, App):
-            raise UsageError(f"{place} has no App named {attribute!r}")
-    else:
-        found = _only_app(place, vars(module))
+    place, attribute = name, ""
+    if not name.endswith(".py") and ":" in name:
+        place, _, attribute = name.rpartition(":")
+    module = _import_file(Path(place)) if place.endswith(".py") else _import_module(place)
+    found = _named_app(place, module, attribute) if attribute else _only_app(place, vars(module))
     if url is not None:
         found.url = url
     return found
 
 
+def _named_app(place: str, module: ModuleType, attribute: str) -> App:
+    found: Any = getattr(module, attribute, None)
+    if not isinstance(found, App):
+        here = ", ".join(_apps(vars(module))) or "none"
+        raise UsageError(f"{place} has no App named {attribute!r}; it has: {here}")
+    return found
+
+
 def _only_app(place: str, names: dict[str, Any]) -> App:
-    apps = {id(each): each for each in names.values() if isinstance(each, App)}
-    named = names.get("app")
-    if isinstance(named, App):
-        return named
-    if len(apps) != 1:
-        many = "several" if apps else "no"
-        raise UsageError(f"{place} has {many} App: name one, as in {place}:app")
+    apps = _apps(names)
+    if "app" in apps:
+        return apps["app"]
+    if not apps:
+        raise UsageError(f'{place} has no App: it needs a line such as `app = App("shop")`')
+    if len({id(each) for each in apps.values()}) > 1:
+        first = next(iter(apps))
+        raise UsageError(
+            f"{place} has several Apps, {', '.join(apps)}: say which, as in {place}:{first}"
+        )
     return next(iter(apps.values()))
 
 
+def _apps(names: dict[str, Any]) -> dict[str, App]:
+    return {name: each for name, each in names.items() if isinstance(each, App)}
+
+
 def _import_file(path: Path) -> ModuleType:
+    """By its plain name, so that the process pool and stored error types find it again."""
+    name = path.stem
     if not path.is_file():
         raise UsageError(f"there is no file {path}")
+    if "." in name:
+        raise UsageError(f"{path} cannot be imported: Python allows no dot in a module's name")
     folder = str(path.parent.resolve())
-    if folder not in sys.path:
+    if not sys.path or sys.path[0] != folder:
         sys.path.insert(0, folder)
-    # By its plain name, so that the process pool and stored error types find it again.
-    return importlib.import_module(path.stem)
+    importlib.invalidate_caches()
+    module = _import(name, str(path))
+    file = getattr(module, "__file__", None)
+    if file is None or Path(file).resolve() != path.resolve():
+        raise UsageError(
+            f"{path} cannot be imported, because its name is that of another module, "
+            f"{file or 'which is part of Python'}: rename it"
+        )
+    return module
 
 
 def _import_module(name: str) -> ModuleType:
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
-    if importlib.util.find_spec(name.partition(".")[0]) is None:
-        raise UsageError(f"there is no module {name!r}; a file is named with its ending: {name}.py")
-    return importlib.import_module(name)
+    return _import(name, name)
+
+
+def _import(name: str, place: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the module's own, of whatever type
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing is not None and f"{name}.".startswith(f"{missing}."):
+            raise UsageError(
+                f"there is no module {missing!r}; a file is named with its ending: {missing}.py"
+            ) from None
+        raise AppBroken(f"{place} cannot be imported:\n\n{_traceback(error)}") from None
+
+
+def _traceback(error: BaseException) -> str:
+    """The traceback as text, with the frames of the user's code only."""
+    summary = TracebackException.from_exception(error)
+    todo: list[TracebackException | None] = [summary]
+    while todo:
+        each = todo.pop()
+        if each is not None:
+            theirs = [frame for frame in each.stack if not frame.filename.startswith(_OURS)]
+            each.stack = StackSummary.from_list(theirs)
+            todo += [each.__cause__, each.__context__]
+    parts = summary.format() if summary.stack else summary.format_exception_only()
+    return "".join(parts).rstrip("\n")
+
+
+_OURS = (
+    "<frozen ",
+    str(Path(__file__).parent.parent) + "/",
+    str(Path(importlib.__file__).parent) + "/",
+)
+
+
+# The database.
 
 
 def find_url(app_name: str | None, url: str | None) -> str:
@@ -90,18 +154,21 @@ def find_url(app_name: str | None, url: str | None) -> str:
         return load_app(app_name).url
     found = sorted(Path(".fenbu").glob("*.db"))
     if len(found) == 1:
-        return f"sqlite:///{found[0]}"
+        return f"sqlite:///{quote(str(found[0]))}"
     here = ", ".join(map(str, found)) or "none below .fenbu"
     raise UsageError(
         f"which database? Pass --url sqlite:///path.db or --app shop.py, or set FENBU_URL. Here: {here}"
     )
 
 
-async def with_database(
-    app_name: str | None, url: str | None, work: Callable[[Database], Awaitable[T]]
-) -> T:
-    """Open the database for reading and steering, without running anything."""
-    database = storage_of(find_url(app_name, url))
+async def with_database(url: str, work: Callable[[Database], Awaitable[T]]) -> T:
+    """Open the database for reading and steering, without running anything.
+
+    Raises:
+        UsageError: There is no such database.
+        StorageError: It cannot be used.
+    """
+    database = storage_of(url)
     await database.open(create=False)
     try:
         return await work(database)
@@ -109,23 +176,24 @@ async def with_database(
         await database.close()
 
 
-def is_owned(url: str) -> bool:
-    """Whether a node runs on this database, as far as can be told without disturbing it."""
-    path = url.removeprefix("sqlite:///")
-    owner = Path(f"{path}-owner")
-    if not url.startswith("sqlite:") or not owner.exists():
-        return False
-    probe = sqlite3.connect(f"file:{owner}?mode=ro", uri=True, timeout=0, isolation_level=None)
+async def find_owner(url: str) -> str | None:
+    """The node that runs on a database now; None if none does, or if there is no database."""
+    database = storage_of(url)
     try:
-        probe.execute("BEGIN")
-        probe.execute("PRAGMA schema_version").fetchone()
-    except sqlite3.OperationalError as error:
-        return "locked" in str(error)
+        await database.open(create=False)
+    except UsageError:
+        return None
+    try:
+        return await database.owner()
     finally:
-        probe.close()
-    return False
+        await database.close()
 
 
-def no_node_hint(url: str) -> str:
-    """What to say when a call waits and no node runs."""
-    return f"no node runs on {url}: start one with `fenbu run` or `fenbu dev`, or use `fenbu call --here`"
+def open_database(app: App) -> Database:
+    """The database of an app that is open, as node or as client."""
+    return cast("Database", app.runtime.gateway.storage)  # It comes from `storage_of`.
+
+
+def no_node(url: str) -> str:
+    """What to say when something waits and no node runs."""
+    return f"no node runs on {shown(url)}: start one with `fenbu run` or `fenbu dev`"

@@ -10,6 +10,7 @@ from fenbu._storage.protocol import Observer, Storage
 from fenbu.errors import UsageError
 
 _PASSWORD: Final = re.compile(r"(?<=//)[^/]*@")
+_DIRECT: Final = re.compile(r"(fenbu_direct=)[^&]*")
 
 ALLOWED = (
     "sqlite:///relative/path.db, sqlite:////absolute/path.db, postgresql://user:password@host/database "
@@ -44,5 +45,25 @@ def storage_of(url: str) -> Database:
         from fenbu._storage.postgres.storage import PostgresStorage  # noqa: PLC0415
 
         return PostgresStorage(url)
-    shown = _PASSWORD.sub("…@", url)
-    raise UsageError(f"{shown!r} is no database URL that fenbu knows: use {ALLOWED}")
+    raise UsageError(f"{shown(url)!r} is no database URL that fenbu knows: use {ALLOWED}")
+
+
+def shown(url: str) -> str:
+    """The URL without passwords, for messages."""
+    return _DIRECT.sub(r"\1…", _PASSWORD.sub("…@", url))
+
+
+def migration_sql(url: str) -> str:
+    """The statements that make or update the tables of a database, for people to read.
+
+    Raises:
+        UsageError: The URL is not that of a server: files are brought up to date when they are opened.
+    """
+    if not url.startswith(("postgresql:", "postgres:")):
+        raise UsageError(
+            f"{shown(url)} is brought up to date when it is opened: there is no script for it"
+        )
+    from fenbu._storage.postgres.statement import migrations  # noqa: PLC0415
+    from fenbu._storage.postgres.url import target_of  # noqa: PLC0415
+
+    return "\n".join(migrations(target_of(url).schema))

@@ -1,0 +1,57 @@
+"""`fenbu nodes`: who runs on a database, and which partitions each one owns."""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+import msgspec
+from rich.markup import escape
+from rich.table import Table
+
+from fenbu._cli.present import console, instant, print_json
+from fenbu._cli.target import app_option, find_url, json_option, no_node, url_option, with_database
+from fenbu._storage.open import Database
+from fenbu._storage.protocol import NodeInfo
+
+
+@click.command(epilog="\b\nExample:\n  fenbu nodes --url postgresql://shop@localhost/shop")
+@app_option
+@url_option
+@json_option
+def nodes(app_name: str | None, url: str | None, *, as_json: bool) -> None:
+    """List the nodes that run now, oldest first."""
+    place = find_url(app_name, url)
+
+    async def work(database: Database) -> list[NodeInfo]:
+        return await database.nodes()
+
+    found = asyncio.run(with_database(place, work))
+    if as_json:
+        print_json([msgspec.to_builtins(each) for each in found])
+        return
+    if not found:
+        click.echo(no_node(place))
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("ID", "HOST", "PROCESS", "RUNS SINCE", "PARTITIONS", ""):
+        table.add_column(name)
+    for each in found:
+        table.add_row(
+            str(each.id), escape(each.host), str(each.pid), instant(each.started_at),
+            _partitions(each), "leaving" if each.leaving else "",
+        )  # fmt: skip
+    console.print(table)
+
+
+def _partitions(node: NodeInfo) -> str:
+    """How many, and which: `64: 0-31, 70, 96-126`."""
+    ranges: list[tuple[int, int]] = []
+    for number in node.partitions:
+        if ranges and ranges[-1][1] == number - 1:
+            ranges[-1] = (ranges[-1][0], number)
+        else:
+            ranges.append((number, number))
+    words = [f"{first}-{last}" if last > first else f"{first}" for first, last in ranges[:6]]
+    more = ", …" if len(ranges) > len(words) else ""
+    return f"{len(node.partitions)}: {', '.join(words)}{more}" if words else "0"
