@@ -105,6 +105,7 @@ def test_several_processes_share_the_work_and_are_started_again(app: Path, url: 
         listed = json.loads(fenbu("nodes", "--json", url=url).stdout)
         assert [each["pid"] for each in listed] == [each.pid for each in first]
         assert "128: " in fenbu("nodes", url=url).stdout
+        assert fenbu("nodes", "--here", url=url).returncode == 0
         os.kill(first[0].pid, signal.SIGKILL)
         again = asyncio.run(until(url, [128, 128], first[0].pid))
         ran = fenbu("call", "who", "-a", str(app), url=url)
@@ -113,6 +114,7 @@ def test_several_processes_share_the_work_and_are_started_again(app: Path, url: 
         assert process.wait(30) == 0
     assert asyncio.run(nodes(url)) == []
     assert "no node runs" in fenbu("nodes", url=url).stdout
+    assert fenbu("nodes", "--here", url=url).returncode == 1
 
 
 def test_nodes_end_with_a_supervisor_that_is_killed(app: Path, url: str) -> None:

@@ -42,14 +42,16 @@ class App:
 
     Args:
         name: The app's name; without a URL it names the database file.
-        url: `sqlite:///path` or `sqlite:////absolute/path`. Default: the environment's `FENBU_URL`, else
-            `.fenbu/<name>.db` below the current directory.
+        url: `sqlite:///path`, `sqlite:////absolute/path` or `postgresql://user@host/database`. Default: the
+            environment's `FENBU_URL`, else `.fenbu/<name>.db` below the current directory.
         codec: How payloads are stored: readable JSON, or MessagePack.
         hook: Transforms encoded payloads on their way to the database and back: compression, encryption.
         concurrency: Bodies of tasks and steps that run at a time on one node.
         threads: Threads for plain functions.
         processes: Processes for functions marked `cpu=True`; default: as many as processors.
         idle_seconds: A workflow that has only waited for so long leaves memory until it is woken.
+        patience_seconds: While a node has no session with its database, a call that is made in its process
+            waits for so long before it ends with `Unavailable`; 0 does not wait.
 
     Example:
         ```python
@@ -74,6 +76,7 @@ class App:
         threads: int = 32,
         processes: int | None = None,
         idle_seconds: Seconds = limit.IDLE_SECONDS,
+        patience_seconds: Seconds = limit.PATIENCE_SECONDS,
     ) -> None:
         if not name or not name.replace("-", "").replace("_", "").isalnum():
             raise UsageError(f"App name must be letters, digits, - and _, not {name!r}")
@@ -86,6 +89,7 @@ class App:
             threads=threads,
             processes=processes or os.cpu_count() or 1,
             idle_seconds=seconds(idle_seconds, "idle_seconds") or 0.0,
+            patience_seconds=seconds(patience_seconds, "patience_seconds") or 0.0,
         )
         self.node: Node | None = None
         """The node of this process, while it runs."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import platform
+import sys
 
 import click
 import msgspec
@@ -18,8 +20,12 @@ from fenbu._storage.protocol import NodeInfo
 @click.command(epilog="\b\nExample:\n  fenbu nodes --url postgresql://shop@localhost/shop")
 @app_option
 @url_option
+@click.option(
+    "--here", is_flag=True,
+    help="Only those of this host; exit status 1 if there are none, for health checks.",
+)  # fmt: skip
 @json_option
-def nodes(app_name: str | None, url: str | None, *, as_json: bool) -> None:
+def nodes(app_name: str | None, url: str | None, *, here: bool, as_json: bool) -> None:
     """List the nodes that run now, oldest first."""
     place = find_url(app_name, url)
 
@@ -27,12 +33,19 @@ def nodes(app_name: str | None, url: str | None, *, as_json: bool) -> None:
         return await database.nodes()
 
     found = asyncio.run(with_database(place, work))
+    if here:
+        found = [each for each in found if each.host == platform.node()]
     if as_json:
         print_json([msgspec.to_builtins(each) for each in found])
-        return
-    if not found:
+    elif found:
+        _print(found)
+    else:
         click.echo(no_node(place))
-        return
+    if here and not found:
+        sys.exit(1)
+
+
+def _print(found: list[NodeInfo]) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("ID", "HOST", "PROCESS", "RUNS SINCE", "PARTITIONS", ""):
         table.add_column(name)
