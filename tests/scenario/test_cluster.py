@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -10,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from fenbu import App, Entity, operation, step
+from fenbu import App, DeadlockError, Entity, operation, step
+from fenbu._core import ids
 from fenbu._node import membership
 from fenbu._node.clock import SystemClock
 from fenbu._node.gateway import RemoteGateway
@@ -197,3 +199,53 @@ async def test_books_balance_whatever_happens_to_nodes(app: App, seed: int) -> N
                 await handle.result()
             assert {each: await account(each).balance() for each in names} == expected
         assert cluster.database.inbox == {}
+
+
+async def test_operations_on_different_nodes_that_wait_for_each_other_are_refused(app: App) -> None:
+    entered: set[str] = set()
+    both = asyncio.Event()
+
+    async def meet(name: str) -> None:
+        entered.add(name)
+        if len(entered) == 2:
+            both.set()
+        await both.wait()
+
+    @app.entity
+    class Cell(Entity):
+        @operation
+        async def cross(self, other: str) -> str:
+            await step(meet, self.key)
+            return await Cell(other).name()
+
+        @operation
+        async def name(self) -> str:
+            return self.key
+
+    async with cluster_of(app) as cluster:
+        await cluster.start()
+        await cluster.start()
+        await cluster.until(lambda: cluster.shares() == [128, 128])
+        one, other = _keys_on_different_nodes(cluster)
+        async with asyncio.timeout(20):
+            found = await asyncio.gather(
+                Cell(one).cross(other), Cell(other).cross(one), return_exceptions=True
+            )
+        errors = [each for each in found if isinstance(each, DeadlockError)]
+        assert errors
+        assert f"Cell/{one}" in str(errors[0])
+        assert f"Cell/{other}" in str(errors[0])
+        assert await Cell(one).name() == one
+
+
+def _keys_on_different_nodes(cluster: Cluster) -> tuple[str, str]:
+    owners = [set(each.partitions) for each in cluster.database.nodes.values()]
+    keys = [
+        next(
+            name
+            for number in itertools.count()
+            if ids.partition_of_entity("Cell", name := f"c{number}", 256) in owned
+        )
+        for owned in owners
+    ]
+    return keys[0], keys[1]

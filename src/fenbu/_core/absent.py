@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING
 from fenbu._core.effect import Accepted, Ended, LoadCalls
 from fenbu._core.event import CallsLoaded
 from fenbu._core.failure import failure_of
-from fenbu._core.message import Call, Cancel, Message, Reply, Retry, Signal, Subscribe
+from fenbu._core.message import (
+    Call,
+    Cancel,
+    Deadlock,
+    Message,
+    Probe,
+    Reply,
+    Retry,
+    Signal,
+    Subscribe,
+)
 from fenbu._core.model import (
     FINISHED,
     PARKED,
@@ -136,6 +146,8 @@ class Absent:
                     self._partition.consume(number)
                 else:
                     self._partition.receive(message, now, number)
+            case Probe() | Deadlock():
+                raise AssertionError(message)  # They do not wait for anybody.
 
     def _cancel_row(self, invocation: Invocation, reason: str, now: float) -> None:
         """Cancel a call whose code has not begun, or cannot go on."""

@@ -1,7 +1,7 @@
 """All partitions of one node as one state machine: (state, event, now) → the open batch.
 
-It carries messages between its partitions within a batch, keeps the timers and the lists of what may
-leave memory, and finds deadlocks. The node empties `batch` when it commits.
+It carries messages between its partitions within a batch, and keeps the timers and the lists of what may
+leave memory. The node empties `batch` when it commits.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Iterable
 
 from fenbu._core import ids, limit
 from fenbu._core.batch import Batch
-from fenbu._core.command import AwaitCall, StartCall
 from fenbu._core.event import (
     BodyEnded,
     CallsLoaded,
@@ -238,41 +237,3 @@ class Engine:
         idle = first.idle_since + self._idle_seconds if first is not None else None
         instants = (self.timers.next(), idle, self.suspects.next_due())
         return min((each for each in instants if each is not None), default=None)
-
-    # Deadlocks.
-
-    def deadlock(self, waiting: Resident, mailbox: Mailbox) -> str | None:
-        """The circle that would close if this operation waited for its turn, in words.
-
-        A depth-first walk of who waits for whom, from the operation whose turn it is.
-        """
-        held = set(waiting.invocation.chain)
-        seen: set[str] = set()
-        stack: list[tuple[Resident | None, tuple[str, ...]]] = [(mailbox.current, (mailbox.name,))]
-        while stack:
-            resident, path = stack.pop()
-            if resident is None or resident.activation is None:
-                continue
-            if resident.invocation.id in seen:
-                continue
-            seen.add(resident.invocation.id)
-            for number, (_, command) in resident.activation.waiting.items():
-                if isinstance(command, StartCall):
-                    id_ = command.id or ids.child_id(resident.activation.run, number)
-                    partition = self.place(command.entity, command.key, id_)
-                elif isinstance(command, AwaitCall):
-                    id_, partition = command.name, command.partition
-                else:
-                    continue
-                owner = self.partitions.get(partition)
-                child = owner.residents.get(id_) if owner is not None else None
-                if child is None:
-                    continue
-                box = child.mailbox
-                if box is not None and box.current is not child:
-                    if box.name in held:
-                        return " → ".join((box.name, *path, box.name))
-                    stack.append((box.current, (*path, box.name)))
-                else:
-                    stack.append((child, path))
-        return None

@@ -74,7 +74,29 @@ class Retry(Struct, frozen=True, tag="retry", gc=False):
     id: str
 
 
-Message: TypeAlias = Call | Reply | Subscribe | Signal | Cancel | Retry
+class Probe(Struct, frozen=True, tag="probe", gc=False):
+    """Looks for a deadlock on another node, see `deadlock.py`: does the call `id` wait for what is held?"""
+
+    partition: int
+    id: str
+    origin_partition: int
+    origin_id: str
+    """The operation that would close the circle by waiting."""
+    held: tuple[str, ...]
+    """The entities that the origin's callers hold."""
+    path: tuple[str, ...]
+    """The entities on the way so far."""
+
+
+class Deadlock(Struct, frozen=True, tag="deadlock", gc=False):
+    """An operation that waits for its turn waits for itself; `path` is the circle."""
+
+    partition: int
+    id: str
+    path: str
+
+
+Message: TypeAlias = Call | Reply | Subscribe | Signal | Cancel | Retry | Probe | Deadlock
 
 _json = msgspec.json.Decoder(Message)
 _msgpack = msgspec.msgpack.Decoder(Message)

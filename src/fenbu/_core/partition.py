@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fenbu._core import deadlock
 from fenbu._core.absent import Absent
 from fenbu._core.effect import Accepted, LoadReady, ReadInbox, WakeAt
 from fenbu._core.event import (
@@ -24,7 +25,17 @@ from fenbu._core.event import (
 )
 from fenbu._core.handler import HandlerSpec
 from fenbu._core.mailbox import Mailbox
-from fenbu._core.message import Call, Cancel, Message, Reply, Retry, Signal, Subscribe
+from fenbu._core.message import (
+    Call,
+    Cancel,
+    Deadlock,
+    Message,
+    Probe,
+    Reply,
+    Retry,
+    Signal,
+    Subscribe,
+)
 from fenbu._core.model import (
     FINISHED,
     PARKED,
@@ -81,6 +92,10 @@ class Partition:
         if isinstance(message, Call):
             self._call(message, now, number)
             return
+        if isinstance(message, Probe | Deadlock):
+            self.consume(number)
+            self._search(message, now)
+            return
         id_ = message.to.id if isinstance(message, Reply) else message.id
         resident = self.residents.get(id_)
         if number == 0 and (resident is None or self._must_queue(resident, message)):
@@ -117,7 +132,7 @@ class Partition:
             case Retry():
                 if resident.invocation.status in PARKED:
                     self._absent.retry(Loaded(resident.invocation, []))
-            case Call():
+            case Call() | Probe() | Deadlock():
                 raise AssertionError(message)
 
     def consume(self, number: int) -> None:
@@ -193,12 +208,23 @@ class Partition:
             self._spilled_until = self._cursor = invocation.sequence
             self.residents[invocation.id] = resident
             if mailbox.current is not None and invocation.parent is not None:
-                path = self.engine.deadlock(resident, mailbox)
+                path = deadlock.find(self.engine, resident, mailbox)
                 if path is not None:
                     self._refuse_deadlock(resident, path, now)
                     return
             mailbox.push(resident)
             mailbox.advance(now)
+
+    def _search(self, message: Probe | Deadlock, now: float) -> None:
+        """The search for a deadlock has come here, or has found one."""
+        if isinstance(message, Probe):
+            deadlock.follow(self.engine, message)
+            return
+        resident = self.residents.get(message.id)
+        if resident is None or resident.mailbox is None:
+            return
+        if resident.mailbox.current is not resident:
+            self._refuse_deadlock(resident, message.path, now)
 
     def _refuse_deadlock(self, resident: Resident, path: str, now: float) -> None:
         error = DeadlockError(
