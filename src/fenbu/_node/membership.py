@@ -16,7 +16,7 @@ from fenbu._node.tenure import Tenure
 from fenbu._storage.protocol import NodeInfo, Storage
 from fenbu.errors import OwnershipLost, Unavailable
 
-BEAT_SECONDS = 1.25
+BEAT_SECONDS = 1.5
 
 QUIET_SECONDS = 1.0
 """How long a partition that is to go waits for its bodies. After that it stays, and tries again later."""
