@@ -23,7 +23,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from _measure import PYTHON, Report, arguments, resident_bytes, scratch, spread
+from _measure import PYTHON, Report, arguments, median, resident_bytes, scratch, spread
 
 if TYPE_CHECKING:
     from _workload import Workload
@@ -52,7 +52,8 @@ def main() -> None:
         f"Bytes of resident memory for each of {given.sleeping:,} sleeping workflows",
         [{"": name, "bytes a workflow": spread(each)} for name, each in found.items()],
     )
-    evicted = found[EVICTED]
+    # The larger of the two: free memory that a second wave uses again may even make it smaller.
+    evicted = max(found[EVICTED], found[RESTARTED], key=median)
     report.target(
         "RAM of a sleeping workflow that has left memory",
         f"≤ {BYTES_MAX:,} bytes",
