@@ -95,7 +95,7 @@ async def test_a_node_is_seen_by_everybody_for_as_long_as_it_lives(connect):
     (node,) = await one.nodes()
     assert (node.name, node.started_at, node.pid) == ("first", 1_700_000_000.5, os.getpid())
     assert node.partitions == (1, 3, 200)
-    assert await one.beat() == [node]
+    assert (await one.beat()).nodes == [node]
     assert [each.name for each in await other.nodes()] == ["first"]
     assert str(os.getpid()) in str(node)
     assert await other.owner() is not None
@@ -111,9 +111,9 @@ async def test_partitions_are_taken_and_given_up_one_by_one(connect):
     assert await storage.take([7, 5]) == [5, 7]
     assert await storage.take([5, 6]) == [5, 6]
     await storage.release([5, 99])
-    assert (await storage.beat())[0].partitions == (6, 7)
+    assert (await storage.beat()).nodes[0].partitions == (6, 7)
     await storage.release([6, 7])
-    assert (await storage.beat())[0].partitions == ()
+    assert (await storage.beat()).nodes[0].partitions == ()
 
 
 @pytest.mark.guarantee("no-split-brain")

@@ -172,3 +172,21 @@ async def test_messages_that_another_server_wrote_are_read_once_and_first(url, s
     await storage.enqueue([Retry(1, "d")])
     assert (await read(storage, position))[0] == ["d"]
     assert len(await received(storage)) == 4
+
+
+async def test_a_beat_tells_of_messages_that_nobody_hinted_at(storage, other):
+    _, position = await read(storage, None)
+    assert not (await storage.beat(position)).has_messages
+    other.execute("BEGIN")
+    put(other, 1, "early")
+    assert not (await storage.beat(position)).has_messages
+    _, position = await read(storage, position)
+    other.execute("COMMIT")
+    # Its transaction was under way when the inbox was read.
+    assert (await storage.beat(position)).has_messages
+    _, position = await read(storage, position)
+    assert not (await storage.beat(position)).has_messages
+    put(other, max(PARTITIONS) + 1, "elsewhere")
+    await storage.release([max(PARTITIONS)])
+    put(other, max(PARTITIONS), "elsewhere")
+    assert not (await storage.beat(position)).has_messages

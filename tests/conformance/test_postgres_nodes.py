@@ -62,7 +62,7 @@ async def test_each_partition_has_one_owner(join):
     ]
     await one.release([2])
     assert await two.take([1, 2]) == [2]
-    assert [each.partitions for each in await one.beat()] == [(1, 3), (2, 4, 5)]
+    assert [each.partitions for each in (await one.beat()).nodes] == [(1, 3), (2, 4, 5)]
     await one.close()
     assert await two.take(PARTITIONS) == PARTITIONS
 
@@ -144,7 +144,7 @@ async def test_a_transaction_that_holds_the_epoch_holds_the_partition(join, othe
     await one.close()
     two = await join()
     assert await two.take([1, 2, 3]) == [2, 3]
-    assert (await two.beat())[0].partitions == (2, 3)
+    assert (await two.beat()).nodes[0].partitions == (2, 3)
     other.execute("COMMIT")
     assert await two.take([1]) == [1]
 

@@ -98,7 +98,7 @@ async def work(node, client):
     await write(node, inserted=[finished("a", 2.0)], inbox_deleted=[first.number, second.number])
     assert await client.outcomes(["a"]) == {"a": Outcome(Status.COMPLETED)}
     assert (await stored(node, "a")).invocation.finished_at == 2.0
-    assert len((await node.beat())[0].partitions) == 256
+    assert len((await node.beat()).nodes[0].partitions) == 256
     assert await node.delete_finished("checkout", 3.0, limit=9) == 1
     while await client.wait_for_change(0.0):
         pass

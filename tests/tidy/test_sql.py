@@ -1,4 +1,7 @@
-"""SQL lives in .sql files, and reads no clock: `now` is an argument of every statement."""
+"""SQL lives in .sql files, and reads no clock: `now` is an argument of every statement.
+
+But for a function that users call in SQL: there is nobody else to ask for the time at which a call was made.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +40,8 @@ CLOCK = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 
+FUNCTION = re.compile(r"\$function\$.*?\$function\$", re.DOTALL)
+
 COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 
 
@@ -54,7 +59,7 @@ def test_no_sql_file_reads_a_clock():
     found = [
         f"{source.name(path)}: {match.group(0)}"
         for path in source.files(source.PACKAGE, ".sql")
-        for match in CLOCK.finditer(COMMENT.sub(" ", source.text(path)))
+        for match in CLOCK.finditer(FUNCTION.sub(" ", COMMENT.sub(" ", source.text(path))))
     ]
     assert not found
 

@@ -118,6 +118,7 @@ async def main() -> None:
         assert_type(await handle.result(timeout=3), UUID)
         assert_type(await handle.status(), Status)
         await handle.signal("approval", value=True)
+        assert_type(await send.options(transaction=object()).start(1), Handle[bool])
         await checkout.start(1)  # pyright: ignore[reportArgumentType]
         assert_type(await send.start_many([(1,), (2,)]), list[Handle[bool]])
         assert_type(await Stock("sku").reserve(2), int)

@@ -231,3 +231,37 @@ def test_a_call_that_has_ended_leaves_no_work_for_the_garbage_collector(drive: D
         gc.enable()
     assert drive.rows["a"].status is Status.COMPLETED
     assert after == before
+
+
+def test_a_sender_that_does_not_know_the_handler_leaves_its_version_open(drive: Drive) -> None:
+    drive.register(double, Kind.TASK, version=1)
+    drive.register(double, Kind.TASK, version=2, timeout_seconds=60.0)
+    drive.call("double", 21, id="a", version=0)
+    assert (drive.rows["a"].version, drive.rows["a"].deadline_at) == (2, 1060.0)
+    drive.call("double", 21, id="b", version=0, deadline_at=1001.0)
+    assert (drive.rows["b"].version, drive.rows["b"].deadline_at) == (2, 1001.0)
+
+
+def test_a_call_at_the_wrong_address_fails(drive: Drive) -> None:
+    class Account:
+        balance: int = 0
+
+        async def deposit(self, amount: int) -> None:
+            self.balance += amount
+
+    drive.register_entity(Account)
+    drive.register(double, Kind.TASK)
+    drive.call("Account.deposit", 5, id="a")
+    drive.call("double", 5, id="b", key="alice")
+    # One that waited for its handler, too.
+    drive.call("double", 5, id="c", wake_at=2000.0)
+    drive.rows["c"].key = "alice"
+    drive.now = 2000.0
+    begun = drive.load_begins()
+    drive.event(DueLoaded(0, begun, drive.loaded("c")))
+    for id_, reason in (("a", "needs the key"), ("b", "of no entity"), ("c", "of no entity")):
+        failure = drive.rows[id_].failure
+        assert drive.rows[id_].status is Status.FAILED
+        assert failure is not None
+        assert reason in failure.message
+    assert not drive.states

@@ -81,9 +81,8 @@ class App:
         if not name or not name.replace("-", "").replace("_", "").isalnum():
             raise UsageError(f"App name must be letters, digits, - and _, not {name!r}")
         self.name = name
-        self.url = url or os.environ.get("FENBU_URL") or f"sqlite:///.fenbu/{name}.db"
-        registry = Registry(Codec(format=codec, hook=hook))
-        self.runtime = Runtime(name, registry)
+        url = url or os.environ.get("FENBU_URL") or f"sqlite:///.fenbu/{name}.db"
+        self.runtime = Runtime(name, url, Registry(Codec(format=codec, hook=hook)))
         self.node_options = NodeOptions(
             concurrency=concurrency,
             threads=threads,
@@ -95,6 +94,16 @@ class App:
         """The node of this process, while it runs."""
         self._portal: Portal | None = None
         self._listeners: list[Listener] = []
+
+    @property
+    def url(self) -> str:
+        """The database; it may be changed while the app is not open."""
+        return self.runtime.url
+
+    @url.setter
+    def url(self, url: str) -> None:
+        self._check_closed()
+        self.runtime.url = url
 
     @property
     def registry(self) -> Registry:

@@ -15,6 +15,7 @@ from fenbu._api.handle import Handle, SyncHandle
 from fenbu._api.options import DEFAULT, CallOptions, checked_id, seconds
 from fenbu._api.outcome import value_of
 from fenbu._api.runtime import Runtime
+from fenbu._api.transaction import start_in
 from fenbu._core import ids
 from fenbu._core.activation import Activation
 from fenbu._core.command import CancelCall, StartCall
@@ -23,6 +24,7 @@ from fenbu._core.location import caller
 from fenbu._core.message import Call
 from fenbu._core.model import Entry, Invocation, Outcome, Payload
 from fenbu._node.attempt import current
+from fenbu.errors import UsageError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -79,6 +81,7 @@ class DurableFunction(Generic[P, R]):
         id: str | None = None,  # noqa: A002
         delay: float | timedelta | None = None,
         timeout: float | timedelta | None = None,
+        transaction: object = None,
     ) -> DurableFunction[P, R]:
         """The same function, called differently.
 
@@ -87,6 +90,18 @@ class DurableFunction(Generic[P, R]):
             delay: Seconds until the call begins.
             timeout: Seconds from acceptance within which the whole call must end, else it is cancelled
                 and ends with `CallTimedOut`.
+            transaction: A connection of your own to the same PostgreSQL database: `start` then accepts the
+                call if and only if that connection's transaction commits. An asyncpg or psycopg 3 connection,
+                a SQLAlchemy session or connection, each sync or async, or Django's `connection`. The app need
+                not be open; if it is, nodes hear of the commit at once where the driver tells, else within
+                1.5 seconds.
+
+        Example:
+            ```python
+            async with connection.transaction():
+                await connection.execute("INSERT INTO orders …")
+                await ship.options(transaction=connection).start(order)
+            ```
 
         Raises:
             UsageError: A value makes no sense.
@@ -97,6 +112,7 @@ class DurableFunction(Generic[P, R]):
             timeout_seconds=self._options.timeout_seconds
             if timeout is None
             else seconds(timeout, "timeout"),
+            transaction=self._options.transaction if transaction is None else transaction,
         )
         return DurableFunction(self._runtime, self._spec, self._key, options)
 
@@ -113,6 +129,12 @@ class DurableFunction(Generic[P, R]):
         running = activation()
         if running is not None:
             return self._call_inside(running, self._command(payload, caller(), wait=True))
+        if self._options.transaction is not None:
+            raise UsageError(
+                f"{self._spec.name} runs when the transaction has committed, so its result cannot be waited "
+                "for within it: `handle = await f.options(transaction=…).start(…)`, and after the commit "
+                "`await handle.result()`"
+            )
         return self._call_outside(payload)
 
     def start(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, Handle[R]]:
@@ -126,7 +148,7 @@ class DurableFunction(Generic[P, R]):
         running = activation()
         if running is not None:
             return self._start_inside(running, self._command(payload, caller(), wait=False))
-        return self._start_outside([self.message(payload)])
+        return self._start_outside(payload)
 
     def bind(self, *args: P.args, **kwargs: P.kwargs) -> Bound[R]:
         """The call as a value, for `App.start_many`.
@@ -135,6 +157,10 @@ class DurableFunction(Generic[P, R]):
             UsageError: The arguments do not fit.
         """
         return Bound(self, self._spec.signature.check(args, kwargs))
+
+    def bind_tuple(self, arguments: tuple[Any, ...]) -> Bound[R]:
+        """Used by `start_many`."""
+        return Bound(self, self._spec.signature.check(arguments, {}))
 
     async def start_many(self, arguments: Iterable[tuple[Any, ...]]) -> list[Handle[R]]:
         """Start one call for each tuple of arguments, all or none, in one go.
@@ -148,8 +174,7 @@ class DurableFunction(Generic[P, R]):
             UsageError: The arguments do not fit; nothing was started.
             Unavailable: The database cannot be written; nothing was started.
         """
-        check = self._spec.signature.check
-        return await start_many(self._runtime, [Bound(self, check(args, {})) for args in arguments])
+        return await start_many(self._runtime, [self.bind_tuple(each) for each in arguments])
 
     def handle(self, id: str) -> Handle[R]:  # noqa: A002
         """The handle of an existing call of this function."""
@@ -164,9 +189,9 @@ class DurableFunction(Generic[P, R]):
 
     def message(self, payload: Payload, *, waited: bool = False) -> Call:
         """The message that makes this call."""
-        gateway, options, spec = self._runtime.gateway, self._options, self._spec
-        now = gateway.clock.now()
-        id_ = options.id or ids.invocation_id(now, gateway.clock.entropy())
+        clock, options, spec = self._runtime.clock, self._options, self._spec
+        now = clock.now()
+        id_ = options.id or ids.invocation_id(now, clock.entropy())
         timeout_seconds = options.timeout_seconds
         if timeout_seconds is None:
             timeout_seconds = spec.timeout_seconds
@@ -204,9 +229,15 @@ class DurableFunction(Generic[P, R]):
         outcome = await self._runtime.gateway.call(call)
         return self._value(outcome, call.invocation.id)
 
-    async def _start_outside(self, calls: list[Call]) -> Handle[R]:
-        await self._runtime.gateway.start_calls(calls)
-        return self.handle_of(calls[0])
+    async def _start_outside(self, payload: Payload) -> Handle[R]:
+        call = self.message(payload)
+        await start_calls(self._runtime, [call], self.transaction)
+        return self.handle_of(call)
+
+    @property
+    def transaction(self) -> Any:
+        """The user's own connection in which calls are to be started."""
+        return self._options.transaction
 
     def _value(self, outcome: Outcome | Entry, id_: str) -> R:
         result = self._spec.signature.result
@@ -217,6 +248,11 @@ class DurableFunction(Generic[P, R]):
 
     def _command(self, payload: Payload, location: str, *, wait: bool) -> StartCall:
         spec, options = self._spec, self._options
+        if options.transaction is not None:
+            raise UsageError(
+                f"{spec.name}: workflow and entity code has no transaction of its own; start calls with your "
+                "connection inside a step: `await tx_step(function, …)`"
+            )
         entity = None if spec.entity is None else spec.entity.name
         return StartCall(
             spec.name, location, entity, self._key, payload, options.id, options.delay_seconds,
@@ -257,8 +293,23 @@ async def start_many(runtime: Runtime, calls: Iterable[Bound[R]]) -> list[Handle
     bound = list(calls)
     messages = [each.function.message(each.args) for each in bound]
     if messages:
-        await runtime.gateway.start_calls(messages)
+        transactions = {id(each.function.transaction): each.function.transaction for each in bound}
+        if len(transactions) > 1:
+            raise UsageError(
+                "calls that are started together belong to one transaction, or to none"
+            )
+        await start_calls(runtime, messages, *transactions.values())
     return [each.function.handle_of(call) for each, call in zip(bound, messages, strict=True)]
+
+
+async def start_calls(runtime: Runtime, calls: list[Call], transaction: Any) -> None:
+    """Make calls durable, or let a transaction of the user's own do so."""
+    if transaction is None:
+        await runtime.gateway.start_calls(calls)
+        return
+    waiting = start_in(runtime, calls, transaction, sync=False)
+    if waiting is not None:
+        await waiting
 
 
 class SyncFunction(Generic[P, R]):
@@ -274,13 +325,29 @@ class SyncFunction(Generic[P, R]):
 
     def start(self, *args: P.args, **kwargs: P.kwargs) -> SyncHandle[R]:
         """See `DurableFunction.start`."""
-        handle = self._runtime.run(lambda: self._function.start(*args, **kwargs))
+        function = self._function
+        if function.transaction is None:
+            handle = self._runtime.run(lambda: function.start(*args, **kwargs))
+        else:
+            (handle,) = self._start_in([function.bind(*args, **kwargs)])
         return SyncHandle(self._runtime, handle)
 
     def start_many(self, arguments: Iterable[tuple[Any, ...]]) -> list[SyncHandle[R]]:
         """See `DurableFunction.start_many`."""
-        handles = self._runtime.run(lambda: self._function.start_many(arguments))
+        function = self._function
+        if function.transaction is None:
+            handles = self._runtime.run(lambda: function.start_many(arguments))
+        else:
+            handles = self._start_in([function.bind_tuple(each) for each in arguments])
         return [SyncHandle(self._runtime, each) for each in handles]
+
+    def _start_in(self, calls: list[Bound[R]]) -> list[Handle[R]]:
+        """In the user's own transaction, and so in the user's thread."""
+        function = self._function
+        messages = [function.message(each.args) for each in calls]
+        if messages:
+            start_in(self._runtime, messages, function.transaction, sync=True)
+        return [function.handle_of(each) for each in messages]
 
     def handle(self, id: str) -> SyncHandle[R]:  # noqa: A002
         """See `DurableFunction.handle`."""

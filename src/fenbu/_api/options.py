@@ -18,6 +18,7 @@ class CallOptions(Struct, frozen=True, kw_only=True, gc=False):
     id: str | None = None
     delay_seconds: float = 0.0
     timeout_seconds: float | None = None
+    transaction: Any = None
 
 
 DEFAULT = CallOptions()

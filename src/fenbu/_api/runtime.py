@@ -7,17 +7,21 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from fenbu._core.handler import Registry
+from fenbu._node.clock import Clock, SystemClock
 from fenbu._node.gateway import Gateway
 from fenbu.errors import UsageError
 
 T = TypeVar("T")
 
+_SYSTEM = SystemClock()
+
 
 class Runtime:
     """Shared by an app and everything that was made with it."""
 
-    def __init__(self, name: str, registry: Registry) -> None:
+    def __init__(self, name: str, url: str, registry: Registry) -> None:
         self.name = name
+        self.url = url
         self.registry = registry
         self._gateway: Gateway | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -48,6 +52,17 @@ class Runtime:
                 "same database (without async: `with …`)"
             )
         return self._gateway
+
+    @property
+    def clock(self) -> Clock:
+        """The gateway's; without one, the system's."""
+        return _SYSTEM if self._gateway is None else self._gateway.clock
+
+    def hint(self, partitions: set[int]) -> None:
+        """From any thread: there is something new in these inboxes. Only if the app is open."""
+        gateway, loop = self._gateway, self._loop
+        if gateway is not None and loop is not None and not loop.is_closed():
+            asyncio.run_coroutine_threadsafe(gateway.storage.hint(partitions), loop)
 
     def run(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """From another thread: run a coroutine on the loop on which the app is open, and wait for it.

@@ -23,6 +23,7 @@ from fenbu._core.handler import Registry
 from fenbu._core.load import Loads
 from fenbu._core.mailbox import Mailbox
 from fenbu._core.message import Message
+from fenbu._core.model import Invocation
 from fenbu._core.partition import Partition
 from fenbu._core.program import Program
 from fenbu._core.resident import Resident
@@ -188,6 +189,13 @@ class Engine:
         """The version that a new call is accepted for."""
         spec = self.registry.latest(handler)
         return spec.version if spec is not None else 1
+
+    def complete(self, invocation: Invocation) -> None:
+        """Fill in what a sender that does not know the handler, such as SQL, left open."""
+        invocation.version = self.version(invocation.handler)
+        if invocation.deadline_at is None:
+            created_at = invocation.created_at
+            invocation.deadline_at = self.deadline(invocation.handler, None, created_at)
 
     def deadline(self, handler: str, timeout_seconds: float | None, now: float) -> float | None:
         """When a new call must have ended."""

@@ -48,7 +48,7 @@ from fenbu._core.model import (
 from fenbu._core.program import Program
 from fenbu._core.resident import Resident
 from fenbu._core.task import Task
-from fenbu.errors import DeadlockError
+from fenbu.errors import DeadlockError, UsageError
 
 if TYPE_CHECKING:
     from fenbu._core.engine import Engine
@@ -167,10 +167,14 @@ class Partition:
         invocation.sequence = self._next_sequence
         self._next_sequence += 1
         batch.rows.inserted.append(invocation)
+        if not invocation.version:
+            self.engine.complete(invocation)
         spec = self.engine.registry.get(invocation.handler, invocation.version)
         if spec is None:
             invocation.status = Status.UNHANDLED
             invocation.waiting = f"no node has registered {invocation.handler}"
+            return
+        if self._misaddressed(invocation, spec, now, saved_in=batch.number):
             return
         if invocation.wake_at is not None:
             if invocation.deadline_at is not None:
@@ -191,6 +195,18 @@ class Partition:
             self.residents[invocation.id] = resident
             self.set_active(resident, active=True)
             resident.start(now)
+
+    def _misaddressed(
+        self, invocation: Invocation, spec: HandlerSpec, now: float, saved_in: int = -1
+    ) -> bool:
+        """An operation came without its entity's key, or another handler with one: then it has failed."""
+        if (spec.kind is Kind.OPERATION) is (invocation.key is not None):
+            return False
+        needs = "needs the key of its" if spec.kind is Kind.OPERATION else "is a handler of no"
+        resident = self._make(invocation, spec, [])
+        resident.saved_in = saved_in
+        resident.fail(UsageError(f"{spec.name} {needs} entity"), now)
+        return True
 
     def _accept_operation(self, resident: Resident, now: float, *, waited: bool) -> None:
         invocation = resident.invocation
@@ -323,6 +339,8 @@ class Partition:
             invocation.waiting = f"no node has registered {invocation.handler}"
             invocation.wake_at = None
             self.update(invocation)
+            return None
+        if self._misaddressed(invocation, spec, self.engine.now):
             return None
         resident = self._make(invocation, spec, loaded.entries)
         resident.mail.extend(self._absent.take_parked(invocation.id))

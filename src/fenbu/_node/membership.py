@@ -69,7 +69,10 @@ class Membership:
             except TimeoutError:
                 pass
             try:
-                await self.settle(await self._storage.beat())
+                beat = await self._storage.beat(self._tenure.inbox_position)
+                if beat.has_messages:
+                    self._tenure.read_inbox()
+                await self.settle(beat.nodes)
             except Unavailable as error:
                 log.warning("the database did not answer a beat, trying again: %s", error)
 

@@ -41,7 +41,7 @@ from fenbu._node.executor import Executor
 from fenbu._node.loader import Load, Loader
 from fenbu._node.telemetry import Telemetry, log
 from fenbu._node.wakeup import Wakeup
-from fenbu._storage.protocol import Storage
+from fenbu._storage.protocol import InboxPosition, Storage
 
 SLOW_DRAIN_SECONDS = 0.5
 
@@ -229,6 +229,11 @@ class Tenure:
         return partition < 0 and any(
             id_ in each.residents for each in self.engine.partitions.values()
         )
+
+    @property
+    def inbox_position(self) -> InboxPosition | None:
+        """Up to where the inbox has been read."""
+        return self._wakeup.position
 
     def read_inbox(self) -> None:
         """There may be something in it."""

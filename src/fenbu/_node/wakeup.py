@@ -30,7 +30,8 @@ class Wakeup:
         self._durable_number = durable_number
         self._wanted = asyncio.Event()
         self._wanted.set()
-        self._position: InboxPosition | None = None
+        self.position: InboxPosition | None = None
+        """Up to where it has been read."""
         self._reading = asyncio.Lock()
 
     def read(self) -> None:
@@ -56,9 +57,9 @@ class Wakeup:
             while not complete and (numbers := self._partitions()):
                 durable = self._durable_number()
                 read = await self._storage.load_inbox(
-                    numbers, self._position, limit=limit.INBOX_ROWS_MAX
+                    numbers, self.position, limit=limit.INBOX_ROWS_MAX
                 )
-                self._position = read.position
+                self.position = read.position
                 self._give(read)
                 complete = read.complete
                 if complete:
@@ -71,7 +72,7 @@ class Wakeup:
         """
         async with self._reading:
             take()
-            until, after, complete = self._position, None, False
+            until, after, complete = self.position, None, False
             while not complete:
                 read = await self._storage.load_inbox(
                     numbers, after, limit=limit.INBOX_ROWS_MAX, until=until
@@ -79,7 +80,7 @@ class Wakeup:
                 after, complete = read.position, read.complete
                 self._give(read)
             if until is None:
-                self._position = after
+                self.position = after
 
     def _give(self, read: InboxRead) -> None:
         for received in read.found:

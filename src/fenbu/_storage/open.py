@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
 from urllib.parse import unquote
 
+from fenbu._core.message import Call
 from fenbu._storage.protocol import Observer, Storage
 from fenbu.errors import UsageError
 
@@ -51,6 +53,38 @@ def storage_of(url: str) -> Database:
 def shown(url: str) -> str:
     """The URL without passwords, for messages."""
     return _DIRECT.sub(r"\1…", _PASSWORD.sub("…@", url))
+
+
+class UsersTransaction(Protocol):
+    """A transaction of the user's own, to start calls in: see `postgres.transaction`."""
+
+    is_async: bool
+
+    def start(
+        self, calls: Sequence[Call], partition_count: int, committed: Callable[[], None]
+    ) -> Awaitable[None] | None:
+        """Put calls into the inbox; awaitable if the connection is async.
+
+        `committed` is called when the transaction has ended, where the driver tells, in whichever thread.
+        """
+        ...
+
+
+def users_transaction(url: str, connection: object) -> UsersTransaction:
+    """That of a connection.
+
+    Raises:
+        UsageError: The URL is not that of a PostgreSQL server, or the connection is of an unknown kind.
+    """
+    from fenbu._storage.postgres.transaction import transaction_of  # noqa: PLC0415
+    from fenbu._storage.postgres.url import SCHEMES, target_of  # noqa: PLC0415
+
+    if url.partition(":")[0] not in SCHEMES:
+        raise UsageError(
+            f"calls can be started in a transaction of your own on PostgreSQL only, and the app is on "
+            f"{shown(url)}: there fenbu's tables are in a file of their own"
+        )
+    return transaction_of(connection, target_of(url).schema)
 
 
 def migration_sql(url: str) -> str:

@@ -81,6 +81,15 @@ class NodeInfo(Struct, frozen=True):
         return f"process {self.pid} on {self.host}"
 
 
+class Beat(Struct, frozen=True):
+    """What a node hears about once a second."""
+
+    nodes: list[NodeInfo]
+    """The live ones, first come first."""
+    has_messages: bool = False
+    """Something is in the inbox that has not been read. Where nothing but hints would tell, this does."""
+
+
 class Meta(Struct, frozen=True):
     """What is fixed when the database is created."""
 
@@ -109,8 +118,10 @@ class Ownership(Protocol):
         """The live nodes, first come first. Anybody may ask."""
         ...
 
-    async def beat(self) -> list[NodeInfo]:
+    async def beat(self, read: InboxPosition | None = None) -> Beat:
         """What `nodes` says, asked by a node through the session that holds its locks, about once a second.
+
+        `read` is up to where it has read its inbox.
 
         Raises:
             OwnershipLost: That session has ended, and with it every ownership; see `commit`.
@@ -349,6 +360,7 @@ class Observer(Protocol):
 
 __all__ = [
     "UNPLACED",
+    "Beat",
     "CallFilter",
     "Commit",
     "CommitBatch",

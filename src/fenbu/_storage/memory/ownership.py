@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import msgspec
 
 from fenbu._storage.memory.observe import Observation
-from fenbu._storage.protocol import NodeInfo
+from fenbu._storage.protocol import Beat, InboxPosition, NodeInfo
 from fenbu.errors import OwnershipLost
 
 
@@ -32,9 +32,10 @@ class Ownership(Observation):
         database = await self._database()
         return list(database.nodes.values())
 
-    async def beat(self) -> list[NodeInfo]:
+    async def beat(self, read: InboxPosition | None = None) -> Beat:
+        del read
         await self._node()
-        return await self.nodes()
+        return Beat(await self.nodes())
 
     async def retire(self) -> None:
         node = await self._node()

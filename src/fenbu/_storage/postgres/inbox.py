@@ -77,6 +77,17 @@ def _position(given: InboxPosition | None) -> SnapshotPosition:
     return given
 
 
+def seen_by(position: InboxPosition | None) -> Snapshot:
+    """What has been read for certain."""
+    return _position(position).seen
+
+
+def owned_array(partitions: Collection[int]) -> list[bool]:
+    """For statements that look a row's partition up in it."""
+    owned = set(partitions)
+    return [number in owned for number in range(max(owned, default=0) + 1)]
+
+
 async def read(
     pool: Pool,
     partitions: Collection[int],
@@ -89,7 +100,6 @@ async def read(
     reading = position.reading
     if reading is None and until is not None:
         reading = _position(until).seen
-    owned = set(partitions)
     rows = await pool.fetch(
         "inbox.load",
         str(position.seen.next),
@@ -98,7 +108,7 @@ async def read(
         position.last[1],
         None if reading is None else str(reading),
         str(TRANSACTION_MAX if reading is None else reading.next),
-        [number in owned for number in range(max(owned, default=0) + 1)],
+        owned_array(partitions),
         limit,
     )
     reading = reading or _snapshot_of(rows[0][0])

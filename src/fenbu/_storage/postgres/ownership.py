@@ -20,11 +20,12 @@ from fenbu._storage.postgres.commit import CommitWriter, Todo
 from fenbu._storage.postgres.driver import DRIVER_ERRORS, Connection, Row
 from fenbu._storage.postgres.error import POOLER_ADVICE, translated
 from fenbu._storage.postgres.hint import Hints
+from fenbu._storage.postgres.inbox import owned_array, seen_by
 from fenbu._storage.postgres.observe import Observation
 from fenbu._storage.postgres.session import Pool, Writer, is_pooled
 from fenbu._storage.postgres.statement import statements
 from fenbu._storage.postgres.url import Target
-from fenbu._storage.protocol import Meta, NodeInfo
+from fenbu._storage.protocol import Beat, InboxPosition, Meta, NodeInfo
 from fenbu.errors import OwnershipLost, UnsupportedDatabase
 
 LIVENESS: Final = 1_000_000
@@ -115,16 +116,21 @@ class Ownership(Observation):
         rows = await self._pool.fetch("node.list", lock_class(meta.cluster), LIVENESS)
         return _nodes(rows)
 
-    async def beat(self) -> list[NodeInfo]:
+    async def beat(self, read: InboxPosition | None = None) -> Beat:
         meta, membership = self._meta, self._member()
+        seen, owned = seen_by(read), owned_array(membership.held)
 
         async def ask(connection: Connection) -> list[Row]:
             return await connection.fetch(
-                membership.writer.sql["node.list"], lock_class(meta.cluster), LIVENESS
-            )
+                membership.writer.sql["node.beat"], lock_class(meta.cluster), LIVENESS,
+                str(seen.next), [str(each) for each in seen.running], owned,
+            )  # fmt: skip
 
         with translated(self._target):
-            return _nodes(await membership.writer.run(ask))
+            rows = await membership.writer.run(ask)
+        return Beat(
+            _nodes([each[:-1] for each in map(tuple, rows)]), any(each[-1] for each in rows)
+        )
 
     async def retire(self) -> None:
         membership = self._member()

@@ -22,6 +22,7 @@ NOUNS: Final = (
     "hint",
     "session",
     "observe",
+    "transaction",
 )
 
 MIGRATIONS: Final = load_migrations(PACKAGE)

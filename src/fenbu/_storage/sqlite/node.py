@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from fenbu._storage.protocol import Meta, NodeInfo
+from fenbu._storage.protocol import Beat, InboxPosition, Meta, NodeInfo
 from fenbu._storage.sqlite.connection import Connection
 from fenbu._storage.sqlite.observe import Observation
 from fenbu._storage.sqlite.ownership import OwnerLock, present_owner_of
@@ -47,10 +47,11 @@ class Ownership(Observation):
         numbers = self._numbers() if self._lock.held else tuple(range(meta.partition_count))
         return [NodeInfo(1, owner.name, owner.host, owner.process, owner.started_at, numbers)]
 
-    async def beat(self) -> list[NodeInfo]:
+    async def beat(self, read: InboxPosition | None = None) -> Beat:
         # The lock that it holds is all the news there can be, and needs no statement.
+        del read
         self._check_held()
-        return [] if self._this is None else [replace(self._this, partitions=self._numbers())]
+        return Beat([] if self._this is None else [replace(self._this, partitions=self._numbers())])
 
     def _numbers(self) -> tuple[int, ...]:
         return tuple(sorted(self._owned))

@@ -16,6 +16,10 @@ WHERE NOT EXISTS (
 );
 
 -- name: list
+{live}
+ORDER BY node.id;
+
+-- name: live
 WITH held AS (
     SELECT
         max(objid::bigint) FILTER (WHERE objid::bigint >= $2) - $2 AS id,
@@ -26,8 +30,18 @@ WITH held AS (
     GROUP BY pid
 )
 SELECT node.id, name, host, pid, started_at, coalesce(partitions, '{}') AS partitions, leaving
-FROM held JOIN {schema}.node ON node.id = held.id
-ORDER BY node.id;
+FROM held JOIN {schema}.node ON node.id = held.id;
+
+-- name: beat
+-- With the question whether the inbox has what a snapshot did not see: see inbox.sql.
+SELECT live.*, news.found FROM ({live}) AS live CROSS JOIN (
+    SELECT EXISTS (
+        SELECT FROM {schema}.inbox WHERE tx = ANY ($4::text[]::xid8[]) AND ($5::boolean[])[partition + 1]
+    ) OR EXISTS (
+        SELECT FROM {schema}.inbox WHERE tx >= $3::text::xid8 AND ($5::boolean[])[partition + 1]
+    ) AS found
+) AS news
+ORDER BY live.id;
 
 -- name: retire
 UPDATE {schema}.node SET leaving = true WHERE id = $1;
