@@ -9,7 +9,7 @@ from fenbu._api.function import Bound, DurableFunction, SyncFunction
 from fenbu._api.handle import Handle, SyncHandle
 from fenbu._api.saga import saga
 from fenbu._api.signal import wait_signal
-from fenbu._api.step import Step, step
+from fenbu._api.step import Step, TxStep, step, tx_step
 from fenbu._core.codec import CodecHook
 from fenbu._core.model import Status
 from fenbu._core.retry import Retry
@@ -58,6 +58,7 @@ __all__ = [
     "SyncFunction",
     "SyncHandle",
     "TerminalError",
+    "TxStep",
     "Unavailable",
     "UsageError",
     "current_attempt",
@@ -68,6 +69,7 @@ __all__ = [
     "rng",
     "saga",
     "step",
+    "tx_step",
     "uuid4",
     "wait_signal",
 ]

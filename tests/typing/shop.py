@@ -24,6 +24,7 @@ from fenbu import (
     operation,
     saga,
     step,
+    tx_step,
     wait_signal,
 )
 
@@ -80,6 +81,10 @@ async def charge(card: str, cents: int) -> UUID:
 def refund(payment: UUID) -> None: ...
 
 
+async def book(connection: object, order: Order, *, seats: int = 1) -> int:
+    return order.id + seats
+
+
 @app.workflow
 async def checkout(order: Order) -> UUID:
     async with saga() as undo:
@@ -93,6 +98,8 @@ async def checkout(order: Order) -> UUID:
         assert_type(tasks[0].result(), int)
     image = await step.options(retry=Retry(attempts=3), timeout=10)(len, "text")
     assert_type(image, int)
+    assert_type(await tx_step(book, order, seats=2), int)
+    await tx_step.options(timeout=3)(book, 7)  # pyright: ignore[reportArgumentType]
     async with asyncio.timeout(60):
         approved = await wait_signal("approval", bool)
     assert_type(approved, bool)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from types import FunctionType
-from typing import Any, ParamSpec, TypeVar, cast, overload
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast, overload
 
 from fenbu._api.context import required_activation
 from fenbu._api.options import seconds
 from fenbu._api.outcome import value_of
+from fenbu._api.transaction import kind_of_connection
 from fenbu._core.activation import Activation
 from fenbu._core.codec import Codec, TypeCodec
 from fenbu._core.command import AbandonStep, RunStep
@@ -22,6 +24,7 @@ from fenbu.errors import UsageError
 
 P = ParamSpec("P")
 R = TypeVar("R")
+C = TypeVar("C")
 
 
 class Step:
@@ -109,6 +112,81 @@ class Step:
         return _run(running, command)
 
 
+class TxStep:
+    """Runs a function as a step in one transaction with the record of its outcome. Use it as `fenbu.tx_step`.
+
+    The function's first argument is a connection to the app's PostgreSQL database; what it writes there and
+    the step's outcome are committed together: exactly once, whatever crashes. By the annotation of that
+    parameter it is an asyncpg connection (also without an annotation), or SQLAlchemy's `AsyncSession` or
+    `AsyncConnection`. The function leaves the commit to fenbu. If it raises, everything is rolled back.
+
+    Keep it short: a transaction in which nothing is asked for 30 seconds is ended by the server.
+
+    Example:
+        ```python
+        async def book(connection: asyncpg.Connection, order: Order) -> int:
+            return await connection.fetchval("INSERT INTO booking … RETURNING id", order.id)
+
+        booking = await tx_step(book, order)
+        ```
+    """
+
+    def __init__(
+        self, retry: Retry = NO_RETRY, timeout_seconds: float | None = None, name: str | None = None
+    ) -> None:
+        self._retry = retry
+        self._timeout_seconds = timeout_seconds
+        self._name = name
+
+    def options(
+        self,
+        *,
+        retry: Retry | None = None,
+        timeout: float | timedelta | None = None,
+        name: str | None = None,
+    ) -> TxStep:
+        """A `tx_step` that does it differently.
+
+        Args:
+            retry: What to do when the function raises; without it, the error comes out at once.
+            timeout: Seconds that the function may take; then `CallTimedOut` counts as its error.
+            name: What the journal calls the step, instead of the function's name.
+
+        Raises:
+            UsageError: A value makes no sense.
+        """
+        return TxStep(
+            self._retry if retry is None else retry,
+            self._timeout_seconds if timeout is None else seconds(timeout, "timeout"),
+            self._name if name is None else name,
+        )
+
+    def __call__(
+        self,
+        function: Callable[Concatenate[C, P], Coroutine[Any, Any, R]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Coroutine[Any, Any, R]:
+        """Run `function(connection, *args, **kwargs)` as a step and return what it returned.
+
+        Raises:
+            UsageError: This is not the code of a workflow or operation, the function is no `async def` or
+                takes no connection, or the app is not on PostgreSQL.
+            Exception: What the function raised, after its retries.
+        """
+        running = required_activation("tx_step()")
+        codec = cast("Registry", running.context).codec
+        if not inspect.iscoroutinefunction(function) or hasattr(function, "__fenbu__"):
+            raise UsageError(f"tx_step(function, …) takes an `async def`, not {function!r}")
+        signature = Signature(function, codec, skip_first=True)
+        command = RunStep(
+            self._name or function.__qualname__, caller(), function, args, kwargs, signature.result,
+            self._retry, self._timeout_seconds, cpu=False,
+            transaction=kind_of_connection(signature.first),
+        )  # fmt: skip
+        return _run(running, command)
+
+
 async def _run(running: Activation, command: RunStep) -> Any:
     number, future = running.ask(command)
     try:
@@ -138,6 +216,9 @@ def _learn(function: Callable[..., Any], codec: Codec) -> tuple[str, TypeCodec]:
         _known[codec, function] = found
     return found
 
+
+tx_step = TxStep()
+"""Run a function with a connection, in one transaction with its record. See `TxStep`."""
 
 step = Step()
 """Run a function as a step: `await step(function, *args)`. See `Step`."""

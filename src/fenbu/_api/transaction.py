@@ -1,12 +1,17 @@
-"""Transactional start: calls that are accepted if and only if a transaction of the user's own commits."""
+"""Transactional start: calls that are accepted if and only if a transaction of the user's own commits.
+
+And which kind of connection the function of a transactional step is given.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
+from typing import Any
 
 from fenbu._api.runtime import Runtime
 from fenbu._core.message import Call
 from fenbu._storage.open import users_transaction
+from fenbu._storage.protocol import ASYNCPG, SQLALCHEMY_CONNECTION, SQLALCHEMY_SESSION
 from fenbu.errors import UsageError
 
 
@@ -27,3 +32,28 @@ def start_in(
     partitions = {each.partition for each in calls}
     count = runtime.registry.partition_count
     return transaction.start(calls, count, lambda: runtime.hint(partitions))
+
+
+def kind_of_connection(annotation: Any) -> str:
+    """What the storage is asked for, by the annotation of a function's first parameter.
+
+    Raises:
+        UsageError: It is nothing that a transactional step can give.
+    """
+    if isinstance(annotation, Exception):
+        raise UsageError(
+            f"the annotation of a connection cannot be read ({annotation}): import its type outside "
+            "`if TYPE_CHECKING`"
+        )
+    module = getattr(annotation, "__module__", "").partition(".")[0]
+    name = getattr(annotation, "__name__", "")
+    if annotation in (Any, object, None) or module == "asyncpg":
+        return ASYNCPG
+    if module == "sqlalchemy" and name == "AsyncSession":
+        return SQLALCHEMY_SESSION
+    if module == "sqlalchemy" and name == "AsyncConnection":
+        return SQLALCHEMY_CONNECTION
+    raise UsageError(
+        f"the function of tx_step() is given a connection as its first argument, annotated as asyncpg's "
+        f"Connection or as SQLAlchemy's AsyncSession or AsyncConnection, and not {annotation!r}"
+    )

@@ -30,6 +30,8 @@ class CommitBatch(Struct):
     entities_deleted: list[tuple[str, str]] = field(default_factory=list)
     inbox: list[Message] = field(default_factory=list)
     inbox_deleted: list[int] = field(default_factory=list)
+    step_results_deleted: list[tuple[str, str, int]] = field(default_factory=list)
+    """Id, run and command of transactional steps whose outcome is in `entries`."""
 
     def is_empty(self) -> bool:
         """Nothing to write."""

@@ -28,6 +28,9 @@ class RunStep(Struct, gc=False):
     retry: Retry
     timeout_seconds: float | None
     cpu: bool
+    transaction: str | None = None
+    """The kind of connection to the database that the function is given, as its first argument: its writes
+    and its outcome are one transaction."""
     kind = "step"
 
 

@@ -98,4 +98,5 @@ def step_body(activation: Activation, number: int, command: RunStep) -> RunBody:
         command.timeout_seconds,
         command.cpu,
         activation.chain,
+        command.transaction,
     )

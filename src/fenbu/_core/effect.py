@@ -34,6 +34,8 @@ class RunBody(Struct, eq=False, gc=False):
     timeout_seconds: float | None
     cpu: bool
     chain: tuple[str, ...]
+    transaction: str | None = None
+    """See `RunStep`."""
 
 
 class StopBody(Struct, frozen=True, gc=False):

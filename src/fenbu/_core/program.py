@@ -229,6 +229,9 @@ class Program(Resident):
         kind, retry_at = EntryKind.STEP_FAILED, None
         if outcome.status is Status.COMPLETED:
             kind = EntryKind.STEP_COMPLETED
+            if isinstance(command, RunStep) and command.transaction is not None:
+                settled = (event.id, activation.run, event.command)
+                self.partition.engine.batch.rows.step_results_deleted.append(settled)
         elif event.retryable and isinstance(command, RunStep):
             kind = EntryKind.STEP_RETRYING
             retry_at = now + command.retry.delay(event.attempt, event.random)

@@ -63,6 +63,12 @@ class Signature:
         self._skip_first = skip_first
 
     @property
+    def first(self) -> Any:
+        """The annotation of the first parameter: `Any` without one, an error if it cannot be read."""
+        name = next(iter(inspect.signature(self._function).parameters), "")
+        return self._hints.get(name, Any)
+
+    @property
     def name(self) -> str:
         function = self._function
         function = getattr(function, "func", function)  # functools.partial

@@ -23,12 +23,18 @@ from typing import Any
 from fenbu._core.effect import RunBody
 from fenbu._core.event import BodyEnded
 from fenbu._core.failure import failure_of
-from fenbu._core.model import Outcome, Status
+from fenbu._core.model import Outcome, Payload, Status
 from fenbu._node.attempt import current
 from fenbu._node.clock import Clock
+from fenbu._storage.protocol import StepKey
 from fenbu.errors import CallTimedOut, UsageError
 
 Key = tuple[str, int]
+
+Work = Callable[[Any], Coroutine[Any, Any, Payload]]
+
+Transactor = Callable[[StepKey, str, Work], Coroutine[Any, Any, Payload]]
+"""`Storage.run_step`."""
 
 FEW = 8
 """Bodies whose end is reported without a further turn of the event loop."""
@@ -70,6 +76,7 @@ class Executor:
         self,
         clock: Clock,
         report: Callable[[list[BodyEnded]], None],
+        run_step: Transactor,
         *,
         concurrency: int,
         threads: int,
@@ -80,6 +87,7 @@ class Executor:
         self._time = self._loop.time
         self._clock = clock
         self._report = report
+        self._run_step = run_step
         self._concurrency = concurrency
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="fenbu-body")
         self._process_count = processes
@@ -214,13 +222,17 @@ class Executor:
         current.set(body)
         try:
             function = body.function
-            if body.timeout_seconds is not None:
-                value = await self._call_with_timeout(body, body.timeout_seconds)
-            elif is_async(function) and not body.cpu:
-                value = await function(*body.args, **body.kwargs)
+            if body.transaction is not None:
+                payload = await self._call_in_transaction(body, body.transaction)
+                outcome = Outcome(Status.COMPLETED, payload)
             else:
-                value = await self._call(body)
-            outcome = Outcome(Status.COMPLETED, body.result.encode(value))
+                if body.timeout_seconds is not None:
+                    value = await self._call_with_timeout(body, body.timeout_seconds)
+                elif is_async(function) and not body.cpu:
+                    value = await function(*body.args, **body.kwargs)
+                else:
+                    value = await self._call(body)
+                outcome = Outcome(Status.COMPLETED, body.result.encode(value))
         except asyncio.CancelledError:
             pass
         except KeyboardInterrupt:
@@ -236,11 +248,20 @@ class Executor:
                 if self._waiting or not self._running:
                     self._next()
 
-    async def _call_with_timeout(self, body: RunBody, seconds: float) -> Any:
+    async def _call_in_transaction(self, body: RunBody, kind: str) -> Payload:
+        async def work(connection: Any) -> Payload:
+            # The timeout is for the function alone: once it has returned, its outcome is that of the commit.
+            value = await self._call_with_timeout(body, body.timeout_seconds, connection)
+            return body.result.encode(value)
+
+        step = StepKey(body.partition, body.id, body.run, body.command)
+        return await self._run_step(step, kind, work)
+
+    async def _call_with_timeout(self, body: RunBody, seconds: float | None, *first: object) -> Any:
         timer = asyncio.timeout(seconds)
         try:
             async with timer:
-                return await self._call(body)
+                return await self._call(body, *first)
         except TimeoutError:
             if not timer.expired():
                 raise
@@ -248,10 +269,10 @@ class Executor:
                 f"{body.name}: attempt {body.attempt} took longer than its timeout of {seconds:g} s"
             ) from None
 
-    async def _call(self, body: RunBody) -> Any:
+    async def _call(self, body: RunBody, *first: object) -> Any:
         function = body.function
         if not body.cpu and is_async(function):
-            return await function(*body.args, **body.kwargs)
+            return await function(*first, *body.args, **body.kwargs)
         loop = self._loop
         if body.cpu:
             return await self._call_in_process(loop, body)

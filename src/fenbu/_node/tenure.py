@@ -100,6 +100,7 @@ class Tenure:
         self.executor = Executor(
             clock,
             self._bodies_ended,
+            storage.run_step,
             concurrency=options.concurrency,
             threads=options.threads,
             processes=options.processes,

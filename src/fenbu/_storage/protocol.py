@@ -7,18 +7,25 @@ Absent: anything about user code, handlers' types or asyncio tasks.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from enum import Enum
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from msgspec import Struct
 
 from fenbu._core.batch import CommitBatch
 from fenbu._core.message import Message
-from fenbu._core.model import EntityState, Invocation, Loaded, Outcome, Status
+from fenbu._core.model import EntityState, Invocation, Loaded, Outcome, Payload, Status
 
 UNPLACED: Final = -1
 """The partition of a client's message that knows an id and nothing else."""
+
+
+ONE_TRANSACTION: Final = (
+    "tx_step() needs an app on PostgreSQL: on any other database there is no connection that a function and "
+    "its journal could share"
+)
+"""What a storage says that has no transactional steps."""
 
 
 class CommitOutcome(Enum):
@@ -88,6 +95,21 @@ class Beat(Struct, frozen=True):
     """The live ones, first come first."""
     has_messages: bool = False
     """Something is in the inbox that has not been read. Where nothing but hints would tell, this does."""
+
+
+ASYNCPG: Final = "asyncpg"
+SQLALCHEMY_SESSION: Final = "sqlalchemy session"
+SQLALCHEMY_CONNECTION: Final = "sqlalchemy connection"
+"""The kinds of connection that a transactional step can be given."""
+
+
+class StepKey(Struct, frozen=True):
+    """One transactional step of a call."""
+
+    partition: int
+    id: str
+    run: str
+    command: int
 
 
 class Meta(Struct, frozen=True):
@@ -194,6 +216,24 @@ class Storage(Ownership, Protocol):
             OwnershipLost: This process is no node any more: the session that held its locks has ended.
                 Nothing was written, and other nodes may own its partitions: what is in memory is void.
             UnsupportedDatabase: The database is damaged, or cannot be written any more.
+        """
+        ...
+
+    async def run_step(
+        self, step: StepKey, kind: str, work: Callable[[Any], Awaitable[Payload]]
+    ) -> Payload:
+        """Do work with a connection of a kind, in one transaction with its result: once.
+
+        If the result is there already, it is returned and nothing is done. It stays until a batch with
+        `step_results_deleted` has the journal entry in its place. The transaction is fenced: it does not
+        commit when the partition has another owner by then. A connection that breaks, also in the middle
+        of the commit, is tried again; a node that is none any more gets no answer.
+
+        Guarantee: transaction-once.
+
+        Raises:
+            UsageError: This database, or this kind, cannot do it; or the work has ended the transaction.
+            Exception: What the work raised. Nothing of it was written.
         """
         ...
 
@@ -359,6 +399,10 @@ class Observer(Protocol):
 
 
 __all__ = [
+    "ASYNCPG",
+    "ONE_TRANSACTION",
+    "SQLALCHEMY_CONNECTION",
+    "SQLALCHEMY_SESSION",
     "UNPLACED",
     "Beat",
     "CallFilter",
@@ -373,5 +417,6 @@ __all__ = [
     "Observer",
     "Ownership",
     "Received",
+    "StepKey",
     "Storage",
 ]

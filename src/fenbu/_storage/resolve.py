@@ -30,4 +30,5 @@ def resolve(batch: CommitBatch) -> CommitBatch:
         entities_deleted=[each for each in batch.entities_deleted if each not in entities],
         inbox=batch.inbox,
         inbox_deleted=batch.inbox_deleted,
+        step_results_deleted=batch.step_results_deleted,
     )

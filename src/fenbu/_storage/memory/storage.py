@@ -8,7 +8,7 @@ Absent: durability, threads, and speed with millions of calls; reads of open cal
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -29,6 +29,7 @@ from fenbu._storage.memory.database import ENCODER, MemoryDatabase
 from fenbu._storage.memory.ownership import Ownership
 from fenbu._storage.position import number_of, read_of
 from fenbu._storage.protocol import (
+    ONE_TRANSACTION,
     UNPLACED,
     Commit,
     CommitOutcome,
@@ -36,9 +37,10 @@ from fenbu._storage.protocol import (
     InboxRead,
     Meta,
     Received,
+    StepKey,
 )
 from fenbu._storage.resolve import resolve
-from fenbu.errors import CallNotFound, InternalError, OwnershipLost, Unavailable
+from fenbu.errors import CallNotFound, InternalError, OwnershipLost, Unavailable, UsageError
 
 CHANGING: Final = (
     "sequence",
@@ -210,6 +212,12 @@ class MemoryStorage(Ownership):
         if old is not None:
             state = msgspec.structs.replace(state, partition=old.partition)
         self.database.entities[name] = state
+
+    async def run_step(
+        self, step: StepKey, kind: str, work: Callable[[Any], Awaitable[Payload]]
+    ) -> Payload:
+        del step, kind, work
+        raise UsageError(ONE_TRANSACTION)
 
     async def load_ready(self, cursors: Mapping[int, int], *, limit: int) -> list[Loaded]:
         cursors = dict(cursors)

@@ -89,6 +89,9 @@ def prepare(batch: CommitBatch) -> Todo:
         parts.append(Part("inbox_insert", rows.inbox_columns(batch.inbox)))
     if batch.inbox_deleted:
         parts.append(Part("inbox_delete", [list(batch.inbox_deleted)]))
+    if batch.step_results_deleted:
+        columns = zip(*batch.step_results_deleted, strict=True)
+        parts.append(Part("step_result_delete", [list(each) for each in columns]))
     return Todo(
         list(batch.journals_cleared),
         parts,

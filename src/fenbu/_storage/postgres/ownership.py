@@ -12,10 +12,11 @@ from __future__ import annotations
 import os
 import platform
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
 
 from fenbu._core.batch import CommitBatch
+from fenbu._core.model import Payload
 from fenbu._storage.postgres.commit import CommitWriter, Todo
 from fenbu._storage.postgres.driver import DRIVER_ERRORS, Connection, Row
 from fenbu._storage.postgres.error import POOLER_ADVICE, translated
@@ -24,8 +25,9 @@ from fenbu._storage.postgres.inbox import owned_array, seen_by
 from fenbu._storage.postgres.observe import Observation
 from fenbu._storage.postgres.session import Pool, Writer, is_pooled
 from fenbu._storage.postgres.statement import statements
+from fenbu._storage.postgres.step import Fenced, StepRunner
 from fenbu._storage.postgres.url import Target
-from fenbu._storage.protocol import Beat, InboxPosition, Meta, NodeInfo
+from fenbu._storage.protocol import Beat, InboxPosition, Meta, NodeInfo, StepKey
 from fenbu.errors import OwnershipLost, UnsupportedDatabase
 
 LIVENESS: Final = 1_000_000
@@ -44,7 +46,8 @@ class Membership:
         self.writer = writer
         self.commits = CommitWriter(writer)
         self.id = id_
-        self.held: set[int] = set()
+        self.held: dict[int, int] = {}
+        """The epoch of each partition that it owns."""
 
 
 async def join(
@@ -84,6 +87,10 @@ class Ownership(Observation):
     @property
     @abstractmethod
     def _hints(self) -> Hints: ...
+
+    @property
+    @abstractmethod
+    def _steps(self) -> StepRunner: ...
 
     @property
     @abstractmethod
@@ -142,7 +149,7 @@ class Ownership(Observation):
         meta, membership = self._meta, self._member()
         sql, held = membership.writer.sql, membership.held
         class_ = lock_class(meta.cluster)
-        wanted = sorted(set(numbers) - held)
+        wanted = sorted(set(numbers) - held.keys())
 
         async def take(connection: Connection) -> None:
             try:
@@ -151,30 +158,44 @@ class Ownership(Observation):
                 # Locks outlive the transaction that took them.
                 await connection.fetch(sql["node.unlock"], class_, wanted)
                 raise
-            held.update(number for number, taken in rows if taken)
-            busy = [number for number, taken in rows if not taken]
+            held.update((number, epoch) for number, epoch in rows if epoch is not None)
+            busy = [number for number, epoch in rows if epoch is None]
             if busy:
                 await connection.fetch(sql["node.unlock"], class_, busy)
 
         if wanted:
             with translated(self._target):
                 await membership.writer.run(take)
-        return sorted(held & set(numbers))
+        return sorted(held.keys() & set(numbers))
 
     async def release(self, numbers: Sequence[int]) -> None:
         meta, membership = self._meta, self._member()
         sql = membership.writer.sql
-        given_up = sorted(membership.held & set(numbers))
+        given_up = sorted(membership.held.keys() & set(numbers))
 
         async def give_up(connection: Connection) -> None:
             # The row first: once the lock is free, the next owner writes it.
             await connection.execute(sql["node.leave"], given_up, membership.id)
             await connection.fetch(sql["node.unlock"], lock_class(meta.cluster), given_up)
-            membership.held.difference_update(given_up)
+            for number in given_up:
+                del membership.held[number]
 
         if given_up:
             with translated(self._target):
                 await membership.writer.run(give_up)
+
+    async def run_step(
+        self, step: StepKey, kind: str, work: Callable[[Any], Awaitable[Payload]]
+    ) -> Payload:
+        membership = self._member()
+        try:
+            epoch = membership.held.get(step.partition, -1)
+            return await self._steps.run(step, epoch, kind, work)
+        except Fenced:
+            # Only a session that is over without its node's knowledge can have lost it.
+            membership.writer.end("a partition of this node has changed hands")
+            membership.writer.check()
+            raise
 
     def _member(self) -> Membership:
         """This node.

@@ -23,6 +23,7 @@ NOUNS: Final = (
     "session",
     "observe",
     "transaction",
+    "step",
 )
 
 MIGRATIONS: Final = load_migrations(PACKAGE)

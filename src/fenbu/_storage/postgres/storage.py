@@ -21,6 +21,7 @@ from fenbu._storage.postgres.hint import Hints
 from fenbu._storage.postgres.migrate import open_schema
 from fenbu._storage.postgres.ownership import Ownership
 from fenbu._storage.postgres.session import Pool, is_pooled
+from fenbu._storage.postgres.step import StepRunner
 from fenbu._storage.postgres.url import target_of
 from fenbu._storage.protocol import Commit, CommitOutcome, InboxPosition, InboxRead, Meta
 from fenbu.errors import Unavailable
@@ -33,6 +34,7 @@ class _Opened(Struct, eq=False):
     pool: Pool
     sender: inbox.Sender
     hints: Hints
+    steps: StepRunner
 
 
 class PostgresStorage(Ownership):
@@ -67,6 +69,10 @@ class PostgresStorage(Ownership):
     def _hints(self) -> Hints:
         return self._get().hints
 
+    @property
+    def _steps(self) -> StepRunner:
+        return self._get().steps
+
     async def open(self, *, create: bool = True) -> Meta:
         async with self._opening:
             if self._opened is not None:
@@ -83,6 +89,7 @@ class PostgresStorage(Ownership):
                 pool,
                 inbox.Sender(pool, self._target),
                 Hints(self._target, pool, meta.cluster, self.listener),
+                StepRunner(self._target, pooled=pooled),
             )
             return meta
 
@@ -99,6 +106,7 @@ class PostgresStorage(Ownership):
             return
         await opened.sender.close()
         await opened.hints.close()
+        await opened.steps.close()
         if membership is not None:
             await membership.writer.close()
         await opened.pool.close()
@@ -111,7 +119,7 @@ class PostgresStorage(Ownership):
         if done.outcome is CommitOutcome.REFUSED:
             self._refused = (batch, todo)
         if done.outcome is CommitOutcome.COMMITTED and self._opened is not None:
-            elsewhere = todo.partitions - membership.held
+            elsewhere = todo.partitions - membership.held.keys()
             if elsewhere:
                 self._opened.hints.give(elsewhere, ())
             if todo.ends:

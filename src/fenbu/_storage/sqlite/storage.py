@@ -8,14 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from fenbu._core.batch import CommitBatch
 from fenbu._core.message import Message
-from fenbu._core.model import EntityState, Loaded, Outcome, Status
+from fenbu._core.model import EntityState, Loaded, Outcome, Payload, Status
 from fenbu._storage.position import number_of
-from fenbu._storage.protocol import Commit, CommitOutcome, InboxPosition, InboxRead, Meta
+from fenbu._storage.protocol import (
+    ONE_TRANSACTION,
+    Commit,
+    CommitOutcome,
+    InboxPosition,
+    InboxRead,
+    Meta,
+    StepKey,
+)
 from fenbu._storage.sqlite import commit, inbox, load, migrate, notify, retention
 from fenbu._storage.sqlite.connection import Connection
 from fenbu._storage.sqlite.node import Ownership
@@ -113,6 +122,12 @@ class SQLiteStorage(Ownership):
         if done.outcome is CommitOutcome.REFUSED:
             self._refused = (batch, todo)
         return done
+
+    async def run_step(
+        self, step: StepKey, kind: str, work: Callable[[Any], Awaitable[Payload]]
+    ) -> Payload:
+        del step, kind, work
+        raise UsageError(ONE_TRANSACTION)
 
     async def load_ready(self, cursors: Mapping[int, int], *, limit: int) -> list[Loaded]:
         return await self._reader.run(load.ready, cursors, limit)

@@ -89,6 +89,10 @@ SELECT * FROM unnest($1::integer[], $2::text[], $3::text[], $4::bytea[])
 -- name: inbox_delete
 DELETE FROM {schema}.inbox WHERE number = ANY ($1::bigint[])
 
+-- name: step_result_delete
+DELETE FROM {schema}.step_result USING unnest($1::text[], $2::text[], $3::integer[]) AS old (id, run, command)
+WHERE step_result.id = old.id AND step_result.run = old.run AND step_result.command = old.command
+
 -- name: finish
 -- Division by zero if this is not the session that holds the locks, whatever stands between us.
 SELECT 1 / (pg_backend_pid() = $1)::integer

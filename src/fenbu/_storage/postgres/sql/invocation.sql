@@ -97,6 +97,10 @@ WITH expired AS MATERIALIZED (
     DELETE FROM {schema}.entry USING expired WHERE entry.id = expired.id
 ), call AS (
     DELETE FROM {schema}.invocation USING expired WHERE invocation.id = expired.id RETURNING 1
+), orphan AS (
+    -- Of steps that were given up in the middle of their commit. There are few rows, and seldom one of these.
+    DELETE FROM {schema}.step_result
+    WHERE NOT EXISTS (SELECT FROM {schema}.invocation WHERE invocation.id = step_result.id)
 )
 SELECT count(*) FROM call;
 

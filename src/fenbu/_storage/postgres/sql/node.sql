@@ -56,9 +56,9 @@ WITH locked AS MATERIALIZED (
     FOR UPDATE OF partition SKIP LOCKED
 ), taken AS (
     UPDATE {schema}.partition SET epoch = epoch + 1, node = $3 FROM ready
-    WHERE partition.number = ready.number RETURNING partition.number
+    WHERE partition.number = ready.number RETURNING partition.number, epoch
 )
-SELECT locked.number, taken.number IS NOT NULL AS taken
+SELECT locked.number, taken.epoch
 FROM locked LEFT JOIN taken ON taken.number = locked.number;
 
 -- name: leave
