@@ -4,6 +4,7 @@ import pytest
 
 from fenbu._core.message import Call, Cancel
 from fenbu._core.model import Outcome, Status
+from fenbu._storage.protocol import Open
 from tests.fixture.row import FAILURE, call, finished, received, write
 
 
@@ -26,7 +27,7 @@ async def test_finished_calls_have_an_outcome_and_open_ones_a_status(storage, co
         "bad": Outcome(Status.FAILED, failure=FAILURE),
         "late": Outcome(Status.TIMED_OUT),
         "stopped": Outcome(Status.CANCELLED),
-        "open": Status.SUSPENDED,
+        "open": Open(Status.SUSPENDED, 1),
     }
     for reader in (storage, await connect()):
         assert await reader.outcomes([*wanted, "unknown"]) == wanted
@@ -36,7 +37,7 @@ async def test_finished_calls_have_an_outcome_and_open_ones_a_status(storage, co
 @pytest.mark.guarantee("accepted-never-lost")
 async def test_a_call_that_is_still_in_the_inbox_is_pending(storage):
     await storage.enqueue([Call(call("a", 1)), Cancel(1, "b", "why")])
-    assert await storage.outcomes(["a", "b"]) == {"a": Status.PENDING}
+    assert await storage.outcomes(["a", "b"]) == {"a": Open(Status.PENDING, 1)}
     (first, _) = await received(storage)
     await write(storage, inserted=[finished("a", 2.0)], inbox_deleted=[first.number])
     assert await storage.outcomes(["a"]) == {"a": Outcome(Status.COMPLETED)}

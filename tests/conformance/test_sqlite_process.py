@@ -13,7 +13,7 @@ import pytest
 
 from fenbu._core.message import Call, Retry
 from fenbu._core.model import Outcome, Status
-from fenbu._storage.protocol import UNPLACED
+from fenbu._storage.protocol import UNPLACED, Open
 from fenbu._storage.sqlite.storage import SQLiteStorage
 from fenbu.errors import OwnershipLost, UsageError
 from tests.fixture.row import call, finished, own, received, stored, write
@@ -91,7 +91,7 @@ async def test_a_client_sends_and_reads_while_a_node_works(path, storage, spawn)
     await asyncio.sleep(0)
     child.tell("sent")
     assert child.line() == str({
-        "row": Outcome(Status.COMPLETED, "42"), "sent": Status.PENDING,
+        "row": Outcome(Status.COMPLETED, "42"), "sent": Open(Status.PENDING, 1),
     })  # fmt: skip
     assert await waiting
     (arrived,) = await received(storage)

@@ -17,6 +17,7 @@ from fenbu._node import membership
 from fenbu._node.clock import SystemClock
 from fenbu._node.gateway import RemoteGateway
 from fenbu._node.node import Node
+from fenbu._node.tenure import NodeOptions
 from fenbu._storage.memory.database import MemoryDatabase
 from fenbu._storage.memory.storage import MemoryStorage
 from tests.scenario.crash import abandon
@@ -34,11 +35,11 @@ class Cluster:
         assert isinstance(node.storage, MemoryStorage)
         return node.storage
 
-    async def start(self) -> Node:
+    async def start(self, options: NodeOptions | None = None) -> Node:
         storage = MemoryStorage(self.database)
         meta = await storage.open()
         self.app.registry.partition_count = meta.partition_count
-        node = Node(self.app.registry, storage)
+        node = Node(self.app.registry, storage, options=options)
         await node.start()
         self.nodes.append(node)
         return node

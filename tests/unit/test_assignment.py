@@ -7,6 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fenbu._core import assignment
 from fenbu._core.assignment import wanted
 
 COUNT = 64
@@ -60,3 +61,33 @@ def test_a_node_that_comes_gets_its_share_from_all_and_one_that_goes_leaves_it_t
 
 def test_without_nodes_nobody_owns_anything():
     assert wanted({}, COUNT) == {}
+
+
+@given(
+    st.dictionaries(st.integers(1, 9), st.integers(-1000, 10_000), min_size=1),
+    st.data(),
+    st.integers(0, 5000),
+)
+def test_gifts_are_what_is_too_much_here_and_go_where_there_is_room(loads, data, most):
+    mine = data.draw(st.sampled_from(sorted(loads)))
+    gifts = assignment.gifts(loads, mine, most)
+    assert sum(gifts.values()) <= most
+    assert all(count > 0 for count in gifts.values())
+    mean = sum(loads.values()) / len(loads)
+    for node, count in gifts.items():
+        assert node != mine
+        assert loads[node] < loads[mine] / 2
+        # Also when everybody gives who has too much: nobody gets more than makes all equal.
+        everybody = sum(assignment.gifts(loads, each, 10**9).get(node, 0) for each in loads)
+        assert count <= everybody <= mean - loads[node] + 1e-6
+    if gifts:
+        assert loads[mine] - sum(gifts.values()) >= max(mean, 0)
+
+
+def test_gifts_make_loads_equal():
+    assert assignment.gifts({1: 90, 2: 0, 3: -30}, 1, 1000) == {2: 20, 3: 50}
+    assert assignment.gifts({1: 90, 2: 0, 3: -30}, 1, 7) == {2: 2, 3: 5}
+    # Not to one that has nearly as much.
+    assert assignment.gifts({1: 90, 2: 60}, 1, 1000) == {}
+    # Nobody waits here.
+    assert assignment.gifts({1: -5, 2: -90}, 1, 1000) == {}

@@ -47,14 +47,18 @@ def nodes(app_name: str | None, url: str | None, *, here: bool, as_json: bool) -
 
 def _print(found: list[NodeInfo]) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("ID", "HOST", "PROCESS", "RUNS SINCE", "PARTITIONS", ""):
+    for name in ("ID", "HOST", "PROCESS", "RUNS SINCE", "PARTITIONS", "LOAD", ""):
         table.add_column(name)
     for each in found:
         table.add_row(
             str(each.id), escape(each.host), str(each.pid), instant(each.started_at),
-            _partitions(each), "leaving" if each.leaving else "",
+            _partitions(each), _load(each), "leaving" if each.leaving else "",
         )  # fmt: skip
     console.print(table)
+
+
+def _load(node: NodeInfo) -> str:
+    return f"{node.load:,} waiting" if node.load > 0 else f"{-node.load:,} free"
 
 
 def _partitions(node: NodeInfo) -> str:

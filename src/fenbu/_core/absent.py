@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from fenbu._core.effect import Accepted, Ended, LoadCalls
 from fenbu._core.event import CallsLoaded
 from fenbu._core.failure import failure_of
 from fenbu._core.message import (
+    Adopt,
     Call,
     Cancel,
     Deadlock,
@@ -112,7 +115,13 @@ class Absent:
                 )
             return
         invocation = loaded.invocation
+        if invocation.partition != self._partition.number:
+            self._forward(invocation, message, number)
+            return
         match message:
+            case Adopt():
+                self._partition.consume(number)
+                self._partition.adopt(loaded)
             case Call() | Subscribe():
                 self._partition.consume(number)
                 address = (
@@ -148,6 +157,23 @@ class Absent:
                     self._partition.receive(message, now, number)
             case Probe() | Deadlock():
                 raise AssertionError(message)  # They do not wait for anybody.
+
+    def _forward(self, invocation: Invocation, message: Message, number: int) -> None:
+        """The call was given to another partition since the message was addressed."""
+        self._partition.consume(number)
+        engine, place = self._partition.engine, invocation.partition
+        match message:
+            case Call():
+                engine.batch.effects.append(Accepted(invocation.id, existed=True))
+                parent = message.invocation.parent
+                if parent is not None:
+                    engine.send(Subscribe(place, invocation.id, parent))
+            case Reply():
+                engine.send(replace(message, to=replace(message.to, partition=place)))
+            case Adopt():
+                pass  # It is there already.
+            case _:
+                engine.send(replace(message, partition=place))
 
     def _cancel_row(self, invocation: Invocation, reason: str, now: float) -> None:
         """Cancel a call whose code has not begun, or cannot go on."""

@@ -31,3 +31,26 @@ def wanted(owned: Mapping[int, Sequence[int]], count: int) -> dict[int, list[int
         node: sorted([*kept[node], *(next(free) for _ in range(shares[node] - len(kept[node])))])
         for node in nodes
     }
+
+
+def gifts(loads: Mapping[int, int], mine: int, most: int) -> dict[int, int]:
+    """How many of the calls that wait at one node should go to each of the others.
+
+    So many that all would wait equally long, if each node that has too much does the same. Nothing goes to a
+    node that has half as much or more: moving a call costs two rows.
+
+    Args:
+        loads: The calls that wait at each node; below 0, the free places.
+        mine: The node that asks.
+        most: How many it can give.
+    """
+    mean = sum(loads.values()) / len(loads)
+    excess = {node: load - max(mean, 0.0) for node, load in loads.items() if load > max(mean, 0.0)}
+    if mine not in excess:
+        return {}
+    needs = {node: mean - load for node, load in loads.items() if load < min(mean, loads[mine] / 2)}
+    needed = sum(needs.values())
+    # Others that have too much give their part.
+    total = min(excess[mine], most, needed * excess[mine] / sum(excess.values()))
+    shares = {node: int(need * total / needed) for node, need in needs.items()}
+    return {node: share for node, share in shares.items() if share > 0}

@@ -23,7 +23,6 @@ from fenbu._core.handler import Registry
 from fenbu._core.load import Loads
 from fenbu._core.mailbox import Mailbox
 from fenbu._core.message import Message
-from fenbu._core.model import Invocation
 from fenbu._core.partition import Partition
 from fenbu._core.program import Program
 from fenbu._core.resident import Resident
@@ -169,6 +168,23 @@ class Engine:
         for partition in self.partitions.values():
             partition.inbox_read(batch_number)
 
+    def give(self, partition: int, id_: str, commands: set[int], to: int, now: float) -> bool:
+        """Let a call go on in another partition, if these are all of its bodies that were asked for.
+
+        The caller sees to it that none of them runs, now or later.
+        """
+        self.now = now
+        owner = self.partitions.get(partition)
+        resident = owner.residents.get(id_) if owner is not None else None
+        if owner is None or resident is None or resident.bodies.keys() != commands:
+            return False
+        if not owner.can_give(resident):
+            return False
+        owner.give(resident, to, now)
+        if self.batch.messages:
+            self._carry(now)
+        return True
+
     # Used by partitions and residents.
 
     def send(self, message: Message) -> None:
@@ -189,13 +205,6 @@ class Engine:
         """The version that a new call is accepted for."""
         spec = self.registry.latest(handler)
         return spec.version if spec is not None else 1
-
-    def complete(self, invocation: Invocation) -> None:
-        """Fill in what a sender that does not know the handler, such as SQL, left open."""
-        invocation.version = self.version(invocation.handler)
-        if invocation.deadline_at is None:
-            created_at = invocation.created_at
-            invocation.deadline_at = self.deadline(invocation.handler, None, created_at)
 
     def deadline(self, handler: str, timeout_seconds: float | None, now: float) -> float | None:
         """When a new call must have ended."""

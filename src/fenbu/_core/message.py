@@ -96,7 +96,14 @@ class Deadlock(Struct, frozen=True, tag="deadlock", gc=False):
     path: str
 
 
-Message: TypeAlias = Call | Reply | Subscribe | Signal | Cancel | Retry | Probe | Deadlock
+class Adopt(Struct, frozen=True, tag="adopt", gc=False):
+    """A call that waited for its turn in another partition belongs to this one now: run it."""
+
+    partition: int
+    id: str
+
+
+Message: TypeAlias = Call | Reply | Subscribe | Signal | Cancel | Retry | Probe | Deadlock | Adopt
 
 _json = msgspec.json.Decoder(Message)
 _msgpack = msgspec.msgpack.Decoder(Message)

@@ -26,6 +26,7 @@ from fenbu._core.event import (
 from fenbu._core.handler import HandlerSpec
 from fenbu._core.mailbox import Mailbox
 from fenbu._core.message import (
+    Adopt,
     Call,
     Cancel,
     Deadlock,
@@ -85,6 +86,11 @@ class Partition:
         """Calls wait in the database that could run."""
         return self._spilled_until > self._cursor
 
+    @property
+    def backlog(self) -> int:
+        """At most so many wait there."""
+        return max(0, self._spilled_until - self._cursor)
+
     # Messages.
 
     def receive(self, message: Message, now: float, number: int) -> None:
@@ -132,6 +138,8 @@ class Partition:
             case Retry():
                 if resident.invocation.status in PARKED:
                     self._absent.retry(Loaded(resident.invocation, []))
+            case Adopt():
+                pass  # It has come to memory another way.
             case Call() | Probe() | Deadlock():
                 raise AssertionError(message)
 
@@ -168,7 +176,11 @@ class Partition:
         self._next_sequence += 1
         batch.rows.inserted.append(invocation)
         if not invocation.version:
-            self.engine.complete(invocation)
+            # Its sender, such as SQL, does not know the handler.
+            invocation.version = self.engine.version(invocation.handler)
+            if invocation.deadline_at is None:
+                created_at = invocation.created_at
+                invocation.deadline_at = self.engine.deadline(invocation.handler, None, created_at)
         spec = self.engine.registry.get(invocation.handler, invocation.version)
         if spec is None:
             invocation.status = Status.UNHANDLED
@@ -306,6 +318,44 @@ class Partition:
             resident.drop()
             self.survived(resident)
         self._absent.hand_back()
+
+    def can_give(self, resident: Resident) -> bool:
+        """Whether a call may go on in another partition: nothing binds it to this one."""
+        return (
+            resident.mailbox is None
+            and resident.marked
+            and not resident.mail
+            and resident.invocation.id not in self._via_inbox
+        )
+
+    def give(self, resident: Resident, to: int, now: float) -> None:
+        """Let a call go on in another partition, whose owner has time for it. None of its bodies runs.
+
+        Its row has a sequence below all others from now on, so that nothing but the message brings it to
+        memory there. Guarantee: accepted-never-lost. Both are written together.
+        """
+        invocation = resident.invocation
+        resident.hand_back(now)
+        if invocation.id in self.residents:
+            resident.drop()
+            self.forget(resident)
+            self.survived(resident)
+        invocation.partition, invocation.sequence = to, 0
+        self.update(invocation)
+        self.engine.send(Adopt(to, invocation.id))
+
+    def adopt(self, loaded: Loaded) -> None:
+        """A call has been given to this partition."""
+        invocation = loaded.invocation
+        if invocation.sequence or invocation.status not in (Status.PENDING, Status.RUNNING):
+            return
+        if self._active >= self.engine.window:
+            self.requeue(invocation)
+            return
+        invocation.sequence = self._next_sequence
+        self._next_sequence += 1
+        self.update(invocation)
+        self.bring(loaded)
 
     def refill(self) -> None:
         """Ask for more of the backlog if there is room."""

@@ -21,9 +21,15 @@ LISTENERS_MAX = 100_000
 
 
 class Callers:
-    """See the module. `hint` is told the listeners in other processes that have news."""
+    """See the module.
 
-    def __init__(self, storage: Storage, hint: Callable[[str], None]) -> None:
+    `hint` is told the listeners in other processes that have news, `owns` says whether what ends in a
+    partition ends here.
+    """
+
+    def __init__(
+        self, storage: Storage, hint: Callable[[str], None], owns: Callable[[int], bool]
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._hint = hint
         self._waiting: dict[str, list[asyncio.Future[Outcome]]] = {}
@@ -34,7 +40,7 @@ class Callers:
         self._listeners: dict[str, str] = {}
         """Who waits in another process for a call that is in memory here."""
         self._doubtful: set[str] = set()
-        self._watch = OutcomeWatch(storage, self._found, self._failed, listens=False)
+        self._watch = OutcomeWatch(storage, self._found, self._failed, listens=False, told=owns)
 
     # Acceptance.
 
@@ -65,9 +71,10 @@ class Callers:
             futures.append(future)
         return future
 
-    def watch(self, id_: str, *, once: bool) -> None:
-        """A call that somebody waits for is not in memory here; `once`: if it ends, then here."""
-        self._watch.add(id_, once=once)
+    def watch(self, id_: str) -> None:
+        """A call that somebody may wait for is not in memory here."""
+        if id_ in self._waiting:
+            self._watch.add(id_)
 
     def watch_all(self) -> None:
         """Partitions have gone elsewhere: whoever waits for a call looks for it from now on."""

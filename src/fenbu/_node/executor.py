@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Coroutine, Iterable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextvars import copy_context
+from itertools import islice
 from typing import Any
 
 from fenbu._core.effect import RunBody
@@ -96,6 +97,8 @@ class Executor:
         self._waiting: OrderedDict[Key, RunBody] = OrderedDict()
         self._ended: list[BodyEnded] = []
         """Not yet reported."""
+        self.ended_count = 0
+        """Bodies that have ended."""
         self._starting = False
         self._draining = False
         self._held: dict[int, dict[Key, RunBody]] = {}
@@ -103,6 +106,18 @@ class Executor:
         self._quieter = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+
+    def last_waiting(self, count: int) -> dict[tuple[int, str], set[int]]:
+        """By partition and id, the commands of calls whose bodies are the last ones to get their turn."""
+        found: dict[tuple[int, str], set[int]] = {}
+        for body in islice(reversed(self._waiting.values()), count):
+            found.setdefault((body.partition, body.id), set()).add(body.command)
+        return found
+
+    def withdraw(self, id_: str, commands: Iterable[int]) -> None:
+        """These bodies, which wait for their turn, are not to run."""
+        for command in commands:
+            del self._waiting[id_, command]
 
     @property
     def running_count(self) -> int:
@@ -315,6 +330,7 @@ class Executor:
 
     def _report_ended(self) -> None:
         ended, self._ended = self._ended, []
+        self.ended_count += len(ended)
         if ended:
             self._report(ended)
         if not self._running:

@@ -121,4 +121,4 @@ async def read_status(storage: Storage, id_: str) -> Status:
     found = (await storage.outcomes([id_])).get(id_)
     if found is None:
         raise CallNotFound(f"no call has the id {id_!r}, or its retention is over")
-    return found.status if isinstance(found, Outcome) else found
+    return found.status

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 
-from fenbu._core.assignment import wanted
+from fenbu._core import assignment
 from fenbu._node.telemetry import log
 from fenbu._node.tenure import Tenure
 from fenbu._storage.protocol import NodeInfo, Storage
@@ -25,6 +25,9 @@ QUIET_SECONDS_MIN = 0.05
 """How long they wait together when the node stops; after that one by one."""
 
 AGAIN_SECONDS = 10.0
+
+GIFTS_MAX = 5_000
+"""Waiting calls that go to other nodes at a beat."""
 
 TOGETHER = 16
 """Partitions that are handed over together."""
@@ -43,6 +46,9 @@ class Membership:
         self._others: list[int] = []
         """The ids of the other nodes."""
         self._stay_until = 0.0
+        self._ended_count = 0
+        self._given: dict[int, int] = {}
+        """Calls given at the last beat, by node."""
         self._going: set[int] = set()
         """Partitions that are being handed over."""
         self._expects = False
@@ -69,10 +75,12 @@ class Membership:
             except TimeoutError:
                 pass
             try:
-                beat = await self._storage.beat(self._tenure.inbox_position)
+                tenure = self._tenure
+                beat = await self._storage.beat(tenure.inbox_position, tenure.load)
                 if beat.has_messages:
-                    self._tenure.read_inbox()
+                    tenure.read_inbox()
                 await self.settle(beat.nodes)
+                self.share(beat.nodes)
             except Unavailable as error:
                 log.warning("the database did not answer a beat, trying again: %s", error)
 
@@ -84,7 +92,7 @@ class Membership:
         self._others = [each.id for each in nodes if each is not mine]
         self._expects = any(each.leaving for each in nodes)
         staying = {each.id: each.partitions for each in nodes if not each.leaving}
-        share = wanted(staying, self._count).get(mine.id, [])
+        share = assignment.wanted(staying, self._count).get(mine.id, [])
         owned = self._tenure.engine.partitions
         todo = [each for each in share if each not in owned and each not in self._going]
         if todo:
@@ -96,6 +104,32 @@ class Membership:
         handing_over = self._leaving is not None or mine.leaving
         if surplus and not handing_over and self._now() >= self._stay_until:
             self._leaving = asyncio.create_task(self._leave(surplus))
+
+    def share(self, nodes: list[NodeInfo]) -> None:
+        """Give calls that wait here for a free place to nodes that have more room.
+
+        Not those whose turn will have come before long, by what ended since the last beat.
+        """
+        tenure, given = self._tenure, self._given
+        ended, self._ended_count = self._ended_count, tenure.executor.ended_count
+        most = tenure.executor.waiting_count - (self._ended_count - ended)
+        # What was given to a node a moment ago may not be in what it says of itself.
+        loads = {each.id: each.load + given.get(each.id, 0) for each in nodes if not each.leaving}
+        self._given = {}
+        mine = next((each for each in nodes if each.name == self._name), None)
+        if mine is None or mine.id not in loads or mine.leaving:
+            return
+        loads[mine.id] = tenure.load
+        gifts = assignment.gifts(loads, mine.id, min(most, GIFTS_MAX))
+        places = {each.id: each.partitions for each in nodes if each.partitions}
+        targets = [
+            partitions[number % len(partitions)]
+            for id_, count in gifts.items()
+            if (partitions := places.get(id_))
+            for number in range(count)
+        ]
+        if targets and tenure.give(targets):
+            self._given = gifts
 
     async def _leave(self, numbers: list[int]) -> None:
         """Hand over a few at a time, so that none of them stands still for long."""

@@ -57,7 +57,7 @@ class Node:
         """What it runs; None while it has no session with the database."""
         self._membership: Membership | None = None
         self._joined = asyncio.Event()
-        self._callers = Callers(storage, self._has_news)
+        self._callers = Callers(storage, self._has_news, self._owns)
         self._news: set[str] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._hints: set[asyncio.Task[None]] = set()
@@ -211,6 +211,9 @@ class Node:
             self._closed = True
             collector.restore()
 
+    def _owns(self, partition: int) -> bool:
+        return self.tenure is not None and partition in self.tenure.engine.partitions
+
     # Listeners in other processes.
 
     def _has_news(self, listener: str) -> None:
@@ -306,7 +309,7 @@ class Node:
         future = self._callers.wait(id)
         await tenure.committer.durable()
         if not future.done():
-            self._callers.watch(id, once=tenure.owns(partition))
+            self._callers.watch(id)
         return await future
 
     async def status(self, id: str) -> Status:  # noqa: A002

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from msgspec import Struct
+
 from fenbu._core.model import Outcome
 from fenbu._storage.protocol import Storage
 from fenbu.errors import CallNotFound, FenbuError, Unavailable
@@ -15,6 +17,11 @@ from fenbu.errors import CallNotFound, FenbuError, Unavailable
 LOOK_SECONDS_MIN = 0.02
 LOOK_SECONDS_MAX = 1.0
 """The pause between two looks doubles from one to the other; it is short again when somebody comes."""
+
+
+class _Wanted(Struct, frozen=True, eq=False):
+    must_exist: bool
+    """False if its message may be on its way."""
 
 
 class OutcomeWatch:
@@ -27,27 +34,24 @@ class OutcomeWatch:
         failed: Callable[[str, FenbuError], None],
         *,
         listens: bool,
+        told: Callable[[int], bool] = lambda _: False,
     ) -> None:
         self._storage = storage
         self._listens = listens
         """It waits for hints itself; else somebody calls `look`."""
         self._found = found
         self._failed = failed
-        self._ids: dict[str, tuple[bool, bool]] = {}
-        """Calls that are waited for: whether they must exist, and whether to look but once."""
+        self._told = told
+        """Whether somebody else tells of calls that end in a partition: then one look is enough."""
+        self._ids: dict[str, _Wanted] = {}
+        """Calls that are waited for."""
         self._pause = LOOK_SECONDS_MIN
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
-    def add(self, id_: str, *, must_exist: bool = True, once: bool = False) -> None:
-        """Somebody waits for a call.
-
-        Args:
-            id_: Its id.
-            must_exist: False if its message may be on its way.
-            once: What happens to it from now on is told by somebody else.
-        """
-        self._ids[id_] = (must_exist, once)
+    def add(self, id_: str, *, must_exist: bool = True) -> None:
+        """Somebody waits for a call; `must_exist` is false if its message may be on its way."""
+        self._ids[id_] = _Wanted(must_exist)
         self._pause = LOOK_SECONDS_MIN
         self._wake.set()
         if not self._tasks:
@@ -102,14 +106,19 @@ class OutcomeWatch:
                 self._ids.pop(id_, None)
                 self._failed(id_, error)
             return
-        for id_, (must_exist, once) in asked.items():
+        for id_, wanted in asked.items():
             outcome = found.get(id_)
             if isinstance(outcome, Outcome):
                 self._ids.pop(id_, None)
                 self._found(id_, outcome)
-            elif outcome is None and must_exist:
+            elif outcome is None and wanted.must_exist:
                 self._ids.pop(id_, None)
                 error = CallNotFound(f"no call has the id {id_!r}, or its retention is over")
                 self._failed(id_, error)
-            elif once:
+            elif (
+                outcome is not None
+                and self._told(outcome.partition)
+                and self._ids.get(id_) is wanted
+            ):
+                # Unless somebody has come meanwhile because it is told here no longer.
                 self._ids.pop(id_, None)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from msgspec import Struct
 
@@ -88,6 +89,7 @@ class Tenure:
         self._clock = clock
         self._callers = callers
         self._lost = lost
+        self._concurrency = options.concurrency
         self._loop = asyncio.get_running_loop()
         self.engine = Engine(
             registry,
@@ -181,6 +183,33 @@ class Tenure:
         self.executor.forget(numbers)
         await self.committer.durable()
 
+    @property
+    def load(self) -> int:
+        """How many calls wait here for a free place; below 0, how many places are free."""
+        backlog = sum(each.backlog for each in self.engine.partitions.values())
+        bodies = self.executor.running_count + self.executor.waiting_count
+        return bodies + backlog - self._concurrency
+
+    def give(self, targets: Iterable[int]) -> int:
+        """Let calls that wait here for a free place go on in these partitions, one in each; how many do."""
+        partitions = list(targets)
+        now, given = self._clock.now(), list[str]()
+        waiting = self.executor.last_waiting(len(partitions))
+        for (partition, id_), commands in waiting.items():
+            if self.engine.give(partition, id_, commands, partitions[len(given)], now):
+                self.executor.withdraw(id_, commands)
+                given.append(id_)
+        if given:
+            self.committer.kick()
+            # Whoever waits for one of them here looks for it in the database, once it says where it is.
+            self.committer.durable().add_done_callback(partial(self._watch, given))
+        return len(given)
+
+    def _watch(self, ids: list[str], durable: asyncio.Future[None]) -> None:
+        if not durable.cancelled() and durable.exception() is None:
+            for id_ in ids:
+                self._callers.watch(id_)
+
     async def stop(self, drain_seconds: float) -> None:
         """Finish what runs, at most for so long, and hand everything back.
 
@@ -216,11 +245,6 @@ class Tenure:
         """A client of this process sends a message."""
         self.engine.post(message, self._clock.now())
         self.committer.kick()
-
-    def owns(self, partition: int) -> bool:
-        """Whether a call of this partition, if it ends, ends here; -1 is a partition that is not known."""
-        owned = self.engine.partitions
-        return len(owned) == self._registry.partition_count if partition < 0 else partition in owned
 
     def has(self, id_: str, partition: int) -> bool:
         """Whether a call is in memory here; `partition` is -1 if it is not known."""

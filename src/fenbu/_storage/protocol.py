@@ -70,6 +70,14 @@ class InboxRead(Struct, frozen=True):
     """Everything has been read that was there when the first of these reads began."""
 
 
+class Open(Struct, frozen=True):
+    """A call that has not ended."""
+
+    status: Status
+    partition: int
+    """Where it is now: as a rule, but not always, where its id places it."""
+
+
 class NodeInfo(Struct, frozen=True):
     """A live node."""
 
@@ -83,6 +91,8 @@ class NodeInfo(Struct, frozen=True):
     """Those that it owns, in order."""
     leaving: bool = False
     """It is about to stop: the others should take what it gives up."""
+    load: int = 0
+    """How many calls wait for a free place there; below 0, how many places are free."""
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
@@ -140,10 +150,10 @@ class Ownership(Protocol):
         """The live nodes, first come first. Anybody may ask."""
         ...
 
-    async def beat(self, read: InboxPosition | None = None) -> Beat:
+    async def beat(self, read: InboxPosition | None = None, load: int = 0) -> Beat:
         """What `nodes` says, asked by a node through the session that holds its locks, about once a second.
 
-        `read` is up to where it has read its inbox.
+        `read` is up to where it has read its inbox, and `load` what it has to say of itself.
 
         Raises:
             OwnershipLost: That session has ended, and with it every ownership; see `commit`.
@@ -311,8 +321,8 @@ class Storage(Ownership, Protocol):
         """
         ...
 
-    async def outcomes(self, ids: Sequence[str]) -> dict[str, Outcome | Status]:
-        """For each known id its outcome, or its status while it is open.
+    async def outcomes(self, ids: Sequence[str]) -> dict[str, Outcome | Open]:
+        """For each known id its outcome, if it has one.
 
         A call whose message is still in the inbox is PENDING.
         """
@@ -415,6 +425,7 @@ __all__ = [
     "Meta",
     "NodeInfo",
     "Observer",
+    "Open",
     "Ownership",
     "Received",
     "StepKey",

@@ -32,9 +32,10 @@ class Ownership(Observation):
         database = await self._database()
         return list(database.nodes.values())
 
-    async def beat(self, read: InboxPosition | None = None) -> Beat:
+    async def beat(self, read: InboxPosition | None = None, load: int = 0) -> Beat:
         del read
-        await self._node()
+        node = await self._node()
+        self.database.nodes[self] = msgspec.structs.replace(node, load=load)
         return Beat(await self.nodes())
 
     async def retire(self) -> None:

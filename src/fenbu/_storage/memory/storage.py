@@ -36,6 +36,7 @@ from fenbu._storage.protocol import (
     InboxPosition,
     InboxRead,
     Meta,
+    Open,
     Received,
     StepKey,
 )
@@ -43,6 +44,7 @@ from fenbu._storage.resolve import resolve
 from fenbu.errors import CallNotFound, InternalError, OwnershipLost, Unavailable, UsageError
 
 CHANGING: Final = (
+    "partition",
     "sequence",
     "waiters",
     "deadline_at",
@@ -180,9 +182,11 @@ class MemoryStorage(Ownership):
         if self._joined and self not in self.database.nodes:
             raise OwnershipLost("the session of this node has ended")
         for each in (*batch.inserted, *batch.updated):
-            owner = self.database.owner_of(each.partition)
+            # Whoever owns a call may give it to another partition.
+            before = self.database.invocations.get(each.id, each)
+            owner = self.database.owner_of(before.partition)
             if owner not in (None, self):
-                raise AssertionError(f"split brain: {each.id} of partition {each.partition}")
+                raise AssertionError(f"split brain: {each.id} of partition {before.partition}")
 
     def _check_new(self, rows: _Rows) -> None:
         """All or none: find a contradiction before anything is written."""
@@ -360,22 +364,23 @@ class MemoryStorage(Ownership):
                 placed.append(each)
         return placed
 
-    async def outcomes(self, ids: Sequence[str]) -> dict[str, Outcome | Status]:
+    async def outcomes(self, ids: Sequence[str]) -> dict[str, Outcome | Open]:
         wanted = list(ids)
         database = await self._database()
-        accepted = {
-            each.invocation.id for each in database.calls.values() if isinstance(each, Call)
-        }
-        found: dict[str, Outcome | Status] = {}
+        accepted: dict[str, int] = {}
+        for call in database.calls.values():
+            if isinstance(call, Call):
+                accepted.setdefault(call.invocation.id, call.partition)
+        found: dict[str, Outcome | Open] = {}
         for each in wanted:
             row = database.invocations.get(each)
             if row is None:
                 if each in accepted:
-                    found[each] = Status.PENDING
+                    found[each] = Open(Status.PENDING, accepted[each])
             elif row.status in FINISHED:
                 found[each] = Outcome(row.status, row.result, row.failure)
             else:
-                found[each] = row.status
+                found[each] = Open(row.status, row.partition)
         return found
 
     async def hint(

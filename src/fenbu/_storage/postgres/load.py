@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from fenbu._core.model import FINISHED, EntityState, Loaded, Outcome, Status
 from fenbu._storage.postgres.rows import entity_row, loaded_rows
 from fenbu._storage.postgres.session import Pool
+from fenbu._storage.protocol import Open
 from fenbu._storage.rows import failure_of, status_of
 
 
@@ -64,17 +65,19 @@ async def entities(pool: Pool, keys: Sequence[tuple[str, str]]) -> list[EntitySt
     return [entity_row(row) for row in rows]
 
 
-async def outcomes(pool: Pool, ids: Sequence[str]) -> dict[str, Outcome | Status]:
+async def outcomes(pool: Pool, ids: Sequence[str]) -> dict[str, Outcome | Open]:
     """See `Storage.outcomes`."""
-    found: dict[str, Outcome | Status] = {}
-    for id_, text, result, result_bytes, failure in await pool.fetch(
+    found: dict[str, Outcome | Open] = {}
+    for id_, text, result, result_bytes, failure, partition in await pool.fetch(
         "invocation.outcomes", list(ids)
     ):
         if text is None:
-            found.setdefault(id_, Status.PENDING)
+            found.setdefault(id_, Open(Status.PENDING, partition))
             continue
         status = status_of(text)
-        value = result if result_bytes is None else result_bytes
-        finished = status in FINISHED
-        found[id_] = Outcome(status, value, failure_of(failure)) if finished else status
+        if status in FINISHED:
+            value = result if result_bytes is None else result_bytes
+            found[id_] = Outcome(status, value, failure_of(failure))
+        else:
+            found[id_] = Open(status, partition)
     return found

@@ -123,14 +123,14 @@ class Ownership(Observation):
         rows = await self._pool.fetch("node.list", lock_class(meta.cluster), LIVENESS)
         return _nodes(rows)
 
-    async def beat(self, read: InboxPosition | None = None) -> Beat:
+    async def beat(self, read: InboxPosition | None = None, load: int = 0) -> Beat:
         meta, membership = self._meta, self._member()
         seen, owned = seen_by(read), owned_array(membership.held)
 
         async def ask(connection: Connection) -> list[Row]:
             return await connection.fetch(
                 membership.writer.sql["node.beat"], lock_class(meta.cluster), LIVENESS,
-                str(seen.next), [str(each) for each in seen.running], owned,
+                str(seen.next), [str(each) for each in seen.running], owned, load, membership.id,
             )  # fmt: skip
 
         with translated(self._target):
@@ -215,6 +215,6 @@ class Ownership(Observation):
 
 def _nodes(rows: list[Row]) -> list[NodeInfo]:
     return [
-        NodeInfo(id_, name, host, pid, started_at, tuple(partitions), leaving)
-        for id_, name, host, pid, started_at, partitions, leaving in rows
+        NodeInfo(id_, name, host, pid, started_at, tuple(partitions), leaving, load)
+        for id_, name, host, pid, started_at, partitions, leaving, load in rows
     ]

@@ -27,6 +27,7 @@ class _Changes(Struct, gc=False):
     """What of a call can change after it was accepted."""
 
     id: str
+    partition: int
     sequence: int
     waiters: tuple[Address, ...]
     deadline_at: float | None
@@ -68,6 +69,7 @@ def updated(invocations: Sequence[Invocation]) -> str:
     changes = [
         _Changes(
             each.id,
+            each.partition,
             each.sequence,
             each.waiters,
             each.deadline_at,

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from fenbu._core.batch import CommitBatch
 from fenbu._core.message import Message
-from fenbu._core.model import EntityState, Loaded, Outcome, Status
+from fenbu._core.model import EntityState, Loaded, Outcome
 from fenbu._storage.postgres import commit, inbox, load, retention
 from fenbu._storage.postgres.driver import Connection
 from fenbu._storage.postgres.hint import Hints
@@ -23,7 +23,7 @@ from fenbu._storage.postgres.ownership import Ownership
 from fenbu._storage.postgres.session import Pool, is_pooled
 from fenbu._storage.postgres.step import StepRunner
 from fenbu._storage.postgres.url import target_of
-from fenbu._storage.protocol import Commit, CommitOutcome, InboxPosition, InboxRead, Meta
+from fenbu._storage.protocol import Commit, CommitOutcome, InboxPosition, InboxRead, Meta, Open
 from fenbu.errors import Unavailable
 
 
@@ -170,7 +170,7 @@ class PostgresStorage(Ownership):
         opened.hints.give(await opened.sender.send(messages), ())
         opened.hints.busy()
 
-    async def outcomes(self, ids: Sequence[str]) -> dict[str, Outcome | Status]:
+    async def outcomes(self, ids: Sequence[str]) -> dict[str, Outcome | Open]:
         opened, loop = self._get(), asyncio.get_running_loop()
         began = loop.time()
         found = await load.outcomes(opened.pool, ids)

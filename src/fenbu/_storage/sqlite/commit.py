@@ -49,7 +49,7 @@ def prepare(batch: CommitBatch) -> list[Statement]:
     if batch.inserted:
         todo += statements(INVOCATION_SQL["insert"], 24, invocation_parameters(batch.inserted))
     if batch.updated:
-        todo += statements(INVOCATION_SQL["update"], 15, update_parameters(batch.updated))
+        todo += statements(INVOCATION_SQL["update"], 16, update_parameters(batch.updated))
     if batch.entries:
         todo += statements(ENTRY_SQL["insert"], 13, entry_parameters(batch.entries))
     if batch.deleted:

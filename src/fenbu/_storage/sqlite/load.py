@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from fenbu._core.model import FINISHED, EntityState, Loaded, Outcome, Status
+from fenbu._storage.protocol import Open
 from fenbu._storage.rows import entry_of, failure_of, invocation_of, status_of, text_of
 from fenbu._storage.sqlite.rows import (
     ENTITY_SQL,
@@ -68,20 +69,22 @@ def entities(session: Session, keys: Sequence[tuple[str, str]]) -> list[EntitySt
     return [EntityState(*row) for row in rows]
 
 
-def outcomes(session: Session, ids: Sequence[str]) -> dict[str, Outcome | Status]:
+def outcomes(session: Session, ids: Sequence[str]) -> dict[str, Outcome | Open]:
     """See `Storage.outcomes`."""
-    found: dict[str, Outcome | Status] = {}
+    found: dict[str, Outcome | Open] = {}
     # One snapshot: a call moves from the inbox to its row in one transaction, and must not be missed
     # between two looks.
     session.execute(SQL["begin_read"])
     rows = session.execute(INVOCATION_SQL["outcomes"], (text_of(ids),)).fetchall()
-    for id_, text, result, failure in rows:
+    for id_, text, result, failure, partition in rows:
         status = status_of(text)
-        finished = status in FINISHED
-        found[id_] = Outcome(status, result, failure_of(failure)) if finished else status
+        if status in FINISHED:
+            found[id_] = Outcome(status, result, failure_of(failure))
+        else:
+            found[id_] = Open(status, partition)
     missing = [each for each in ids if each not in found]
     if missing:
-        for id_, _ in session.execute(INBOX_SQL["calls"], (text_of(missing),)).fetchall():
-            found[id_] = Status.PENDING
+        for id_, partition in session.execute(INBOX_SQL["calls"], (text_of(missing),)).fetchall():
+            found.setdefault(id_, Open(Status.PENDING, partition))
     session.commit()
     return found

@@ -47,9 +47,9 @@ class Ownership(Observation):
         numbers = self._numbers() if self._lock.held else tuple(range(meta.partition_count))
         return [NodeInfo(1, owner.name, owner.host, owner.process, owner.started_at, numbers)]
 
-    async def beat(self, read: InboxPosition | None = None) -> Beat:
+    async def beat(self, read: InboxPosition | None = None, load: int = 0) -> Beat:
         # The lock that it holds is all the news there can be, and needs no statement.
-        del read
+        del read, load
         self._check_held()
         return Beat([] if self._this is None else [replace(self._this, partitions=self._numbers())])
 

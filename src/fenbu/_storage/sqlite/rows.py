@@ -86,6 +86,7 @@ def update_parameters(invocations: Iterable[Invocation]) -> Parameters:
             each.commands,
             each.result,
             None if each.failure is None else text_of(each.failure),
+            each.partition,
         )
     return flat
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from fenbu._core.batch import CommitBatch
 from fenbu._core.message import Message
-from fenbu._core.model import EntityState, Loaded, Outcome, Payload, Status
+from fenbu._core.model import EntityState, Loaded, Outcome, Payload
 from fenbu._storage.position import number_of
 from fenbu._storage.protocol import (
     ONE_TRANSACTION,
@@ -23,6 +23,7 @@ from fenbu._storage.protocol import (
     InboxPosition,
     InboxRead,
     Meta,
+    Open,
     StepKey,
 )
 from fenbu._storage.sqlite import commit, inbox, load, migrate, notify, retention
@@ -173,7 +174,7 @@ class SQLiteStorage(Ownership):
         elif todo:
             await self._writer.run(inbox.put, todo)
 
-    async def outcomes(self, ids: Sequence[str]) -> dict[str, Outcome | Status]:
+    async def outcomes(self, ids: Sequence[str]) -> dict[str, Outcome | Open]:
         return await self._reader.run(load.outcomes, ids)
 
     async def hint(

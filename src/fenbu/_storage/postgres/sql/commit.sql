@@ -23,6 +23,7 @@ FROM json_to_recordset($1::text::json) AS new (
 
 -- name: invocation_update
 UPDATE {schema}.invocation SET
+    partition = new.partition,
     sequence = new.sequence,
     waiters = nullif(new.waiters, '[]'),
     deadline_at = new.deadline_at,
@@ -39,7 +40,7 @@ UPDATE {schema}.invocation SET
     failure = new.failure,
     result_bytes = decode(new.result_bytes, 'base64')
 FROM json_to_recordset($1::text::json) AS new (
-    id text, sequence bigint, waiters text, deadline_at float8, status text, attempt integer,
+    id text, partition integer, sequence bigint, waiters text, deadline_at float8, status text, attempt integer,
     crashes integer, started_at float8, finished_at float8, wake_at float8, waiting text,
     cancel_reason text, commands text, result text, failure text, result_bytes text
 )

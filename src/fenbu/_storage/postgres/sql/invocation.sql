@@ -77,10 +77,12 @@ WHERE lane BETWEEN 3 AND 5 AND lane IN (3, 5)
 
 -- name: outcomes
 -- The calls that are still in the inbox come last, without a status.
-SELECT id, status, result, result_bytes, failure FROM {schema}.invocation WHERE id = ANY ($1::text[])
+SELECT id, status, result, result_bytes, failure, partition FROM {schema}.invocation WHERE id = ANY ($1::text[])
 UNION ALL
-SELECT call_id, NULL, NULL, NULL, NULL FROM {schema}.inbox
-WHERE call_id = ANY ($1::text[]) AND call_id IS NOT NULL;
+(
+    SELECT call_id, NULL, NULL, NULL, NULL, partition FROM {schema}.inbox
+    WHERE call_id = ANY ($1::text[]) AND call_id IS NOT NULL ORDER BY call_id, number
+);
 
 -- name: places
 SELECT id, partition FROM {schema}.invocation WHERE id = ANY ($1::text[])

@@ -29,11 +29,13 @@ WITH held AS (
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
     GROUP BY pid
 )
-SELECT node.id, name, host, pid, started_at, coalesce(partitions, '{}') AS partitions, leaving
+SELECT node.id, name, host, pid, started_at, coalesce(partitions, '{}') AS partitions, leaving, load
 FROM held JOIN {schema}.node ON node.id = held.id;
 
 -- name: beat
 -- With the question whether the inbox has what a snapshot did not see: see inbox.sql.
+-- And with what a node has to say of itself, if it has changed.
+WITH mine AS (UPDATE {schema}.node SET load = $6 WHERE id = $7 AND load <> $6)
 SELECT live.*, news.found FROM ({live}) AS live CROSS JOIN (
     SELECT EXISTS (
         SELECT FROM {schema}.inbox WHERE tx = ANY ($4::text[]::xid8[]) AND ($5::boolean[])[partition + 1]

@@ -22,7 +22,8 @@ UPDATE invocation SET
     cancel_reason = new.column12,
     commands = new.column13,
     result = new.column14,
-    failure = new.column15
+    failure = new.column15,
+    partition = new.column16
 FROM (VALUES {rows}) AS new
 WHERE invocation.id = new.column1;
 
@@ -99,7 +100,7 @@ WHERE status IN ('stuck', 'unhandled', 'quarantined')
     AND partition IN (SELECT value FROM json_each(?));
 
 -- name: outcomes
-SELECT id, status, result, failure FROM invocation WHERE id IN (SELECT value FROM json_each(?));
+SELECT id, status, result, failure, partition FROM invocation WHERE id IN (SELECT value FROM json_each(?));
 
 -- name: places
 SELECT id, partition FROM invocation WHERE id IN (SELECT value FROM json_each(?));
