@@ -9,14 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-BANK = Path(__file__).parent.parent / "end_to_end" / "bank.py"
-
 
 class Service:
     """One node process at a time."""
 
-    def __init__(self, name: str, url: str, folder: Path) -> None:
+    def __init__(self, name: str, program: Path, url: str, folder: Path) -> None:
         self.name = name
+        self._program = program
+        self._folder = folder
         self._url = url
         self._log = folder / f"{name}.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -32,10 +32,14 @@ class Service:
     def start(self) -> None:
         """Begin to run; it may take a while until it does."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("FENBU")}
+        environment["PYTHONPATH"] = os.pathsep.join(sys.path)
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "fenbu", "run", str(BANK), "--url", self._url, "--drain", "2"],
-                env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                [
+                    sys.executable, "-m", "fenbu", "run", str(self._program), "--url", self._url,
+                    "--drain", "2",
+                ],
+                cwd=self._folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
 
     def signal(self, number: signal.Signals) -> None:
