@@ -57,7 +57,12 @@ class Workload:
 
 def workload(database: Path) -> Workload:
     """A fresh app on this file."""
-    app = App("benchmark", url=f"sqlite:///{database}")
+    return workload_on(f"sqlite:///{database}")
+
+
+def workload_on(url: str) -> Workload:
+    """A fresh app on this database."""
+    app = App("benchmark", url=url)
     task = app.task(add_one)
 
     @app.entity
