@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,9 @@ import asyncpg
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from tests.fixture.postgres import Server, binaries, new_url  # noqa: E402
+from tests.fixture.postgres import Server, binaries, free_port, new_url  # noqa: E402
+
+__all__ = ["free_port"]
 
 SETTINGS = {
     "fsync": "on",
@@ -47,6 +50,23 @@ def server(url: str, **settings: str) -> Iterator[str]:
 def fresh(server_url: str) -> str:
     """The URL of a schema that nobody uses."""
     return new_url(server_url)
+
+
+@contextmanager
+def database(server_url: str) -> Iterator[str]:
+    """A new database on the server, gone afterwards."""
+    name = f"bench_{secrets.token_hex(4)}"
+
+    async def execute(sql: str) -> None:
+        connection: Any = await asyncpg.connect(server_url)
+        await connection.execute(sql)
+        await connection.close()
+
+    asyncio.run(execute(f"CREATE DATABASE {name}"))
+    try:
+        yield server_url.rpartition("/")[0] + f"/{name}"
+    finally:
+        asyncio.run(execute(f"DROP DATABASE {name} WITH (FORCE)"))
 
 
 async def settings_of(url: str) -> dict[str, str]:

@@ -29,14 +29,17 @@ from dbos import DBOS
 
 def main() -> None:
     given = json.loads(sys.argv[1])
-    connection = sqlite3.connect(given["database"])
-    connection.execute(f"PRAGMA journal_mode = {given['journal']}")
-    connection.close()
+    url = given.get("url")
+    if url is None:
+        connection = sqlite3.connect(given["database"])
+        connection.execute(f"PRAGMA journal_mode = {given['journal']}")
+        connection.close()
+        url = f"sqlite:///{given['database']}"
     three_steps = asynchronous() if given["style"] == "async" else synchronous()
     DBOS(
         config={
             "name": "versus-fenbu",
-            "system_database_url": f"sqlite:///{given['database']}",
+            "system_database_url": url,
             "sys_db_pool_size": given["pool"],
             "db_engine_kwargs": {"pool_pre_ping": given["ping"]},
             "log_level": "ERROR",

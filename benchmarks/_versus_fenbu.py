@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
+from typing import Any
 
 from _measure import Timing, clients, run
-from _workload import workload
+from _workload import workload_on
 
 
-async def measure(database: Path, count: int, concurrency: int) -> Timing:
-    work = workload(database)
+async def measure(given: dict[str, Any]) -> Timing:
+    url = given.get("url") or f"sqlite:///{given['database']}"
+    work, keys = workload_on(url), given.get("keys", 0)
+    count, concurrency = given["count"], given["concurrency"]
 
-    async def call(given: int) -> None:
-        result = await work.three_steps(given)
-        if result != given + 3:
+    async def workflow(value: int) -> None:
+        result = await work.three_steps(value)
+        if result != value + 3:
             raise AssertionError(result)
 
+    async def operation(value: int) -> None:
+        await work.Counter(f"key-{value % keys}").increment(1)
+
+    call = operation if keys else workflow
     async with work.app:
         await clients(call, count=max(5, count // 20), concurrency=concurrency)
         return await clients(call, count=count, concurrency=concurrency)
@@ -25,9 +31,7 @@ async def measure(database: Path, count: int, concurrency: int) -> Timing:
 
 def main() -> None:
     given = json.loads(sys.argv[1])
-    timing = run(
-        measure(Path(given["database"]), given["count"], given["concurrency"]), given["loop"]
-    )
+    timing = run(measure(given), given["loop"])
     print(
         json.dumps(
             {

@@ -66,12 +66,12 @@ def main() -> None:
     minutes = sorted({int(each.seconds // 60) for each in looks})
     report.table(
         "By minute: medians of what was seen every ten seconds; sizes with indexes, in MB",
-        [_row(minute, [e for e in looks if int(e.seconds // 60) == minute]) for minute in minutes],
+        [_row(each, [look for look in looks if look.seconds // 60 == each]) for each in minutes],
     )
     _targets(report, looks)
     report.note(
         f"{CONCURRENCY} clients in the process of one node; finished calls are kept for {KEPT_SECONDS:g} s. "
-        "The first two minutes fill the tables. The long transaction is REPEATABLE READ and has read something."
+        "The first two minutes fill the tables. The long transaction is REPEATABLE READ, with a snapshot."
     )
     report.finish()
 

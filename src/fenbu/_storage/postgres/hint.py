@@ -35,6 +35,9 @@ PARTITIONS_MAX: Final = 4_096
 LOOK_SECONDS: Final = 5.0
 """Waiting ends by itself after so long while this process listens: a hint may have been lost …"""
 
+NODE_LOOK_SECONDS: Final = 15.0
+"""For a node, which asks for unread messages with each beat …"""
+
 LOOK_SECONDS_MIN: Final = 0.01
 """… and without listening after so long at first, …"""
 
@@ -66,6 +69,7 @@ class Hints:
         self._waiting: asyncio.Future[None] | None = None
         self._looked_at = float("-inf")
         self._look_seconds = LOOK_SECONDS_MIN
+        self._patience = LOOK_SECONDS
         self._open = True
 
     # Giving.
@@ -128,6 +132,7 @@ class Hints:
 
     async def become_node(self, id_: int) -> None:
         """From now on this process listens for its inbox, and no longer for outcomes."""
+        self._patience = NODE_LOOK_SECONDS
         old, self._channels = self._channels, [self._channels[0], f"{self._prefix}n{id_}"]
         async with self._using:
             connection = self._connection
@@ -145,7 +150,7 @@ class Hints:
         end = loop.time() + seconds
         listening = self._listens and await self._listening()
         if not self._news:
-            look_at = self._looked_at + (LOOK_SECONDS if listening else self._look_seconds)
+            look_at = self._looked_at + (self._patience if listening else self._look_seconds)
             self._waiting = loop.create_future()
             try:
                 await asyncio.wait(
