@@ -148,7 +148,7 @@ async def test_a_partition_with_a_long_body_stays_until_it_has_ended(app: App) -
         first = await cluster.start()
         handles = [await long.start(number) for number in range(3)]
         await cluster.until(lambda: len(begun) == 3)
-        owned = {int(await _partition(cluster, each.id)) for each in handles}
+        owned = {ids.partition_of(each.id, app.registry.partition_count) for each in handles}
         await cluster.start()
         await cluster.until(lambda: min(cluster.shares()) > 100)
         mine = cluster.database.nodes[cluster.storage_of(first)].partitions
@@ -156,10 +156,6 @@ async def test_a_partition_with_a_long_body_stays_until_it_has_ended(app: App) -
         release.set()
         assert [await each.result() for each in handles] == [0, 1, 2]
         assert begun == [0, 1, 2]
-
-
-async def _partition(cluster: Cluster, id_: str) -> int:
-    return cluster.database.invocations[id_].partition
 
 
 @pytest.mark.guarantee("accepted-never-lost")

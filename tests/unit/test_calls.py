@@ -9,11 +9,11 @@ import pytest
 
 from fenbu._api.step import step
 from fenbu._core.activation import Activation
-from fenbu._core.effect import Ended, LoadReady, StopBody, WakeAt
-from fenbu._core.event import DueLoaded
-from fenbu._core.message import Cancel
+from fenbu._core.effect import Ended, LoadCalls, LoadReady, StopBody, WakeAt
+from fenbu._core.event import CallsLoaded, DueLoaded
+from fenbu._core.message import Call, Cancel
 from fenbu._core.message import Retry as RetryMessage
-from fenbu._core.model import Kind, Status
+from fenbu._core.model import Invocation, Kind, Status
 from fenbu._core.retry import Retry
 from tests.unit.drive import Drive, bodies
 
@@ -265,3 +265,51 @@ def test_a_call_at_the_wrong_address_fails(drive: Drive) -> None:
         assert failure is not None
         assert reason in failure.message
     assert not drive.states
+
+
+def from_inbox(drive: Drive, handler: str, id_: str, *, early: bool, fresh: bool = True) -> None:
+    """A client of another process has sent a call."""
+    spec = drive.registry.latest(handler)
+    assert spec is not None
+    invocation = Invocation(
+        id=id_, partition=0, handler=handler, args=spec.signature.encode((1,), {})
+    )
+    drive.inbox[7] = message = Call(invocation, fresh=fresh)
+    drive.engine.receive(message, drive.now, 7, early=early)
+
+
+def test_what_is_durable_as_a_message_begins_before_its_row_is_written(drive: Drive) -> None:
+    drive.register(double, Kind.TASK)
+    drive.register(three, Kind.WORKFLOW)
+    from_inbox(drive, "double", "a", early=True)
+    (body,) = drive.engine.early_bodies
+    drive.engine.early_bodies.clear()
+    # Its end is in the batch that accepts it, and so it is one row, written once.
+    effects = drive.completed(body, 2)
+    (batch,) = drive.batches
+    assert not bodies(effects)
+    assert ([each.status for each in batch.inserted], batch.updated, batch.inbox_deleted) == (
+        [Status.COMPLETED], [], [7],
+    )  # fmt: skip
+    from_inbox(drive, "three", "b", early=True)
+    (body,) = drive.engine.early_bodies
+    drive.engine.early_bodies.clear()
+    # The second step waits until the outcome of the first is recorded.
+    (second,) = bodies(drive.completed(body, 2))
+    assert not drive.engine.early_bodies
+    assert second.args == (2,)
+    assert len(drive.entries["b"]) == 1
+
+
+@pytest.mark.parametrize(("early", "fresh"), [(False, True), (True, False)])
+def test_what_another_node_may_have_begun_waits_for_its_row(
+    drive: Drive, early: bool, fresh: bool
+) -> None:
+    drive.register(double, Kind.TASK)
+    from_inbox(drive, "double", "a", early=early, fresh=fresh)
+    effects = drive.commit()
+    if not fresh:
+        (request,) = [each for each in effects if isinstance(each, LoadCalls)]
+        effects = drive.event(CallsLoaded(0, request.batch, request.ids, []))
+    assert not drive.engine.early_bodies
+    assert len(bodies(effects)) == 1

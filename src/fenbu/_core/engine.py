@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from fenbu._core import ids, limit
 from fenbu._core.batch import Batch
+from fenbu._core.effect import RunBody
 from fenbu._core.event import (
     BodyEnded,
     CallsLoaded,
@@ -22,7 +23,7 @@ from fenbu._core.event import (
 from fenbu._core.handler import Registry
 from fenbu._core.load import Loads
 from fenbu._core.mailbox import Mailbox
-from fenbu._core.message import Message
+from fenbu._core.message import Call, Message
 from fenbu._core.partition import Partition
 from fenbu._core.program import Program
 from fenbu._core.resident import Resident
@@ -58,6 +59,11 @@ class Engine:
         self.suspects = Suspects(idle_seconds)
         self.now = 0.0
         """When the engine was last driven."""
+        self.early = ""
+        """The call that is being accepted, if it is durable as a message and nobody has begun with it."""
+        self.early_bodies: list[RunBody] = []
+        """Bodies that need not wait for the open batch: their calls are durable as messages. For the node,
+        which takes them."""
 
     def take(self, numbers: Iterable[int], last_sequences: dict[int, int]) -> None:
         """Become the owner of these partitions; what they hold is loaded as their backlog."""
@@ -121,12 +127,22 @@ class Engine:
             if self.batch.messages:
                 self._carry(now)
 
-    def receive(self, message: Message, now: float, number: int = 0) -> None:
-        """A message has come: from the inbox if `number` is not 0, else from a client of this node."""
+    def receive(
+        self, message: Message, now: float, number: int = 0, *, early: bool = False
+    ) -> None:
+        """A message has come: from the inbox if `number` is not 0, else from a client of this node.
+
+        If `early`, it was put into the inbox after this node took the partition. Then nobody can have run
+        what it starts, and the bodies may run before there is a row that says so. Otherwise a call that
+        takes its process down would never be counted.
+        """
         self.now = now
         partition = self.partitions.get(message.partition)
         if partition is not None:
+            if early and isinstance(message, Call) and message.fresh:
+                self.early = message.invocation.id
             partition.receive(message, now, number)
+            self.early = ""
             if self.batch.messages:
                 self._carry(now)
 

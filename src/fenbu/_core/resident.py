@@ -198,7 +198,11 @@ class Resident(ABC):
         self.bodies[effect.command] = effect.attempt
         if not self.active:
             self.partition.set_active(self, active=True)
-        self.partition.engine.batch.effects.append(effect)
+        engine = self.partition.engine
+        if engine.early == effect.id and effect.transaction is None:
+            engine.early_bodies.append(effect)
+        else:
+            engine.batch.effects.append(effect)
 
     def _stop_bodies(self) -> None:
         for command in self.bodies:

@@ -42,7 +42,7 @@ from fenbu._node.executor import Executor
 from fenbu._node.loader import Load, Loader
 from fenbu._node.telemetry import Telemetry, log
 from fenbu._node.wakeup import Wakeup
-from fenbu._storage.protocol import InboxPosition, Storage
+from fenbu._storage.protocol import InboxPosition, Received, Storage
 
 SLOW_DRAIN_SECONDS = 0.5
 
@@ -114,9 +114,10 @@ class Tenure:
         self._wakeup = Wakeup(
             storage,
             lambda: list(self.engine.partitions),
-            self._receive,
-            self.engine.inbox_read,
-            lambda: self.committer.durable_number,
+            receive=partial(self._receive, early=True),
+            inherit=partial(self._receive, early=False),
+            read_up_to=self.engine.inbox_read,
+            durable_number=lambda: self.committer.durable_number,
         )
         self._effects: deque[Effect] = deque()
         self._releasing = False
@@ -288,10 +289,16 @@ class Tenure:
                 "step", (ended - began) * 1000, after,
             )  # fmt: skip
 
-    def _receive(self, message: Message, number: int) -> None:
-        self.engine.receive(message, self._clock.now(), number)
-        self._callers.listen(message)
-        self.committer.kick()
+    def _receive(self, found: list[Received], *, early: bool) -> None:
+        engine, listen, now = self.engine, self._callers.listen, self._clock.now()
+        for each in found:
+            engine.receive(each.message, now, each.number, early=early)
+            listen(each.message)
+        if found:
+            bodies, engine.early_bodies = engine.early_bodies, []
+            self.executor.run(bodies)
+            # In the turn after theirs: what has ended at once goes into the same batch.
+            self._loop.call_soon(self.committer.kick)
 
     def _tick(self) -> None:
         self.engine.tick(self._clock.now())

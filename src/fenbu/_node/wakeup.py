@@ -6,26 +6,28 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from fenbu._core import limit
-from fenbu._core.message import Message
 from fenbu._node.telemetry import log
-from fenbu._storage.protocol import InboxPosition, InboxRead, Storage
+from fenbu._storage.protocol import InboxPosition, Received, Storage
 from fenbu.errors import Unavailable
 
 
 class Wakeup:
-    """See the module. `receive` takes each message with its number."""
+    """See the module. `receive` takes messages, `inherit` those that the last owner may have read."""
 
     def __init__(
         self,
         storage: Storage,
         partitions: Callable[[], list[int]],
-        receive: Callable[[Message, int], None],
+        *,
+        receive: Callable[[list[Received]], None],
+        inherit: Callable[[list[Received]], None],
         read_up_to: Callable[[int], None],
         durable_number: Callable[[], int],
     ) -> None:
         self._storage = storage
         self._partitions = partitions
         self._receive = receive
+        self._inherit = inherit
         self._read_up_to = read_up_to
         self._durable_number = durable_number
         self._wanted = asyncio.Event()
@@ -53,24 +55,29 @@ class Wakeup:
     async def read_all(self) -> None:
         """Read what is there now."""
         async with self._reading:
-            complete = False
-            while not complete and (numbers := self._partitions()):
-                durable = self._durable_number()
-                read = await self._storage.load_inbox(
-                    numbers, self.position, limit=limit.INBOX_ROWS_MAX
-                )
-                self.position = read.position
-                self._give(read)
-                complete = read.complete
-                if complete:
-                    self._read_up_to(durable)
+            await self._read()
+
+    async def _read(self) -> None:
+        complete = False
+        while not complete and (numbers := self._partitions()):
+            durable = self._durable_number()
+            read = await self._storage.load_inbox(
+                numbers, self.position, limit=limit.INBOX_ROWS_MAX
+            )
+            self.position = read.position
+            self._receive(read.found)
+            complete = read.complete
+            if complete:
+                self._read_up_to(durable)
 
     async def adopt(self, numbers: Sequence[int], take: Callable[[], None]) -> None:
         """Read what has come for new partitions, up to where the others have been read.
 
+        That is, up to now, so that what their last owner may have begun is told from what comes later.
         `take` is called before the first message is given.
         """
         async with self._reading:
+            await self._read()
             take()
             until, after, complete = self.position, None, False
             while not complete:
@@ -78,10 +85,6 @@ class Wakeup:
                     numbers, after, limit=limit.INBOX_ROWS_MAX, until=until
                 )
                 after, complete = read.position, read.complete
-                self._give(read)
+                self._inherit(read.found)
             if until is None:
                 self.position = after
-
-    def _give(self, read: InboxRead) -> None:
-        for received in read.found:
-            self._receive(received.message, received.number)
