@@ -8,9 +8,12 @@ import sys
 import time
 from typing import Any
 
-from _measure import clients
+from _measure import clients, run
 from _server import until_settled
 from _workload import workload_on
+
+TOGETHER = 1_000
+"""Enqueued in one transaction, as by pgqueuer's client."""
 
 
 async def client(given: dict[str, Any]) -> dict[str, float]:
@@ -20,7 +23,10 @@ async def client(given: dict[str, Any]) -> dict[str, float]:
         await until_settled(work.app, 2)
         began = time.perf_counter()
         if given["bulk"]:
-            handles = await work.task.start_many((each,) for each in range(count))
+            handles = []
+            for start in range(0, count, TOGETHER):
+                some = range(start, min(count, start + TOGETHER))
+                handles += await work.task.start_many((each,) for each in some)
         else:
             handles = []
 
@@ -36,4 +42,4 @@ async def client(given: dict[str, Any]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(client(json.loads(sys.argv[2])))), flush=True)
+    print(json.dumps(run(client(json.loads(sys.argv[2])), "uvloop")), flush=True)

@@ -10,11 +10,12 @@ from fenbu._api.context import activation
 from fenbu._api.options import seconds
 from fenbu._api.outcome import value_of
 from fenbu._api.runtime import Runtime
+from fenbu._core.activation import Activation
 from fenbu._core.codec import TypeCodec
 from fenbu._core.command import AwaitCall, CancelCall, SendSignal
 from fenbu._core.location import caller
 from fenbu._core.message import Cancel, Retry, Signal
-from fenbu._core.model import Status
+from fenbu._core.model import Entry, Outcome, Status
 from fenbu.errors import UsageError
 
 R = TypeVar("R")
@@ -51,19 +52,23 @@ class Handle(Generic[R]):
             CallTimedOut: It did not end within its own timeout.
             Exception: The error it ended with; `CallFailed` if its type is not known here.
         """
-        async with asyncio.timeout(seconds(timeout, "timeout")):
-            running = activation()
-            if running is None:
-                outcome = await self._runtime.gateway.outcome(self.id, self._partition)
-            else:
-                command = AwaitCall(self.id, caller(), self._addressed())
-                number, future = running.ask(command)
-                try:
-                    outcome = await future
-                except asyncio.CancelledError:
-                    running.abandon(number)
-                    raise
+        running = activation()
+        if timeout is None and running is None:
+            outcome = await self._runtime.gateway.outcome(self.id, self._partition)
+        else:
+            async with asyncio.timeout(seconds(timeout, "timeout")):
+                outcome = await self._outcome(running)
         return value_of(outcome, self._result, f"call {self.id}")
+
+    async def _outcome(self, running: Activation | None) -> Outcome | Entry:
+        if running is None:
+            return await self._runtime.gateway.outcome(self.id, self._partition)
+        number, future = running.ask(AwaitCall(self.id, caller(), self._addressed()))
+        try:
+            return await future
+        except asyncio.CancelledError:
+            running.abandon(number)
+            raise
 
     async def status(self) -> Status:
         """Where the call is in its life.
