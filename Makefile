@@ -2,6 +2,8 @@
 #
 #   make test            lint, types, arrows and every test: what CI runs
 #   make test ARGS=...   the same, with arguments for pytest:  make test ARGS="tests/tidy -x"
+#   make test-postgres BIN_DIR=/usr/lib/postgresql/15/bin
+#                        the tests of the storage on another version of PostgreSQL
 #   make check           lint, types and arrows only
 #   make format          fix what can be fixed by itself
 #   make demo            run the demo
@@ -23,10 +25,13 @@ DEMO := $(VENV)/.demo-installed
 
 .DEFAULT_GOAL := test
 .DELETE_ON_ERROR:
-.PHONY: test check format demo bench coverage lock clean
+.PHONY: test test-postgres check format demo bench coverage lock clean
 
 test: check
 	$(BIN)/python -m pytest $(ARGS)
+
+test-postgres: $(DEV)
+	FENBU_TEST_POSTGRES_BIN=$(BIN_DIR) $(BIN)/python -m pytest tests/conformance tests/scenario -k postgres $(ARGS)
 
 # lint-imports without its cache, which does not see that a module has been added.
 check: $(DEV)
@@ -43,11 +48,7 @@ demo: $(DEMO)
 	$(BIN)/fenbu demo $(ARGS)
 
 bench: $(DEV)
-	@set -e; ls benchmarks/*.py >/dev/null 2>&1 || { echo "benchmarks/ has no script yet"; exit 1; }; \
-	for script in benchmarks/*.py; do \
-		case $$script in */_*) continue;; esac; \
-		echo "== $$script"; $(BIN)/python $$script $(ARGS); \
-	done
+	$(BIN)/python benchmarks/all.py $(ARGS)
 
 coverage: $(DEV)
 	$(BIN)/coverage run -m pytest $(ARGS)

@@ -1,11 +1,12 @@
 """Run every benchmark, one after the other, and write `docs/benchmarks.md` from what they measured.
 
 The page holds nothing but what they printed. With `--smoke` everything runs for a few seconds, and no page
-is written unless `--page` names one.
+is written unless `--page` names one. All of it takes an hour and a half: with `--reuse` the page also holds
+what other scripts have measured earlier, each with the date on which it did.
 
 Example:
     python benchmarks/all.py --repeat 5 --date 2026-11-23
-    python benchmarks/all.py --only workflows tasks --page part.md
+    python benchmarks/all.py --only workflows tasks --reuse
     python benchmarks/all.py --smoke
 """
 
@@ -31,8 +32,15 @@ SCRIPTS = (
     "memory",
     "idle",
     "import_time",
+    "cluster",
+    "versus_engines",
+    "versus_peers",
+    "growth",
+    "takeover",
+    "idle_cluster",
+    "sustained",
 )
-WITHOUT_REPEAT = {"idle"}
+WITHOUT_REPEAT = {"idle", "idle_cluster", "sustained"}
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 
 INTRODUCTION = """\
@@ -48,6 +56,7 @@ How to read it:
   parameters and each transaction. A loop with nothing but `sqlite3` then writes the same rows in the same
   transactions into a fresh file on the same disk, with the same tables and settings (WAL,
   `synchronous=FULL`), in one thread, with all rows ready in memory; in four ways, the fastest counts.
+  On PostgreSQL it is a loop with nothing but asyncpg on one connection that sends the same statements.
 - A **durable operation** is a row that is inserted, updated or deleted on disk.
 - Aims that are missed are on this page like those that are met.
 """
@@ -61,16 +70,24 @@ def main() -> None:
     parser.add_argument("--only", metavar="NAME", nargs="+", choices=SCRIPTS, help="these scripts")
     parser.add_argument("--without", metavar="NAME", nargs="+", choices=SCRIPTS, default=[])
     parser.add_argument("--repeat", metavar="N", type=int, help="rounds of each script")
+    parser.add_argument(
+        "--reuse", action="store_true", help="with --only: keep the earlier results of the others"
+    )
     parser.add_argument("--date", help="of the page (default: today)")
     parser.add_argument("--page", metavar="FILE", type=Path, help=f"default: {PAGE}")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write all results there as well")
     given = parser.parse_args()
     results: list[dict[str, Any]] = []
     failed: list[str] = []
-    for name in given.only or SCRIPTS:
+    for name in SCRIPTS:
         if name in given.without:
             continue
-        found = measured(name, given)
+        if given.only is None or name in given.only:
+            found = measured(name, given)
+        elif given.reuse:
+            found = earlier(name)
+        else:
+            continue
         if found is None:
             failed.append(name)
         else:
@@ -100,7 +117,16 @@ def measured(name: str, given: argparse.Namespace) -> dict[str, Any] | None:
     made = subprocess.run(command, check=False)
     if made.returncode != 0 or not file.exists():
         return None
+    return earlier(name)
+
+
+def earlier(name: str) -> dict[str, Any] | None:
+    """What a script measured when it last ran; None if it never did."""
+    file = HERE / ".data" / f"{name}.json"
+    if not file.exists():
+        return None
     found: dict[str, Any] = json.loads(file.read_text())
+    found.setdefault("date", datetime.fromtimestamp(file.stat().st_mtime, UTC).date().isoformat())
     return found
 
 
@@ -150,6 +176,7 @@ def _settings(result: dict[str, Any]) -> str:
         for name, value in result["settings"].items()
         if value is not False
     ]
+    words.append(f"measured on {result['date']}")
     return f"`benchmarks/{result['name']}.py`, {', '.join(words)}."
 
 

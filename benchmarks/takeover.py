@@ -4,7 +4,7 @@ Each of so many clients increments a counter of its own, one call after the othe
 longest that any of them waited for a call around the event, and the median of the calls before it.
 
 Example:
-    python benchmarks/takeover.py --url postgresql://fenbu@localhost/bench --repeat 3 --json takeover.json
+    python benchmarks/takeover.py --repeat 3 --json takeover.json
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from _measure import Report, arguments, median, spread
+from _server import fresh, server, settings_of, until_settled
 
 HERE = Path(__file__).parent
 
@@ -33,16 +34,20 @@ def main() -> None:
         __doc__ or "",
         defaults={"url": "", "repeat": 3},
         smoke={"repeat": 1},
-        helps={"url": "the database; required", "repeat": "how often each event is caused"},
+        helps={
+            "url": "the database; a server of its own if none is given",
+            "repeat": "how often each event is caused",
+        },
     )
-    if not given.url:
-        sys.exit("takeover.py needs --url postgresql://…")
-    os.environ["FENBU_URL"] = given.url
     report = Report("takeover", "Nodes that come and go", given)
-    found = {
-        name: [asyncio.run(pause(event)) for _ in range(given.repeat)]
-        for name, event in EVENTS.items()
-    }
+    with server(given.url) as url:
+        os.environ["FENBU_URL"] = fresh(url)
+        subprocess.run([sys.executable, "-m", "fenbu", "migrate"], check=True, stdout=sys.stderr)
+        report.content["machine"] |= asyncio.run(settings_of(url))
+        found = {
+            name: [asyncio.run(pause(event)) for _ in range(given.repeat)]
+            for name, event in EVENTS.items()
+        }
     report.table(
         f"{KEYS} clients, each calling an entity of its own; two nodes",
         [
@@ -100,7 +105,7 @@ async def pause(event: Callable[[Nodes], None]) -> tuple[float, float]:
     took: list[tuple[float, float]] = []
     try:
         async with app.client():
-            await _settled(app, 2)
+            await until_settled(app, 2)
             end = time.perf_counter() + BEFORE_SECONDS + AFTER_SECONDS
 
             async def client(key: int) -> None:
@@ -121,15 +126,6 @@ async def pause(event: Callable[[Nodes], None]) -> tuple[float, float]:
     before = [seconds for began, seconds in took if at - 2.0 < began and began + seconds < at]
     around = [seconds for began, seconds in took if began + seconds >= at]
     return statistics.median(before) * 1e3, max(around) * 1e3
-
-
-async def _settled(app: object, count: int) -> None:
-    storage = app.runtime.gateway.storage  # type: ignore[attr-defined]
-    while True:
-        shares = [len(each.partitions) for each in await storage.nodes()]
-        if len(shares) == count and sum(shares) == 256 and max(shares) - min(shares) <= 1:
-            return
-        await asyncio.sleep(0.1)
 
 
 if __name__ == "__main__":
