@@ -1,8 +1,10 @@
 """Does a call cost more with more nodes, or with more calls that are open? Processor time on PostgreSQL.
 
-The same three-step workflows, from a client in a process of its own, on 1, 2, 4 and 8 nodes; then on one node
-beside a thousand, a hundred thousand and a million workflows that have done a step and wait for a signal.
-Counted is the processor time of all nodes and of all processes of the server, and not that of the client.
+The same three-step workflows, from a client in a process of its own, on 1, 2, 4 and 8 nodes: once with a
+thousand at a time on all of them together, so that each has less to do, and once with a thousand on each.
+Then on one node beside a thousand, a hundred thousand and a million workflows that have done a step and wait
+for a signal. Counted is the processor time of all nodes and of all processes of the server, and not that of
+the client.
 
 Example:
     python benchmarks/growth.py --nodes 1 2 4 8 --open 1000 100000 1000000 --json growth.json
@@ -60,17 +62,23 @@ def main() -> None:
     report = Report("growth", "The cost of a call as clusters grow", given)
     with server(given.url) as url:
         report.content["machine"] |= asyncio.run(settings_of(url))
-        by_nodes = {n: asyncio.run(with_nodes(n, url, given)) for n in given.nodes}
+        shared = {n: asyncio.run(with_nodes(n, url, given, 1)) for n in given.nodes}
+        by_nodes = {n: asyncio.run(with_nodes(n, url, given, n)) for n in given.nodes}
         by_open = {n: asyncio.run(with_open(n, url, given)) for n in given.open}
-    report.table(
-        f"Three-step workflows, {CONCURRENCY:,} at a time, from a client of its own",
-        [_row(f"{n} node{'s' if n > 1 else ''}", costs) for n, costs in by_nodes.items()],
-    )
+    for where, found in (("on all nodes together", shared), ("on each node", by_nodes)):
+        report.table(
+            f"Three-step workflows from a client of its own, {CONCURRENCY:,} at a time {where}",
+            [_row(f"{n} node{'s' if n > 1 else ''}", costs) for n, costs in found.items()],
+        )
     report.table(
         "The same on one node, beside workflows that wait",
         [_row(f"{n:,} open", costs) for n, costs in by_open.items()],
     )
-    for what, found in (("nodes", by_nodes), ("open calls", by_open)):
+    for what, found in (
+        ("nodes with the same load together", shared),
+        ("nodes with the same load each", by_nodes),
+        ("open calls", by_open),
+    ):
         least, most = min(found), max(found)
         growth = _median(found[most]) / _median(found[least])
         report.target(
@@ -84,11 +92,13 @@ def _median(costs: list[Cost]) -> float:
     return median([each.microseconds for each in costs])
 
 
-async def with_nodes(count: int, server_url: str, given: argparse.Namespace) -> list[Cost]:
-    print(f"{count} nodes", file=sys.stderr)
+async def with_nodes(
+    count: int, server_url: str, given: argparse.Namespace, times: int
+) -> list[Cost]:
+    print(f"{count} nodes, {times * CONCURRENCY:,} at a time", file=sys.stderr)
     pid = await postmaster(server_url)
     async with cluster_of(Place(count, separate=True), fresh(server_url)) as cluster:
-        return await _measured(cluster, pid, given)
+        return await _measured(cluster, pid, given, times)
 
 
 async def with_open(count: int, server_url: str, given: argparse.Namespace) -> list[Cost]:
@@ -101,7 +111,7 @@ async def with_open(count: int, server_url: str, given: argparse.Namespace) -> l
             print(f"\r{some.stop:,} of {count:,} workflows started", end="", file=sys.stderr)
         await _until_suspended(cluster, count)
         print(f", and waiting after {time.perf_counter() - began:.0f} s", file=sys.stderr)
-        return await _measured(cluster, pid, given)
+        return await _measured(cluster, pid, given, 1)
 
 
 async def _until_suspended(cluster: Cluster, count: int) -> None:
@@ -112,20 +122,22 @@ async def _until_suspended(cluster: Cluster, count: int) -> None:
         waiting = sum(n for (_, status), n in found.items() if status == "suspended")
         if waiting >= count:
             return
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(5.0)
 
 
-async def _measured(cluster: Cluster, pid: int | None, given: argparse.Namespace) -> list[Cost]:
-    count = max(100, int(WORKFLOWS * given.scale))
+async def _measured(
+    cluster: Cluster, pid: int | None, given: argparse.Namespace, times: int
+) -> list[Cost]:
+    count = max(100, int(WORKFLOWS * given.scale * max(1, times / 2)))
 
     async def call(value: int) -> None:
         await cluster.work.three_steps(value)
 
-    await clients(call, count=count // 4, concurrency=CONCURRENCY)
+    await clients(call, count=count // 4, concurrency=times * CONCURRENCY)
     found: list[Cost] = []
     for _ in range(given.repeat):
         before = sum(process_seconds(each.pid) for each in cluster.processes), server_seconds(pid)
-        timing = await clients(call, count=count, concurrency=CONCURRENCY)
+        timing = await clients(call, count=count, concurrency=times * CONCURRENCY)
         after = sum(process_seconds(each.pid) for each in cluster.processes), server_seconds(pid)
         nodes, of_server = ((b - a) / count * 1e6 for a, b in zip(before, after, strict=True))
         found.append(Cost(timing.rate, nodes, of_server))
