@@ -6,7 +6,7 @@ of its own; a decoded copy beside each serves for looking only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final, Protocol
 
 import msgspec
@@ -49,7 +49,18 @@ class MemoryDatabase:
         self.nodes: dict[Listener, NodeInfo] = {}
         """The live nodes and what they own."""
         self.node_count = 0
-        self.storages: set[Listener] = set()
+        self.storages: dict[Listener, None] = {}
+        self.epochs: dict[int, int] = {}
+        """How often each partition has been taken."""
+        self.step_results: dict[tuple[str, str, int], Payload] = {}
+        """Of transactional steps, until the journal has them."""
+
+    def has_messages(self, partitions: Collection[int], after: int) -> bool:
+        """Whether something is in the inbox of these partitions that came after a number."""
+        return any(
+            number > after and decode(message).partition in partitions
+            for number, message in self.inbox.items()
+        )
 
     def owner_of(self, partition: int) -> Listener | None:
         """Whose partition it is."""

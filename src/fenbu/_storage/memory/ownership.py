@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import msgspec
 
 from fenbu._storage.memory.observe import Observation
+from fenbu._storage.position import number_of
 from fenbu._storage.protocol import Beat, InboxPosition, NodeInfo
 from fenbu.errors import OwnershipLost
 
@@ -33,10 +34,11 @@ class Ownership(Observation):
         return list(database.nodes.values())
 
     async def beat(self, read: InboxPosition | None = None, load: int = 0) -> Beat:
-        del read
         node = await self._node()
-        self.database.nodes[self] = msgspec.structs.replace(node, load=load)
-        return Beat(await self.nodes())
+        database = self.database
+        database.nodes[self] = msgspec.structs.replace(node, load=load)
+        has_messages = database.has_messages(node.partitions, number_of(read))
+        return Beat(list(database.nodes.values()), has_messages)
 
     async def retire(self) -> None:
         node = await self._node()
@@ -47,6 +49,8 @@ class Ownership(Observation):
         wanted = set(numbers)
         node = await self._node()
         wanted = {each for each in wanted if self.database.owner_of(each) in (None, self)}
+        for each in wanted.difference(node.partitions):
+            self.database.epochs[each] = self.database.epochs.get(each, 0) + 1
         self._own(node, wanted.union(node.partitions))
         return sorted(wanted)
 

@@ -79,6 +79,7 @@ class _Rows(NamedTuple):
     entities_deleted: list[tuple[str, str]]
     inbox: list[Payload]
     inbox_deleted: list[int]
+    step_results_deleted: list[tuple[str, str, int]]
 
     @classmethod
     def of(cls, batch: CommitBatch) -> _Rows:
@@ -94,6 +95,7 @@ class _Rows(NamedTuple):
             list(batch.entities_deleted),
             [encode(each) for each in batch.inbox],
             list(batch.inbox_deleted),
+            list(batch.step_results_deleted),
         )
 
 
@@ -132,13 +134,13 @@ class MemoryStorage(Ownership):
         del create
         await asyncio.sleep(0)
         self._open = True
-        self.database.storages.add(self)
+        self.database.storages[self] = None
         return self.database.meta
 
     async def close(self) -> None:
         await asyncio.sleep(0)
         self._open = False
-        self.database.storages.discard(self)
+        self.database.storages.pop(self, None)
         self.lose_session()
 
     async def commit(self, batch: CommitBatch) -> Commit:
@@ -175,6 +177,8 @@ class MemoryStorage(Ownership):
         for number in rows.inbox_deleted:
             database.inbox.pop(number, None)
             database.calls.pop(number, None)
+        for step in rows.step_results_deleted:
+            database.step_results.pop(step, None)
         database.put(rows.inbox)
 
     def _check_owned(self, batch: CommitBatch) -> None:

@@ -1,0 +1,342 @@
+"""A cluster in one thread: real nodes and real clients as simulated processes on a simulated database.
+
+What happens in it is drawn from the seed of its loop, so that a run can be had again. What a cluster must never
+do, and did, stands in `violations`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
+
+from fenbu._api.app import App
+from fenbu._core.batch import CommitBatch
+from fenbu._core.handler import Registry
+from fenbu._core.message import Call, Cancel, Retry, Signal
+from fenbu._core.model import FINISHED, PARKED, EntryKind, Outcome, Status
+from fenbu._node.attempt import current
+from fenbu._node.clock import Clock
+from fenbu._node.gateway import Gateway, RemoteGateway
+from fenbu._node.node import Node
+from fenbu._node.tenure import NodeOptions
+from fenbu._storage.protocol import Storage
+from fenbu.errors import StorageError, Unavailable, UsageError
+from fenbu.testing.database import SimulatedDatabase
+from fenbu.testing.loop import Process, SimulatedLoop, process_now
+from fenbu.testing.network import Network
+from fenbu.testing.storage import SimulatedStorage
+
+T = TypeVar("T")
+
+EPOCH = 1_700_000_000.0
+"""When simulations begin."""
+
+RESTART_SECONDS = 1.0
+"""Until a process that found no database tries again."""
+
+DRAIN_SECONDS = 30.0
+
+STEP_ENDS = frozenset({EntryKind.STEP_COMPLETED, EntryKind.STEP_FAILED})
+
+
+class SimulatedClock:
+    """A process's own clock: it may be wrong, and may be set."""
+
+    def __init__(self, loop: SimulatedLoop, offset: float = 0.0) -> None:
+        self._loop = loop
+        self.offset = offset
+
+    def now(self) -> float:
+        return EPOCH + self._loop.time() + self.offset
+
+    def random(self) -> float:
+        return self._loop.random.random()
+
+    def entropy(self) -> int:
+        return self._loop.random.getrandbits(64)
+
+
+class Machine:
+    """One simulated process: a node, or a client."""
+
+    def __init__(self, process: Process, storage: SimulatedStorage, clock: SimulatedClock) -> None:
+        self.process = process
+        self.storage = storage
+        self.clock = clock
+        self.gateway: Gateway | None = None
+        self.node: Node | None = None
+        self.notice_seconds = 0.0
+        """How long the server takes to see that it has crashed."""
+
+    @property
+    def name(self) -> str:
+        return self.process.name
+
+
+class Cluster:
+    """See the module."""
+
+    def __init__(
+        self,
+        app: App,
+        loop: SimulatedLoop,
+        *,
+        partition_count: int = 16,
+        options: NodeOptions | None = None,
+        trace: Callable[[str, str], None] = lambda _who, _what: None,
+    ) -> None:
+        self.app = app
+        self.loop = loop
+        self.trace = trace
+        self.options = options or app.node_options
+        self.violations: list[str] = []
+        self.database = SimulatedDatabase(partition_count, self.violation)
+        self.network = Network(loop, self.database)
+        self.machines: dict[Process, Machine] = {}
+        self.nodes: list[Machine] = []
+        """Those that are up, first come first."""
+        self._count = 0
+        loop.died = self._died
+        app.registry.partition_count = partition_count
+
+    def violation(self, text: str) -> None:
+        """Something happened that must never happen."""
+        self.trace("auditor", text)
+        self.violations.append(text)
+
+    def open(self) -> None:
+        """Calls of the app go to this cluster from now on."""
+        self.app.runtime.opened(_Router(self, self.app.registry))
+
+    def close(self) -> None:
+        """The app is closed again."""
+        self.app.runtime.closed()
+
+    def machine(self) -> Machine:
+        """The one whose code is running.
+
+        Raises:
+            UsageError: It is none.
+        """
+        process = process_now.get()
+        machine = None if process is None else self.machines.get(process)
+        if machine is None:
+            raise UsageError("this code runs in no process of the simulation")
+        return machine
+
+    def _machine(self, name: str) -> Machine:
+        process = self.loop.process(name)
+        storage = SimulatedStorage(self.network, name)
+        machine = self.machines[process] = Machine(process, storage, SimulatedClock(self.loop))
+        return machine
+
+    # Clients.
+
+    def client(
+        self, name: str, work: Callable[[], Coroutine[Any, Any, T]]
+    ) -> asyncio.Task[T]:
+        """Run a coroutine in a process of its own, which reaches the nodes through the database."""
+        machine = self._machine(name)
+
+        async def run() -> T:
+            await self._patiently(machine, machine.storage.open)
+            registry = self.app.registry
+            machine.gateway = RemoteGateway(registry, machine.clock, machine.storage)
+            return await work()
+
+        return self.loop.spawn(machine.process, run(), name)
+
+    async def _patiently(
+        self, machine: Machine, work: Callable[[], Coroutine[Any, Any, Any]]
+    ) -> None:
+        while True:
+            try:
+                await work()
+            except StorageError as error:
+                self.trace(machine.name, f"has to wait: {error}")
+                await machine.storage.close()
+                await asyncio.sleep(RESTART_SECONDS)
+            else:
+                return
+
+    # Nodes.
+
+    def start_node(self, clock_offset: float = 0.0) -> Machine:
+        """Add a node; it joins as soon as the database lets it."""
+        self._count += 1
+        machine = self._machine(f"node-{self._count}")
+        machine.clock.offset = clock_offset
+        self.nodes.append(machine)
+        self.trace(machine.name, "starts")
+        self.loop.spawn(machine.process, self._serve(machine), machine.name)
+        return machine
+
+    async def _serve(self, machine: Machine) -> None:
+        async def start() -> None:
+            await machine.storage.open()
+            node = Node(
+                self.app.registry, machine.storage, clock=machine.clock, options=self.options
+            )
+            node.telemetry.listen(lambda rows: self.trace(machine.name, _described(rows)))
+            await node.start()
+            machine.node = machine.gateway = node
+
+        await self._patiently(machine, start)
+        self.trace(machine.name, "runs")
+        stopped = machine.node.stopped if machine.node is not None else None
+        if stopped is None:
+            raise AssertionError("a node that runs has no end")
+        try:
+            await asyncio.shield(stopped)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must not happen
+            self.violation(f"{machine.name} fell over: {type(error).__name__}: {error}")
+
+    def stop_node(self, machine: Machine) -> asyncio.Task[None]:
+        """It gets a SIGTERM: it hands over what it has and ends."""
+        self.nodes.remove(machine)
+        self.trace(machine.name, "is asked to stop")
+
+        async def stop() -> None:
+            while machine.node is None:
+                await asyncio.sleep(RESTART_SECONDS)
+            await machine.node.stop(DRAIN_SECONDS)
+            self.trace(machine.name, "has stopped")
+
+        return self.loop.spawn(machine.process, stop())
+
+    def crash(self, machine: Machine, *, after: int = 0, notice_seconds: float = 0.001) -> None:
+        """It is gone after so many more callbacks; the server sees that a while later."""
+        machine.process.fuse = after
+        machine.notice_seconds = notice_seconds
+        if machine in self.nodes:
+            self.nodes.remove(machine)
+
+    def _died(self, process: Process) -> None:
+        machine = self.machines[process]
+        self.trace(machine.name, "crashes")
+        machine.gateway = None
+        session = machine.storage.session
+        if session is not None:
+            self.network.later(machine.notice_seconds, session.lose_session)
+
+    def stall(self, machine: Machine, seconds: float) -> None:
+        """Nothing of it runs for so long; its session stays."""
+        self.trace(machine.name, f"stands still for {seconds:.3f} s")
+        machine.process.is_stopped = True
+        self.network.later(seconds, lambda: self.resume(machine))
+
+    def resume(self, machine: Machine) -> None:
+        if machine.process.is_stopped:
+            self.trace(machine.name, "goes on")
+            machine.process.is_stopped = False
+
+    def end_session(self, machine: Machine) -> None:
+        """The server ends its session; the node finds out when it uses it."""
+        session = machine.storage.session
+        if session is not None:
+            self.trace(machine.name, "its session is ended by the server")
+            session.lose_session()
+
+    # What must hold.
+
+    def body_begins(self) -> None:
+        """For the bodies of steps: tells the auditor that one begins.
+
+        Guarantee: step-once. Whoever owns the partition must not run what its journal has an outcome of.
+        """
+        body, machine = current.get(), self.machine()
+        session = machine.storage.session
+        node = self.database.nodes.get(session) if session is not None else None
+        if body is None or node is None or body.partition not in node.partitions:
+            return  # It owns it no longer, and does not know it yet: what it does is void.
+        call = self.database.invocations.get(body.id)
+        for loaded in self.database.load([call] if call is not None else []):
+            for entry in loaded.entries:
+                if entry.command == body.command and entry.kind in STEP_ENDS:
+                    self.violation(f"step {body.command} of {body.id} runs, and has an outcome")
+
+    def leftovers(self) -> list[str]:
+        """What should not be there when all calls have ended."""
+        database = self.database
+        found = [
+            f"call {each.id} ({each.handler}) is {each.status}"
+            + (f": {each.failure.message}" if each.failure else f", waiting for {each.waiting}")
+            for each in database.invocations.values()
+            if each.status not in FINISHED
+        ]
+        found += [f"inbox row {number}" for number in database.inbox]
+        found += [f"result of a transactional step {key}" for key in database.step_results]
+        return found
+
+    def is_drained(self) -> bool:
+        """Nothing is left to be done."""
+        return not self.database.inbox and all(
+            each.status in FINISHED or each.status in PARKED
+            for each in self.database.invocations.values()
+        )
+
+    def memory(self) -> list[str]:
+        """What nodes still have in memory when there is nothing to do."""
+        found: list[str] = []
+        for machine in self.nodes:
+            tenure = machine.node.tenure if machine.node is not None else None
+            if tenure is None:
+                continue
+            for partition in tenure.engine.partitions.values():
+                found += [f"{machine.name} keeps call {each}" for each in partition.residents]
+            if tenure.executor.running_count or tenure.executor.waiting_count:
+                found.append(f"{machine.name} still runs bodies")
+        return found
+
+
+class _Router:
+    """The app's gateway in a simulation: that of the process whose code asks."""
+
+    def __init__(self, cluster: Cluster, registry: Registry) -> None:
+        self._cluster = cluster
+        self.registry = registry
+
+    @property
+    def _here(self) -> Gateway:
+        machine = self._cluster.machine()
+        if machine.gateway is None:
+            raise Unavailable(f"{machine.name} is not connected")
+        return machine.gateway
+
+    @property
+    def clock(self) -> Clock:
+        return self._cluster.machine().clock
+
+    @property
+    def storage(self) -> Storage:
+        return self._here.storage
+
+    async def start_calls(self, calls: Sequence[Call]) -> None:
+        await self._here.start_calls(calls)
+
+    async def call(self, call: Call) -> Outcome:
+        return await self._here.call(call)
+
+    async def outcome(self, id: str, partition: int) -> Outcome:  # noqa: A002 - the protocol's name
+        return await self._here.outcome(id, partition)
+
+    async def status(self, id: str) -> Status:  # noqa: A002 - the protocol's name
+        return await self._here.status(id)
+
+    async def send(self, message: Signal | Cancel | Retry) -> None:
+        await self._here.send(message)
+
+
+def _described(rows: CommitBatch) -> str:
+    """A batch in words."""
+    parts = [
+        *(f"+{each.id} {each.handler} {each.status}" for each in rows.inserted),
+        *(f"{each.id} {each.status}" for each in rows.updated),
+        *(f"{each.id}[{each.position}] {each.kind}" for each in rows.entries),
+        *(f"{each.entity}/{each.key}={each.state!r}" for each in rows.entities),
+        *(f"-> {type(each).__name__}" for each in rows.inbox),
+    ]
+    return "commits " + ", ".join(parts) if parts else "commits"
+
+

@@ -1,0 +1,38 @@
+"""The database of a simulation: the one in memory, with an auditor who looks at every call that is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fenbu._core.model import Invocation, Status
+from fenbu._storage.memory.database import Listener, MemoryDatabase
+
+
+class Calls(dict[str, Invocation]):
+    """The calls by id. Guarantee: one-outcome: what has been completed never changes again."""
+
+    def __init__(self, violation: Callable[[str], None]) -> None:
+        super().__init__()
+        self._violation = violation
+
+    def __setitem__(self, id_: str, call: Invocation) -> None:
+        before = self.get(id_)
+        if before is not None and before.status is Status.COMPLETED:
+            old, new = (before.status, before.result), (call.status, call.result)
+            if old != new:
+                self._violation(f"call {id_} has two outcomes: {old} and {new}")
+        super().__setitem__(id_, call)
+
+
+class SimulatedDatabase(MemoryDatabase):
+    """See the module. `violation` is told what must never happen."""
+
+    def __init__(self, partition_count: int, violation: Callable[[str], None]) -> None:
+        super().__init__(partition_count, "simulation")
+        self.invocations = Calls(violation)
+        self.table: dict[str, Any] = {}
+        """What transactional steps have written."""
+
+    def changed(self, by: Listener) -> None:
+        """Nobody hears of it but by the hints of the network."""

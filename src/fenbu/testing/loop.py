@@ -1,0 +1,279 @@
+"""An event loop on virtual time, on which several simulated processes run side by side in one thread.
+
+Each process is a queue of callbacks, in the order in which they were scheduled, as on an event loop of its
+own. Which process has the next turn is drawn from a seeded generator, so the same seed gives the same run.
+Time passes only when no process has anything to do: then it jumps to the next timer. A process can die
+between any two callbacks, which is what a crash is, and can be stopped for a while.
+Absent: sockets, files and threads. Plain functions run at once, in the turn in which they were asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from asyncio import events
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextvars import Context, ContextVar, copy_context
+from random import Random
+from typing import Any, NoReturn, TypeVar
+
+from fenbu.errors import FenbuError, UsageError
+
+T = TypeVar("T")
+
+TURNS_MAX = 2_000_000
+"""Callbacks of one run; a simulation that needs more does not end."""
+
+
+class NeverEnds(FenbuError):
+    """A simulation came to a state from which nothing would ever happen, or went on for too long."""
+
+
+class Process:
+    """One simulated process of an operating system."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.ready: deque[asyncio.Handle] = deque()
+        self.is_alive = True
+        self.is_stopped = False
+        """It is there, and nothing of it runs: SIGSTOP."""
+        self.fuse = -1
+        """Callbacks until it dies; -1 for none."""
+
+    def __repr__(self) -> str:
+        return f"<Process {self.name}>"
+
+
+process_now: ContextVar[Process | None] = ContextVar("fenbu_process", default=None)
+"""The process whose code is running."""
+
+
+class SimulatedLoop(asyncio.AbstractEventLoop):
+    """See the module."""
+
+    def __init__(self, seed: int | str = 0) -> None:
+        self.random = Random(seed)
+        self.world = Process("world")
+        """What is no process of the simulation: the test itself, and whoever injects faults."""
+        self.processes: list[Process] = [self.world]
+        self.died: Callable[[Process], None] = lambda _: None
+        """Called when the fuse of a process has burned down."""
+        self.turns = 0
+        self.turns_max = TURNS_MAX
+        self._now = 0.0
+        self._timers: list[tuple[float, int, asyncio.TimerHandle, Process]] = []
+        self._timer_count = 0
+        self._running = False
+        self._closed = False
+        self._errors: list[dict[str, Any]] = []
+
+    # Processes.
+
+    def process(self, name: str) -> Process:
+        """A new one."""
+        made = Process(name)
+        self.processes.append(made)
+        return made
+
+    def spawn(
+        self, process: Process, work: Coroutine[Any, Any, T], name: str | None = None
+    ) -> asyncio.Task[T]:
+        """Run a coroutine in a process."""
+        context = copy_context()
+        context.run(process_now.set, process)
+        return asyncio.Task(work, loop=self, name=name, context=context)
+
+    def kill(self, process: Process) -> None:
+        """Nothing of it runs ever again."""
+        process.is_alive = False
+        process.ready.clear()
+        if process in self.processes:
+            self.processes.remove(process)
+
+    # Running.
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run until a coroutine of the world has ended.
+
+        Raises:
+            NeverEnds: Nothing is left that could happen, or too much has happened.
+        """
+        outer = events._get_running_loop()  # noqa: SLF001 - loops set it themselves
+        if outer is not None:
+            work.close()
+            raise UsageError("a simulation cannot run inside a running event loop")
+        task = self.spawn(self.world, work)
+        events._set_running_loop(self)  # noqa: SLF001
+        self._running = True
+        try:
+            while not task.done():
+                self._turn()
+                if self._errors:
+                    self._raise_error()
+        finally:
+            self._running = False
+            events._set_running_loop(None)  # noqa: SLF001
+        return task.result()
+
+    def _turn(self) -> None:
+        able = [each for each in self.processes if each.ready and not each.is_stopped]
+        if not able:
+            self._pass_time()
+            return
+        process = able[0] if len(able) == 1 else able[int(self.random.random() * len(able))]
+        ready = process.ready
+        for _ in range(len(ready)):
+            if process.fuse >= 0:
+                process.fuse -= 1
+                if process.fuse < 0:
+                    self.kill(process)
+                    self.died(process)
+                    return
+            if not ready or process.is_stopped:
+                return
+            handle = ready.popleft()
+            if not handle._cancelled:  # type: ignore[attr-defined]  # noqa: SLF001
+                self.turns += 1
+                handle._run()  # type: ignore[attr-defined]  # noqa: SLF001
+        if self.turns > self.turns_max:
+            raise NeverEnds(f"more than {self.turns_max} callbacks ran, and no end is in sight")
+
+    def _pass_time(self) -> None:
+        timers = self._timers
+        while timers:
+            when, _, handle, process = heapq.heappop(timers)
+            if handle._cancelled or not process.is_alive:  # type: ignore[attr-defined]  # noqa: SLF001
+                continue
+            self._now = max(self._now, when)
+            process.ready.append(handle)
+            return
+        raise NeverEnds("everybody waits, and nothing is left that could happen")
+
+    def _raise_error(self) -> NoReturn:
+        context = self._errors[0]
+        self._errors = []
+        error = context.get("exception")
+        if isinstance(error, BaseException):
+            raise error
+        raise FenbuError(f"an error in the simulation: {context.get('message')}")
+
+    # What asyncio asks of a loop.
+
+    def time(self) -> float:
+        return self._now
+
+    def call_soon(
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        process = (process_now.get() if context is None else context.get(process_now)) or self.world
+        handle = asyncio.Handle(callback, args, self, context)
+        if process.is_alive:
+            process.ready.append(handle)
+        return handle
+
+    call_soon_threadsafe = call_soon
+
+    def call_later(
+        self,
+        delay: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        return self.call_at(self._now + delay, callback, *args, context=context)
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        process = (process_now.get() if context is None else context.get(process_now)) or self.world
+        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        if process.is_alive:
+            self._timer_count += 1
+            heapq.heappush(self._timers, (when, self._timer_count, handle, process))
+        return handle
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """It is passed over when its time comes."""
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return asyncio.Future(loop=self)
+
+    def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
+        return asyncio.Task(coro, loop=self, **options)
+
+    def run_in_executor(
+        self, executor: Any, func: Callable[..., Any], *args: Any
+    ) -> asyncio.Future[Any]:
+        """Now, and not in another thread: the order of threads is nothing that a seed could decide."""
+        del executor
+        future = self.create_future()
+        try:
+            future.set_result(func(*args))
+        except Exception as error:  # noqa: BLE001 - it is the future's
+            future.set_exception(error)
+        return future
+
+    def get_debug(self) -> bool:
+        return False
+
+    def is_running(self) -> bool:
+        return self._running
+
+    def is_closed(self) -> bool:
+        return self._closed
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """An error that nobody waits for ends the run, unless it comes from what was left behind."""
+        if self._running and "exception" in context:
+            self._errors.append(context)
+
+    def default_exception_handler(self, context: dict[str, Any]) -> None:
+        self.call_exception_handler(context)
+
+    async def shutdown_asyncgens(self) -> None:
+        """There are no hooks: generators of a dead process are simply left."""
+
+    def close(self) -> None:
+        """Let go of all that was left waiting, so that none of it wakes up in a later run."""
+        self._closed = True
+        for process in self.processes:
+            process.is_alive = False
+            process.ready.clear()
+        self.world.is_alive = False
+        self._timers.clear()
+        left = [each for each in asyncio.all_tasks(self) if not each.done()]
+        for task in sorted(left, key=lambda each: each.get_name()):
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001
+            work = task.get_coro()
+            try:
+                if work is not None:
+                    work.close()  # type: ignore[union-attr]
+            except BaseException:  # noqa: BLE001, S110 - cleaning up may fail when nothing answers any more
+                pass
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(name)
+
+
+def _unable(name: str) -> Callable[..., NoReturn]:
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise UsageError(
+            f"loop.{name}() needs the outside world, and a simulation has none: replace the step that "
+            "uses it with `app.override(step, fake)`"
+        )
+
+    return refuse
+
+
+for _name in (
+    "create_connection", "create_server", "create_unix_connection", "create_datagram_endpoint", "add_reader",
+    "add_writer", "sock_connect", "sock_recv", "sock_sendall", "subprocess_exec", "subprocess_shell",
+    "getaddrinfo", "open_connection", "add_signal_handler",
+):  # fmt: skip
+    setattr(SimulatedLoop, _name, _unable(_name))

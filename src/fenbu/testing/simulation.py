@@ -1,0 +1,193 @@
+"""One run of a scenario on a simulated cluster under a plan of faults, all of it drawn from a seed.
+
+The same seed gives the same run, to the byte: `Report.digest` is a hash of its trace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import hashlib
+import logging
+from collections.abc import Callable, Coroutine
+from random import Random
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from fenbu._api.app import App
+from fenbu._node.tenure import NodeOptions
+from fenbu.testing.cluster import Cluster
+from fenbu.testing.faults import KINDS, Fault, draw, heal, inject
+from fenbu.testing.loop import NeverEnds, SimulatedLoop
+
+Scenario = Callable[[Cluster], Coroutine[Any, Any, None]]
+
+FAULTS_MAX = 10
+HORIZON_SECONDS = 12.0
+END_SECONDS = 3_600.0
+"""Virtual time after which a scenario that has not ended never will."""
+CALM_SECONDS = 120.0
+"""How long a cluster may take to finish what is left when the scenario has ended."""
+
+
+class Plan(Struct, frozen=True):
+    """What is drawn before a run begins."""
+
+    seed: int
+    nodes: int
+    partition_count: int
+    size: int
+    """How much the scenario does."""
+    faults: tuple[Fault, ...]
+    idle_seconds: float = 0.5
+    calls_max: int = 64
+    """Calls that a node keeps in memory."""
+
+
+class Report(Struct):
+    """What a run has shown."""
+
+    plan: Plan
+    violations: list[str]
+    trace: list[tuple[float, str, str]]
+    seconds: float = 0.0
+    """Virtual ones."""
+    turns: int = 0
+
+    @property
+    def ok(self) -> bool:
+        return not self.violations
+
+    @property
+    def digest(self) -> str:
+        """The same for the same run."""
+        text = "\n".join(f"{at:.6f} {who} {what}" for at, who, what in self.trace)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def plan_of(seed: int, *, faults: bool = True, kinds: tuple[str, ...] = tuple(KINDS)) -> Plan:
+    """The plan of a seed. Most are small, so that many seeds can be tried."""
+    random = Random(seed)  # noqa: S311 - a seed is meant to be known
+    count = random.randrange(FAULTS_MAX + 1) if faults else 0
+    return Plan(
+        seed,
+        nodes=random.randint(1, 4),
+        partition_count=random.choice((2, 8, 16)),
+        size=random.randint(1, 8),
+        faults=draw(random, count, HORIZON_SECONDS, kinds),
+        idle_seconds=random.choice((0.0, 0.2, 5.0)),
+        calls_max=random.choice((2, 8, 64, 1000)),
+    )
+
+
+def run(app: App, scenario: Scenario, plan: Plan) -> Report:
+    """Run the scenario as planned. What went wrong is in the report; nothing is raised for it."""
+    loop = SimulatedLoop(plan.seed)
+    report = Report(plan, [], [])
+    trace = report.trace
+
+    def note(who: str, what: str) -> None:
+        trace.append((loop.time(), who, what))
+
+    options = NodeOptions(
+        concurrency=plan.calls_max,
+        active_calls_max=plan.calls_max,
+        idle_calls_max=plan.calls_max,
+        idle_seconds=plan.idle_seconds,
+        patience_seconds=5.0,
+    )
+    cluster = Cluster(
+        app, loop, partition_count=plan.partition_count, options=options, trace=note
+    )
+    cluster.violations = report.violations
+    collecting = gc.isenabled()
+    gc.disable()  # What is collected when is nothing that a seed decides.
+    handler = _LogHandler(note)
+    log = logging.getLogger("fenbu")
+    propagate, log.propagate = log.propagate, False
+    log.addHandler(handler)
+    try:
+        loop.run(_run(cluster, scenario, plan))
+    except NeverEnds as error:
+        cluster.violation(f"{error}; " + "; ".join(cluster.leftovers()[:5]))
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is what was found
+        cluster.violation(f"{type(error).__name__}: {error}")
+    finally:
+        log.removeHandler(handler)
+        log.propagate = propagate
+        cluster.close()
+        report.seconds, report.turns = loop.time(), loop.turns
+        loop.close()
+        if collecting:
+            gc.enable()
+    return report
+
+
+async def _run(cluster: Cluster, scenario: Scenario, plan: Plan) -> None:
+    cluster.open()
+    for _ in range(plan.nodes):
+        cluster.start_node()
+    faults = asyncio.create_task(inject(cluster, plan.faults))
+    try:
+        async with asyncio.timeout(END_SECONDS):
+            await scenario(cluster)
+            await faults
+    except TimeoutError:
+        left = "; ".join(cluster.leftovers()[:5])
+        cluster.violation(f"the scenario has not ended after {END_SECONDS:g} s: {left}")
+        return
+    heal(cluster)
+    await _drain(cluster)
+
+
+async def _drain(cluster: Cluster) -> None:
+    """Everything ends, nothing is left, and the locks are given back."""
+    end = cluster.loop.time() + CALM_SECONDS
+    while not cluster.is_drained() and cluster.loop.time() < end:
+        await asyncio.sleep(0.5)
+    for each in cluster.leftovers():
+        cluster.violation(f"left over: {each}")
+    for each in cluster.memory():
+        cluster.violation(f"left in memory: {each}")
+    await asyncio.gather(*(cluster.stop_node(each) for each in list(cluster.nodes)))
+    await asyncio.sleep(60.0)
+    for node in cluster.database.nodes.values():
+        cluster.violation(f"a session is left with {len(node.partitions)} partitions")
+
+
+class _LogHandler(logging.Handler):
+    """What nodes say of themselves belongs to the trace."""
+
+    def __init__(self, note: Callable[[str, str], None]) -> None:
+        super().__init__()
+        self._note = note
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._note("log", record.getMessage())
+
+
+def shrink(app: App, scenario: Scenario, plan: Plan) -> Plan:
+    """A smaller plan that fails too: fewer faults, then fewer nodes and less to do."""
+
+    def fails(plan: Plan) -> bool:
+        return not run(app, scenario, plan).ok
+
+    shorter = True
+    while shorter:
+        shorter = False
+        for index in range(len(plan.faults)):
+            smaller = replace(plan, faults=plan.faults[:index] + plan.faults[index + 1 :])
+            if fails(smaller):
+                plan, shorter = smaller, True
+                break
+    for size in range(1, plan.size):
+        if fails(replace(plan, size=size)):
+            plan = replace(plan, size=size)
+            break
+    for nodes in range(1, plan.nodes):
+        if fails(replace(plan, nodes=nodes)):
+            plan = replace(plan, nodes=nodes)
+            break
+    return plan
