@@ -40,6 +40,7 @@ class Committer:
         """Every batch up to this one is on disk."""
         self.trouble: str | None = None
         """Why the last batch was refused, while it is being tried again."""
+        self._stopped_by: BaseException | None = None
 
     def kick(self) -> None:
         """The engine has been driven: its batch wants to be written."""
@@ -52,8 +53,20 @@ class Committer:
         future = self._durable.get(number)
         if future is None:
             future = self._durable[number] = asyncio.get_running_loop().create_future()
+            if self._stopped_by is not None:
+                future.set_exception(self._stopped_by)
         self._wanted.set()
         return future
+
+    async def written(self) -> None:
+        """Wait until the open batch is on disk, also while the database refuses it."""
+        number = self._engine.batch.number
+        while self.durable_number < number:
+            try:
+                await self.durable()
+            except Unavailable:
+                if self._stopped_by is not None:
+                    raise
 
     async def run(self) -> None:
         """Write batches for as long as the node lives."""
@@ -109,6 +122,7 @@ class Committer:
 
     def stop(self, error: BaseException) -> None:
         """The node stops: nobody is to wait for ever."""
+        self._stopped_by = error
         for future in self._durable.values():
             if not future.done():
                 future.set_exception(error)

@@ -99,6 +99,12 @@ class Membership:
             taken = set(todo).intersection(await self._storage.take(todo))
             if taken:
                 await self._tenure.take(sorted(taken))
+        # Taken at a beat that then failed, and meanwhile somebody else's share.
+        stray = set(mine.partitions).difference(owned, share, self._going)
+        if stray and self._tenure.has_begun:
+            await self._tenure.committer.written()
+            await self._storage.release(sorted(stray))
+            await self._storage.hint(nodes=self._others)
         self.missing = any(number not in owned for number in share)
         surplus = sorted(set(owned).difference(share))
         handing_over = self._leaving is not None or mine.leaving

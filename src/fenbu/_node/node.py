@@ -97,7 +97,8 @@ class Node:
         count = self.registry.partition_count
         membership = Membership(self.storage, self.name, count, tenure)
         try:
-            await membership.settle(await self.storage.nodes())
+            # Asked through the session itself: whoever else answers does not notice that it has ended.
+            await membership.settle((await self.storage.beat()).nodes)
         except BaseException as error:
             await tenure.drop(error)
             raise
@@ -161,7 +162,7 @@ class Node:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """A part of the node fell over: without it the node cannot keep its promises."""
-        if task.cancelled() or self.stopped is None or self.stopped.done():
+        if task.cancelled() or self.stopped is None or self.stopped.done() or self._stopping:
             return
         error = task.exception() or FenbuError("a part of the node ended by itself")
         log.critical("the node stops: %s", error, exc_info=error)

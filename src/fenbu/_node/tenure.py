@@ -137,6 +137,10 @@ class Tenure:
             task.add_done_callback(self._part_ended)
             self._tasks.append(task)
 
+    @property
+    def has_begun(self) -> bool:
+        return bool(self._tasks)
+
     def _part_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and not self.is_over:
             error = task.exception()
@@ -148,9 +152,10 @@ class Tenure:
         self.executor.welcome(numbers)
         await self._storage.revive(self._registry.names(), numbers)
         last_sequences = await self._storage.last_sequences(numbers)
+        next_due = await self._storage.next_due(numbers)
+        # From here on nothing may fail: what the engine has taken is not looked at again.
         # Before any call of this process: those in the inbox were accepted earlier.
         await self._wakeup.adopt(numbers, lambda: self.engine.take(numbers, last_sequences))
-        next_due = await self._storage.next_due(numbers)
         if next_due is not None:
             self._alarm.wake_at(next_due)
         # What this node has just sent there, when they were others', is in the inbox by then.
@@ -174,15 +179,16 @@ class Tenure:
             if resume:
                 self.executor.resume(numbers)
             return False
-        await self._hand_back(numbers)
+        self._let_go(numbers)
+        # While a batch may still be tried again that has rows of them, nobody else may have them.
+        await self.committer.written()
         await self._storage.release(numbers)
         self._callers.watch_all()
         return True
 
-    async def _hand_back(self, numbers: Iterable[int]) -> None:
+    def _let_go(self, numbers: Iterable[int]) -> None:
         self.engine.release(numbers, self._clock.now())
         self.executor.forget(numbers)
-        await self.committer.durable()
 
     @property
     def load(self) -> int:
@@ -221,7 +227,8 @@ class Tenure:
         if cut:
             log.warning("%d bodies were still running and will run again at the next start", cut)
         try:
-            await self._hand_back(list(self.engine.partitions))
+            self._let_go(list(self.engine.partitions))
+            await self.committer.durable()
             while self._effects:
                 self._release_some()
         finally:

@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 
 from fenbu._core import limit
 from fenbu._node.telemetry import log
-from fenbu._storage.protocol import InboxPosition, Received, Storage
+from fenbu._storage.protocol import InboxPosition, InboxRead, Received, Storage
 from fenbu.errors import Unavailable
+
+AGAIN_SECONDS = 1.0
 
 
 class Wakeup:
@@ -49,7 +51,7 @@ class Wakeup:
                 await self.read_all()
             except Unavailable as error:
                 log.warning("the inbox cannot be read, trying again: %s", error)
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(AGAIN_SECONDS)
                 self._wanted.set()
 
     async def read_all(self) -> None:
@@ -74,17 +76,30 @@ class Wakeup:
         """Read what has come for new partitions, up to where the others have been read.
 
         That is, up to now, so that what their last owner may have begun is told from what comes later.
-        `take` is called before the first message is given.
+        `take` is called before the first message is given; after that it is read whatever it takes.
+
+        Raises:
+            Unavailable: The database did not answer, and `take` was not called.
         """
         async with self._reading:
             await self._read()
             take()
             until, after, complete = self.position, None, False
             while not complete:
-                read = await self._storage.load_inbox(
-                    numbers, after, limit=limit.INBOX_ROWS_MAX, until=until
-                )
+                read = await self._load_patiently(numbers, after, until)
                 after, complete = read.position, read.complete
                 self._inherit(read.found)
             if until is None:
                 self.position = after
+
+    async def _load_patiently(
+        self, numbers: Sequence[int], after: InboxPosition | None, until: InboxPosition | None
+    ) -> InboxRead:
+        while True:
+            try:
+                return await self._storage.load_inbox(
+                    numbers, after, limit=limit.INBOX_ROWS_MAX, until=until
+                )
+            except Unavailable as error:
+                log.warning("the inbox cannot be read, trying again: %s", error)
+                await asyncio.sleep(AGAIN_SECONDS)

@@ -212,13 +212,18 @@ class Cluster:
         if machine in self.nodes:
             self.nodes.remove(machine)
 
+    def crash_now(self, machine: Machine) -> None:
+        """If it is to crash at all."""
+        if machine.process.is_alive and machine.process.fuse >= 0:
+            self.loop.kill(machine.process)
+            self._died(machine.process)
+
     def _died(self, process: Process) -> None:
         machine = self.machines[process]
         self.trace(machine.name, "crashes")
         machine.gateway = None
-        session = machine.storage.session
-        if session is not None:
-            self.network.later(machine.notice_seconds, session.lose_session)
+        for session in machine.storage.sessions:
+            self.network.later(machine.notice_seconds, session.end)
 
     def stall(self, machine: Machine, seconds: float) -> None:
         """Nothing of it runs for so long; its session stays."""
@@ -236,7 +241,7 @@ class Cluster:
         session = machine.storage.session
         if session is not None:
             self.trace(machine.name, "its session is ended by the server")
-            session.lose_session()
+            session.end()
 
     # What must hold.
 

@@ -61,8 +61,9 @@ def heal(cluster: Cluster) -> None:
     network.latency = network.hint_latency = 0.001
     network.loss = network.refusal = network.hint_loss = network.notice_seconds = 0.0
     network.is_down = False
-    for machine in cluster.nodes:
+    for machine in cluster.machines.values():
         cluster.resume(machine)
+        cluster.crash_now(machine)
     if not cluster.nodes:
         cluster.start_node()
 

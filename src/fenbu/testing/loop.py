@@ -88,7 +88,6 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def kill(self, process: Process) -> None:
         """Nothing of it runs ever again."""
         process.is_alive = False
-        process.ready.clear()
         if process in self.processes:
             self.processes.remove(process)
 
@@ -130,8 +129,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
                 if process.fuse < 0:
                     self.kill(process)
                     self.died(process)
-                    return
-            if not ready or process.is_stopped:
+            if not process.is_alive or process.is_stopped:
                 return
             handle = ready.popleft()
             if not handle._cancelled:  # type: ignore[attr-defined]  # noqa: SLF001
@@ -244,9 +242,6 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self._closed = True
         for process in self.processes:
             process.is_alive = False
-            process.ready.clear()
-        self.world.is_alive = False
-        self._timers.clear()
         left = [each for each in asyncio.all_tasks(self) if not each.done()]
         for task in sorted(left, key=lambda each: each.get_name()):
             task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001
@@ -256,10 +251,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
                     work.close()  # type: ignore[union-attr]
             except BaseException:  # noqa: BLE001, S110 - cleaning up may fail when nothing answers any more
                 pass
-
-    def __getattr__(self, name: str) -> NoReturn:
-        raise AttributeError(name)
-
+        self._timers.clear()
 
 def _unable(name: str) -> Callable[..., NoReturn]:
     def refuse(*_: object, **__: object) -> NoReturn:

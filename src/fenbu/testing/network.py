@@ -25,6 +25,9 @@ class Connection:
     def __init__(self, *, ordered: bool) -> None:
         self.ordered = ordered
         self.is_broken = False
+        """The process knows that it is of no use any more."""
+        self.is_closed = False
+        """The server does."""
         self.free_at = 0.0
         self.ended: Callable[[], None] = lambda: None
         """Called on the server when it sees that the connection has broken."""
@@ -106,7 +109,7 @@ class _Travel:
 
     def arrive(self) -> None:
         network, connection = self.network, self.connection
-        if connection.is_broken or network.is_down or network.lost():
+        if connection.is_broken or connection.is_closed or network.is_down or network.lost():
             self.request.close()
             network.break_(connection)
             self._reply(None, Unavailable("the connection broke"))

@@ -46,7 +46,12 @@ class Session(MemoryStorage):
         super().__init__(network.database)
         self._open = True
         self.connection = Connection(ordered=ordered)
-        self.connection.ended = self.lose_session
+        self.connection.ended = self.end
+
+    def end(self) -> None:
+        """The server closes it; all that it owned is free."""
+        self.connection.is_closed = True
+        self.lose_session()
 
 
 class Transaction:
@@ -74,6 +79,8 @@ class SimulatedStorage:
         self.network = network
         self.listener = name
         self._session: Session | None = None
+        self.sessions: list[Session] = []
+        """All that it ever had; the server may still believe in some of them."""
         self._is_open = False
         self._news = True
         self._waiting: asyncio.Future[None] | None = None
@@ -111,6 +118,9 @@ class SimulatedStorage:
             return await self.network.ask(make(session), session.connection)
         except Unavailable as error:
             raise OwnershipLost("the session of this node has ended") from error
+        except OwnershipLost:
+            session.connection.is_broken = True
+            raise
 
     # Life.
 
@@ -126,10 +136,10 @@ class SimulatedStorage:
         await asyncio.sleep(0)
         self._is_open = False
         self.network.database.storages.pop(self, None)
-        session, self._session = self._session, None
-        if session is not None:
+        self._session = None
+        for session in self.sessions:
             session.connection.is_broken = True
-            session.lose_session()
+            session.end()
 
     async def join(self, name: str, now: float) -> None:
         if not self._is_open:
@@ -137,6 +147,7 @@ class SimulatedStorage:
         if self._session is not None and not self._session.connection.is_broken:
             return
         session = Session(self.network, ordered=True)
+        self.sessions.append(session)
         await self.network.ask(session.join(name, now), session.connection)
         self._session = session
 
@@ -170,6 +181,9 @@ class SimulatedStorage:
             )
         except Unavailable as error:
             return Commit(CommitOutcome.UNKNOWN, str(error))
+        except OwnershipLost:
+            session.connection.is_broken = True
+            raise
         finally:
             session.refusal = None
         return done
