@@ -111,11 +111,11 @@ class Partition:
             self._via_inbox[id_] = batch.number
         elif resident is None:
             self._absent.hold(id_, message, number)
-        elif isinstance(message, Reply | Signal) and resident.activation is None:
-            if resident.spec.kind is Kind.TASK:
-                self.consume(number)
-            else:
-                resident.mail.append((message, number))
+        elif self._must_wait(resident, message):
+            # It leaves the inbox with the batch that has it in the journal.
+            resident.mail.append((message, number))
+        elif isinstance(message, Reply | Signal) and resident.spec.kind is Kind.TASK:
+            self.consume(number)
         else:
             self.consume(number)
             self._deliver(resident, message, now)
@@ -123,7 +123,18 @@ class Partition:
     def _must_queue(self, resident: Resident, message: Message) -> bool:
         if resident.invocation.id in self._via_inbox:
             return True
-        return isinstance(message, Reply | Signal | Retry) and resident.activation is None
+        if isinstance(message, Retry):
+            return resident.activation is None
+        return self._must_wait(resident, message)
+
+    def _must_wait(self, resident: Resident, message: Message) -> bool:
+        """Its code has to see the message, and is not there yet."""
+        if resident.activation is not None or resident.spec.kind is Kind.TASK:
+            return False
+        if isinstance(message, Cancel):
+            # A call that has not begun, or cannot go on, has nothing to say to it.
+            return resident.is_started
+        return isinstance(message, Reply | Signal)
 
     def _deliver(self, resident: Resident, message: Message, now: float) -> None:
         match message:

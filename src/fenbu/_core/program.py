@@ -14,7 +14,7 @@ from fenbu._core.effect import StopBody, WakeAt
 from fenbu._core.event import BodyEnded
 from fenbu._core.handler import HandlerSpec
 from fenbu._core.loop import EndlessLoopError
-from fenbu._core.message import Cancel, Reply, Signal
+from fenbu._core.message import Reply, Signal
 from fenbu._core.model import Entry, EntryKind, Invocation, Outcome, Status
 from fenbu._core.resident import TIMEOUT, Resident
 from fenbu.errors import EncodingError, NonDeterminismError, UsageError
@@ -275,13 +275,9 @@ class Program(Resident):
             self._event(entry, now)
 
     def _cancel(self, reason: str, now: float) -> None:
-        if self.activation is not None:
-            self.invocation.cancel_reason = reason
-            self.save()
-            self._event(self._entry(EntryKind.CANCEL_REQUESTED, now, name=reason), now)
-        else:
-            # Loaded but not yet replayed: its code must see the request, and may clean up.
-            self.mail.append((Cancel(self.partition.number, self.invocation.id, reason), 0))
+        self.invocation.cancel_reason = reason
+        self.save()
+        self._event(self._entry(EntryKind.CANCEL_REQUESTED, now, name=reason), now)
 
     def hand_back(self, now: float) -> None:
         if self.activation is not None and not self.bodies and self.mailbox is None:

@@ -242,11 +242,16 @@ class Resident(ABC):
         invocation = self.invocation
         if invocation.cancel_reason is not None:
             return
-        if invocation.started_at is None or invocation.status in PARKED:
+        if self.is_started:
+            self._cancel(reason, now)
+        else:
             invocation.cancel_reason = reason
             self._end_cancelled(now)
-        else:
-            self._cancel(reason, now)
+
+    @property
+    def is_started(self) -> bool:
+        """Its code has begun, and can go on."""
+        return self.invocation.started_at is not None and self.invocation.status not in PARKED
 
     @abstractmethod
     def _cancel(self, reason: str, now: float) -> None:

@@ -54,7 +54,7 @@ class Committer:
         if future is None:
             future = self._durable[number] = asyncio.get_running_loop().create_future()
             if self._stopped_by is not None:
-                future.set_exception(self._stopped_by)
+                _fail(future, self._stopped_by)
         self._wanted.set()
         return future
 
@@ -125,5 +125,10 @@ class Committer:
         self._stopped_by = error
         for future in self._durable.values():
             if not future.done():
-                future.set_exception(error)
+                _fail(future, error)
         self._durable.clear()
+
+
+def _fail(future: asyncio.Future[None], error: BaseException) -> None:
+    future.set_exception(error)
+    future.exception()  # Whoever waited may have been cancelled meanwhile: then nobody has to see it.

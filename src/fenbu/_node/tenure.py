@@ -143,9 +143,11 @@ class Tenure:
 
     def _part_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and not self.is_over:
-            error = task.exception()
+            error = task.exception() or AssertionError("a part of the node ended by itself")
             self.is_over = True
-            self._lost(error or AssertionError("a part of the node ended by itself"))
+            # Whoever waits for a batch, to stop for example, need not wait for the tenure to be dropped.
+            self.committer.stop(error)
+            self._lost(error)
 
     async def take(self, numbers: Sequence[int]) -> None:
         """Run what is in these partitions; the database says that they are this node's."""

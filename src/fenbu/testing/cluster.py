@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from fenbu._api.app import App
 from fenbu._core.batch import CommitBatch
 from fenbu._core.handler import Registry
-from fenbu._core.message import Call, Cancel, Retry, Signal
+from fenbu._core.message import Call, Cancel, Retry, Signal, encode
 from fenbu._core.model import FINISHED, PARKED, EntryKind, Outcome, Status
 from fenbu._node.attempt import current
 from fenbu._node.clock import Clock
@@ -92,7 +92,7 @@ class Cluster:
         self.options = options or app.node_options
         self.violations: list[str] = []
         self.database = SimulatedDatabase(partition_count, self.violation)
-        self.network = Network(loop, self.database)
+        self.network = Network(loop, self.database, trace)
         self.machines: dict[Process, Machine] = {}
         self.nodes: list[Machine] = []
         """Those that are up, first come first."""
@@ -280,6 +280,13 @@ class Cluster:
             each.status in FINISHED or each.status in PARKED
             for each in self.database.invocations.values()
         )
+
+    def revive(self) -> None:
+        """What an operator does about calls that were there each time when a process went down."""
+        for each in list(self.database.invocations.values()):
+            if each.status is Status.QUARANTINED:
+                self.trace("operator", f"lets {each.id} try again")
+                self.database.put([encode(Retry(each.partition, each.id))])
 
     def memory(self) -> list[str]:
         """What nodes still have in memory when there is nothing to do."""

@@ -11,8 +11,8 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
 from typing import Any
 
-from fenbu._storage.memory.database import MemoryDatabase
 from fenbu.errors import Unavailable
+from fenbu.testing.database import SimulatedDatabase
 from fenbu.testing.loop import SimulatedLoop, process_now
 
 Request = Coroutine[Any, Any, Any]
@@ -36,8 +36,11 @@ class Connection:
 class Network:
     """See the module. Rates are probabilities for each request, times are virtual seconds."""
 
-    def __init__(self, loop: SimulatedLoop, database: MemoryDatabase) -> None:
+    def __init__(
+        self, loop: SimulatedLoop, database: SimulatedDatabase, trace: Callable[[str, str], None]
+    ) -> None:
         self.loop = loop
+        self.trace = trace
         self.database = database
         self.random = loop.random
         self.latency = 0.001

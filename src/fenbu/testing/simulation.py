@@ -25,9 +25,11 @@ from fenbu.testing.loop import NeverEnds, SimulatedLoop
 Scenario = Callable[[Cluster], Coroutine[Any, Any, None]]
 
 FAULTS_MAX = 10
-HORIZON_SECONDS = 12.0
+HORIZON_SECONDS = 8.0
 END_SECONDS = 3_600.0
 """Virtual time after which a scenario that has not ended never will."""
+SETTLE_SECONDS = 5.0
+"""Until a node that has stood still has noticed what happened meanwhile."""
 CALM_SECONDS = 120.0
 """How long a cluster may take to finish what is left when the scenario has ended."""
 
@@ -130,6 +132,7 @@ async def _run(cluster: Cluster, scenario: Scenario, plan: Plan) -> None:
     for _ in range(plan.nodes):
         cluster.start_node()
     faults = asyncio.create_task(inject(cluster, plan.faults))
+    operator = asyncio.create_task(_operate(cluster))
     try:
         async with asyncio.timeout(END_SECONDS):
             await scenario(cluster)
@@ -140,11 +143,19 @@ async def _run(cluster: Cluster, scenario: Scenario, plan: Plan) -> None:
         return
     heal(cluster)
     await _drain(cluster)
+    operator.cancel()
+
+
+async def _operate(cluster: Cluster) -> None:
+    while True:
+        await asyncio.sleep(20.0)
+        cluster.revive()
 
 
 async def _drain(cluster: Cluster) -> None:
     """Everything ends, nothing is left, and the locks are given back."""
     end = cluster.loop.time() + CALM_SECONDS
+    await asyncio.sleep(SETTLE_SECONDS)
     while not cluster.is_drained() and cluster.loop.time() < end:
         await asyncio.sleep(0.5)
     for each in cluster.leftovers():
@@ -168,11 +179,11 @@ class _LogHandler(logging.Handler):
         self._note("log", record.getMessage())
 
 
-def shrink(app: App, scenario: Scenario, plan: Plan) -> Plan:
-    """A smaller plan that fails too: fewer faults, then fewer nodes and less to do."""
+def shrink(run: Callable[[Plan], Report], plan: Plan) -> Plan:
+    """A smaller plan that fails too: fewer faults, then less to do and fewer nodes."""
 
     def fails(plan: Plan) -> bool:
-        return not run(app, scenario, plan).ok
+        return not run(plan).ok
 
     shorter = True
     while shorter:

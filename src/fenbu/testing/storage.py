@@ -164,9 +164,11 @@ class SimulatedStorage:
 
     async def take(self, numbers: Sequence[int]) -> list[int]:
         taken: list[int] = await self._owned(lambda session: session.take(numbers))
+        self.network.trace(self.listener, f"has taken {taken}")
         return taken
 
     async def release(self, numbers: Sequence[int]) -> None:
+        self.network.trace(self.listener, f"releases {list(numbers)}")
         await self._owned(lambda session: session.release(numbers))
 
     # Writing.
@@ -219,7 +221,7 @@ class SimulatedStorage:
                 begun = await self._read(lambda session: _recorded(session, key))
                 if begun is not None:
                     return str(begun)
-                transaction = Transaction(self.network.table)
+                transaction = Transaction(database.table)
                 payload = await work(transaction)
                 committed = await self._read(
                     lambda each: self._finish(each, session, step, epoch, transaction, payload)
@@ -246,7 +248,7 @@ class SimulatedStorage:
         if key in database.step_results:
             return False
         database.step_results[key] = payload
-        self.network.table.update(transaction.written)
+        self.network.database.table.update(transaction.written)
         return True
 
     async def revive(self, handlers: Sequence[str], partitions: Sequence[int]) -> int:

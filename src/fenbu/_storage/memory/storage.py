@@ -80,6 +80,8 @@ class _Rows(NamedTuple):
     inbox: list[Payload]
     inbox_deleted: list[int]
     step_results_deleted: list[tuple[str, str, int]]
+    places: dict[str, int]
+    """The partitions of calls that are written."""
 
     @classmethod
     def of(cls, batch: CommitBatch) -> _Rows:
@@ -96,6 +98,7 @@ class _Rows(NamedTuple):
             [encode(each) for each in batch.inbox],
             list(batch.inbox_deleted),
             list(batch.step_results_deleted),
+            {each.id: each.partition for each in (*batch.inserted, *batch.updated)},
         )
 
 
@@ -150,7 +153,7 @@ class MemoryStorage(Ownership):
         if self.refusal is not None:
             self._refused = (batch, rows)
             return Commit(CommitOutcome.REFUSED, self.refusal)
-        self._check_owned(batch)
+        self._check_owned(rows)
         self._check_new(rows)
         self._write(rows)
         database.changed(self)
@@ -181,16 +184,17 @@ class MemoryStorage(Ownership):
             database.step_results.pop(step, None)
         database.put(rows.inbox)
 
-    def _check_owned(self, batch: CommitBatch) -> None:
+    def _check_owned(self, rows: _Rows) -> None:
         """A node that is none any more commits nothing, and nobody what belongs to another node."""
         if self._joined and self not in self.database.nodes:
             raise OwnershipLost("the session of this node has ended")
-        for each in (*batch.inserted, *batch.updated):
+        for id_, place in rows.places.items():
             # Whoever owns a call may give it to another partition.
-            before = self.database.invocations.get(each.id, each)
-            owner = self.database.owner_of(before.partition)
+            before = self.database.invocations.get(id_)
+            partition = place if before is None else before.partition
+            owner = self.database.owner_of(partition)
             if owner not in (None, self):
-                raise AssertionError(f"split brain: {each.id} of partition {before.partition}")
+                raise AssertionError(f"split brain: {id_} of partition {partition}")
 
     def _check_new(self, rows: _Rows) -> None:
         """All or none: find a contradiction before anything is written."""

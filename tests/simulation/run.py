@@ -1,0 +1,36 @@
+"""One seed: its plan, its workloads, its report."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fenbu.testing.cluster import Cluster
+from fenbu.testing.simulation import Plan, Report, plan_of, run, shrink
+from tests.simulation.service import app
+from tests.simulation.workload import chosen
+from tests.simulation.world import World, begin
+
+
+def scenario_of(plan: Plan):
+    async def scenario(cluster: Cluster) -> None:
+        world = World(cluster, plan)
+        begin(world)
+        work = [
+            cluster.client(name, lambda workload=workload, name=name: workload(world, name))
+            for name, workload in chosen(world)
+        ]
+        await asyncio.gather(*work)
+
+    return scenario
+
+
+def run_plan(plan: Plan) -> Report:
+    return run(app, scenario_of(plan), plan)
+
+
+def run_seed(seed: int) -> Report:
+    return run_plan(plan_of(seed))
+
+
+def smallest(plan: Plan) -> Plan:
+    return shrink(run_plan, plan)

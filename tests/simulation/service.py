@@ -1,0 +1,254 @@
+"""The handlers of the workloads: each does one thing whose result tells whether a promise was kept."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+import fenbu
+from fenbu import App, CallError, Entity, Retry, TerminalError, operation, saga, step, tx_step
+from tests.simulation.world import here
+
+app = App("simulated", url="memory:")
+
+SOON = Retry(attempts=20, first_seconds=0.05, max_seconds=0.5)
+
+
+async def some_work(seconds: float) -> float:
+    """A step that takes its time; the auditor sees that it begins."""
+    here().cluster.body_begins()
+    await asyncio.sleep(seconds)
+    return seconds
+
+
+def plain_work(number: int) -> int:
+    here().cluster.body_begins()
+    return number
+
+
+@app.entity
+class Account(Entity):
+    cents: int = 1000
+
+    @operation
+    async def add(self, cents: int) -> int:
+        self.cents += cents
+        return self.cents
+
+    @operation(read_only=True)
+    async def balance(self) -> int:
+        return self.cents
+
+
+@app.workflow
+async def transfer(giver: str, taker: str, cents: int, seconds: float) -> None:
+    await Account(giver).add(-cents)
+    await step(some_work, seconds)
+    await Account(taker).add(cents)
+
+
+@app.entity
+class Register(Entity):
+    value: int = 0
+
+    @operation
+    async def write(self, value: int) -> int:
+        before, self.value = self.value, value
+        return before
+
+    @operation
+    async def swap(self, old: int, new: int) -> bool:
+        if self.value != old:
+            return False
+        await step(some_work, 0.01)
+        self.value = new
+        return True
+
+    @operation(read_only=True)
+    async def read(self) -> int:
+        return self.value
+
+
+@app.workflow
+async def nap(seconds: float) -> float:
+    """How much longer than asked for it slept, by the clocks of the nodes that it was on."""
+    began = fenbu.now()
+    await asyncio.sleep(seconds)
+    return (fenbu.now() - began).total_seconds() - seconds
+
+
+@app.workflow
+async def collector(count: int) -> list[int]:
+    found: list[int] = []
+    while len(found) < count:
+        found.append(await fenbu.wait_signal("number", int))
+    return found
+
+
+@app.entity
+class Log(Entity):
+    lines: list[str] = []
+
+    @operation
+    async def append(self, line: str) -> None:
+        self.lines.append(line)
+
+    @operation
+    async def later(self, line: str, seconds: float) -> None:
+        self.send_later(seconds, self.append, line)
+
+    @operation(read_only=True)
+    async def all(self) -> list[str]:
+        return self.lines
+
+
+@app.workflow
+async def writer(log: str, name: str, count: int) -> None:
+    """One-way messages from one sender to one receiver."""
+    for number in range(count):
+        await Log(log).append.start(f"{name} {number}")
+        if number % 3 == 2:
+            await step(some_work, 0.02)
+
+
+async def charge(connection: Any, key: str) -> int:
+    """A transactional step: its write and its record are one."""
+    here().cluster.body_begins()
+    times = (await connection.get(key) or 0) + 1
+    await asyncio.sleep(0.05)
+    await connection.put(key, times)
+    return times
+
+
+@app.workflow
+async def charged(key: str, count: int) -> list[int]:
+    return [await tx_step(charge, f"{key} {number}") for number in range(count)]
+
+
+async def undo(connection: Any, key: str, part: int) -> None:
+    """A compensation, and the order in which it came."""
+    done = await connection.get(key) or []
+    await connection.put(key, [*done, part])
+
+
+async def refuse() -> None:
+    raise TerminalError("this part cannot be done")
+
+
+@app.workflow
+async def journey(key: str, parts: int, fails: bool) -> str:
+    """A saga: what was booked is cancelled in reverse, once each, if the last part fails."""
+
+    async def cancel(part: int) -> None:
+        await tx_step(undo, key, part)
+
+    booked: list[int] = []
+    try:
+        for part in range(parts):
+            await step(some_work, 0.01)
+            booked.append(part)
+        if fails:
+            await step(refuse)
+    except Exception:
+        for part in reversed(booked):
+            await cancel(part)
+        return "cancelled"
+    return "booked"
+
+
+@app.workflow
+async def trip(log: str, parts: int, fails: bool) -> None:
+    async with saga() as compensate:
+        for part in range(parts):
+            await step(some_work, 0.01)
+            compensate(Log(log).append, f"undo {part}")
+        if fails:
+            await step(refuse)
+
+
+@app.workflow
+async def cancellable(log: str) -> None:
+    """Cleans up when it is cancelled: with a step and a call."""
+    try:
+        await asyncio.sleep(1_000_000)
+    except asyncio.CancelledError:
+        await step(some_work, 0.01)
+        await Log(log).append("cleaned up")
+        raise
+
+
+@app.workflow
+async def parent_of_cancellable(log: str) -> None:
+    await cancellable(log)
+
+
+async def fails_at_first(times: int) -> int:
+    here().cluster.body_begins()
+    attempt = fenbu.current_attempt().number
+    if attempt <= times:
+        raise RuntimeError(f"attempt {attempt}")
+    return attempt
+
+
+@app.workflow
+async def stubborn(times: int) -> int:
+    return await step.options(retry=SOON)(fails_at_first, times)
+
+
+async def hangs(times: int) -> int:
+    attempt = fenbu.current_attempt().number
+    if attempt <= times:
+        await asyncio.sleep(1_000_000)
+    return attempt
+
+
+@app.workflow
+async def patient(times: int) -> int:
+    return await step.options(retry=SOON, timeout=0.2)(hangs, times)
+
+
+@app.task
+async def leaf(number: int) -> int:
+    await asyncio.sleep(0.01 * (number % 5))
+    return number * number
+
+
+@app.task(retry=SOON)
+def plain_leaf(number: int) -> int:
+    return number + 1
+
+
+@app.workflow
+async def tree(width: int, depth: int) -> int:
+    """Fan-out and fan-in, with tasks at the bottom."""
+    if depth == 0:
+        return sum(await asyncio.gather(*(leaf(number) for number in range(width))))
+    async with asyncio.TaskGroup() as group:
+        branches = [group.create_task(tree(width, depth - 1)) for _ in range(width)]
+    first = await step(plain_work, width)
+    return first - width + sum(each.result() for each in branches)
+
+
+@app.workflow
+async def hurried(seconds: float) -> str:
+    """A timeout around a step: whichever comes first, the same at each replay."""
+    try:
+        async with asyncio.timeout(0.3):
+            await step(some_work, seconds)
+    except TimeoutError:
+        return "late"
+    return "in time"
+
+
+@app.workflow
+async def catches(number: int) -> str:
+    with contextlib.suppress(CallError, ValueError):
+        await failing(number)
+        return "went well"
+    return "failed"
+
+
+@app.task
+async def failing(number: int) -> int:
+    raise ValueError(f"not {number}")

@@ -1,0 +1,257 @@
+"""The workloads: what clients do, and what must be true when they have done it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fenbu import CallCancelled, TerminalError, Unavailable
+from fenbu.testing.linearizability import UNKNOWN, Observed, is_linearizable
+from tests.simulation import service
+from tests.simulation.service import Account, Log, Register
+from tests.simulation.world import World, patiently
+
+Workload = Callable[[World, str], Awaitable[None]]
+"""Runs in a client process of its own. The name makes its ids and keys."""
+
+
+async def bank(world: World, name: str) -> None:
+    """Money moves, and none comes or goes."""
+    names = [f"{name}-{number}" for number in range(4)]
+    expected = dict.fromkeys(names, 1000)
+
+    async def move(number: int) -> None:
+        giver, taker = world.random.sample(names, 2)
+        cents = world.random.randrange(1, 50)
+        expected[giver] -= cents
+        expected[taker] += cents
+        seconds = world.random.choice((0.0, 0.02, 0.5))
+        await world.pause(6.0)
+        call = service.transfer.options(id=f"{name}-transfer-{number}")
+        await patiently(lambda: call(giver, taker, cents, seconds))
+
+    await asyncio.gather(*(move(number) for number in range(2 * world.plan.size)))
+    found = {each: await patiently(lambda each=each: Account(each).balance()) for each in names}
+    world.check(found == expected, f"books: {found} and not {expected}")
+
+
+def register_model(state: Any, what: Any) -> tuple[Any, Any]:
+    """What a register does that nobody else uses."""
+    match what:
+        case ("write", value):
+            return state, value
+        case ("swap", old, new):
+            return (True, new) if state == old else (False, state)
+    return state, state
+
+
+async def register(world: World, name: str) -> None:
+    """Several clients at one key, with no patience: what they saw must have an order."""
+    history: list[Observed] = []
+    process = world.cluster
+
+    async def client(number: int) -> None:
+        chance = world.random
+        for turn in range(2 + world.plan.size // 2):
+            await world.pause(2.0)
+            value = number * 100 + turn
+            what: Any = chance.choice(
+                [("write", value), ("read",), ("swap", chance.randrange(3) * 100, value)]
+            )
+            operations = Register(name)
+            called = world.now
+            try:
+                match what:
+                    case ("write", value):
+                        answer: Any = await operations.write(value)
+                    case ("swap", old, new):
+                        answer = await operations.swap(old, new)
+                    case _:
+                        answer = await operations.read()
+            except Unavailable:
+                history.append(Observed(called, UNKNOWN, what))
+            else:
+                history.append(Observed(called, world.now, what, answer))
+
+    await asyncio.gather(*(process.client(f"{name}-{each}", lambda each=each: client(each)) for each in range(3)))
+    ok = is_linearizable(history, register_model, 0)
+    world.check(ok, f"no order explains {history}")
+
+
+async def naps(world: World, name: str) -> None:
+    """Timers do not ring early."""
+
+    async def one(number: int) -> None:
+        seconds = world.random.choice((0.0, 0.05, 1.0, 7.0))
+        late = await patiently(lambda: service.nap.options(id=f"{name}-{number}")(seconds))
+        world.check(late >= -1e-3, f"a timer of {seconds} s was {-late} s early")
+
+    await asyncio.gather(*(one(number) for number in range(world.plan.size)))
+
+
+async def signals(world: World, name: str) -> None:
+    """Signals sent early, late, or before the call was loaded come all, once, and in order."""
+    count = 2 + world.plan.size // 2
+    call = service.collector.options(id=name)
+    handle = await patiently(lambda: call.start(count))
+    sent = 0
+    while sent < count:
+        try:
+            await handle.signal("number", sent)
+        except Unavailable:
+            # It may have been sent or not: nothing more can be said of this one.
+            await patiently(lambda: handle.cancel("doubt"))
+            break
+        sent += 1
+        await world.pause(1.0)
+    try:
+        found = await patiently(handle.result)
+    except CallCancelled:
+        world.check(sent < count, "cancelled, and nobody had asked for it")
+        return
+    if sent == count:
+        world.check(found == list(range(count)), f"signals came as {found}")
+
+
+async def order(world: World, name: str) -> None:
+    """What one sender sends to one receiver comes once, and in order."""
+    count, senders = 6, 1 + world.plan.size // 3
+    await asyncio.gather(
+        *(
+            patiently(lambda each=each: service.writer.options(id=f"{name}-{each}")(name, f"w{each}", count))
+            for each in range(senders)
+        )
+    )
+    lines: list[str] = []
+    for _ in range(400):
+        lines = await patiently(Log(name).all)
+        if len(lines) >= count * senders:
+            break
+        await asyncio.sleep(0.5)
+    for each in range(senders):
+        mine = [line for line in lines if line.startswith(f"w{each} ")]
+        expected = [f"w{each} {number}" for number in range(count)]
+        world.check(mine == expected, f"messages of one sender came as {mine}")
+
+
+async def charges(world: World, name: str) -> None:
+    """Transactional steps happen once."""
+    count = 1 + world.plan.size // 2
+    found = await patiently(lambda: service.charged.options(id=name)(name, count))
+    written = [world.cluster.database.table.get(f"{name} {number}") for number in range(count)]
+    world.check(found == written == [1] * count, f"charged {written}, and was told {found}")
+
+
+async def sagas(world: World, name: str) -> None:
+    """Compensations run in reverse, once each."""
+    parts = 1 + world.plan.size // 2
+    ended = await patiently(lambda: service.journey.options(id=f"{name}-j")(f"{name}-j", parts, True))
+    undone = world.cluster.database.table.get(f"{name}-j")
+    expected = list(range(parts))[::-1]
+    world.check((ended, undone) == ("cancelled", expected), f"undone: {undone}")
+    try:
+        await patiently(lambda: service.trip.options(id=f"{name}-t")(f"{name}-log", parts, True))
+    except TerminalError:
+        lines = await patiently(Log(f"{name}-log").all)
+        world.check(lines == [f"undo {part}" for part in expected], f"compensations: {lines}")
+    else:
+        world.check(False, "a saga whose last part fails went well")
+
+
+async def cancels(world: World, name: str) -> None:
+    """Who is cancelled cleans up, once, and says so."""
+    handler = world.random.choice((service.cancellable, service.parent_of_cancellable))
+    call = handler.options(id=name)
+    handle = await patiently(lambda: call.start(f"{name}-log"))
+    await world.pause(3.0)
+    await patiently(handle.cancel)
+    try:
+        await patiently(handle.result)
+    except CallCancelled:
+        pass
+    else:
+        world.check(False, "a cancelled call went well")
+    lines = await patiently(Log(f"{name}-log").all)
+    # One that had not begun has nothing to clean up.
+    world.check(lines in ([], ["cleaned up"]), f"cleaned up: {lines}")
+
+
+async def attempts(world: World, name: str) -> None:
+    """Failing and hanging steps are tried again until they go well."""
+    times = world.random.randrange(4)
+    found = await asyncio.gather(
+        patiently(lambda: service.stubborn.options(id=f"{name}-s")(times)),
+        patiently(lambda: service.patient.options(id=f"{name}-p")(times)),
+    )
+    world.check(found == [times + 1] * 2, f"went well at attempts {found}, not {times + 1}")
+
+
+async def trees(world: World, name: str) -> None:
+    """Children of children, and what they add up to."""
+    width = 1 + world.random.randrange(3)
+    found = await patiently(lambda: service.tree.options(id=name)(width, 2))
+    expected = width * width * sum(number * number for number in range(width))
+    world.check(found == expected, f"a tree gave {found}, not {expected}")
+
+
+async def delays(world: World, name: str) -> None:
+    """Delayed calls and callbacks of entities come once, and not early."""
+    seconds = world.random.choice((0.5, 3.0, 8.0))
+    began = world.now
+    handle = await patiently(lambda: service.leaf.options(id=f"{name}-d", delay=seconds).start(3))
+    await patiently(lambda: Log(name).later.options(id=f"{name}-l")("late", seconds))
+    world.check(await patiently(handle.result) == 9, "a delayed call gave something else")
+    # The clocks of two nodes may be ten seconds apart: that is what the faults do.
+    world.check(world.now - began >= seconds - 25.0, "a delayed call came early")
+    for _ in range(400):
+        if lines := await patiently(Log(name).all):
+            world.check(lines == ["late"], f"a callback came as {lines}")
+            return
+        await asyncio.sleep(0.5)
+    world.check(False, "a callback never came")
+
+
+async def races(world: World, name: str) -> None:
+    """Timeouts, errors and plain functions."""
+    seconds = world.random.choice((0.0, 0.29, 0.31, 2.0))
+    found = await asyncio.gather(
+        patiently(lambda: service.hurried.options(id=f"{name}-h")(seconds)),
+        patiently(lambda: service.catches.options(id=f"{name}-c")(1)),
+        patiently(lambda: service.plain_leaf.options(id=f"{name}-p")(1)),
+    )
+    # By a clock that is set while it waits, either can come first.
+    world.check(found[0] in {"late", "in time"} and found[1:] == ["failed", 2], f"gave {found}")
+
+
+async def crowd(world: World, name: str) -> None:
+    """Messages pile up: many calls at once, all or none."""
+    numbers = range(20 * world.plan.size)
+    handles = await patiently(
+        lambda: service.app.start_many(
+            service.leaf.options(id=f"{name}-{each}").bind(each) for each in numbers
+        )
+    )
+    found = [await patiently(each.result) for each in handles]
+    world.check(found == [each * each for each in numbers], "a crowd gave something else")
+
+
+WORKLOADS: dict[str, Workload] = {
+    each.__name__: each
+    for each in (
+        bank, register, naps, signals, order, charges, sagas, cancels, attempts, trees, delays, races, crowd,
+    )
+}  # fmt: skip
+
+
+def chosen(world: World) -> list[tuple[str, Workload]]:
+    """Some of them, by the seed."""
+    count = world.random.randint(1, 3)
+    names = [world.random.choice(sorted(WORKLOADS)) for _ in range(count)]
+    return [(f"{name}-{number}", WORKLOADS[name]) for number, name in enumerate(names)]
+
+
+def tally(plans: list[Any]) -> Counter[str]:
+    """How often each kind of fault was done."""
+    return Counter(fault.kind for plan in plans for fault in plan.faults)

@@ -1,0 +1,59 @@
+"""What workloads share: the cluster they run on, clients that do not give up, and chance from the seed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from random import Random
+from typing import TypeVar
+
+from fenbu import Unavailable
+from fenbu.testing.cluster import Cluster
+from fenbu.testing.simulation import Plan
+
+T = TypeVar("T")
+
+PAUSE_SECONDS = 0.5
+
+
+class World:
+    """One run, as its workloads see it."""
+
+    def __init__(self, cluster: Cluster, plan: Plan) -> None:
+        self.cluster = cluster
+        self.plan = plan
+        # Its own, so that a shorter plan of faults leaves the work as it is.
+        self.random = Random(f"work {plan.seed}")
+
+    @property
+    def now(self) -> float:
+        return self.cluster.loop.time()
+
+    def check(self, holds: bool, text: str) -> None:
+        if not holds:
+            self.cluster.violation(text)
+
+    async def pause(self, most: float) -> None:
+        await asyncio.sleep(self.random.random() * most)
+
+
+_worlds: list[World] = []
+
+
+def begin(world: World) -> None:
+    """Handlers find it from now on."""
+    _worlds[:] = [world]
+
+
+def here() -> World:
+    """The world that handlers run in."""
+    return _worlds[0]
+
+
+async def patiently(work: Callable[[], Awaitable[T]]) -> T:
+    """Try again for as long as the database is away; the work must be safe to repeat."""
+    while True:
+        try:
+            return await work()
+        except Unavailable:
+            await asyncio.sleep(PAUSE_SECONDS)
