@@ -17,7 +17,7 @@ def scenario_of(plan: Plan):
         begin(world)
         work = [
             cluster.client(name, lambda workload=workload, name=name: workload(world, name))
-            for name, workload in chosen(world)
+            for name, workload in chosen(plan)
         ]
         await asyncio.gather(*work)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable
+from random import Random
 from typing import Any
 
 from fenbu import CallCancelled, TerminalError, Unavailable
 from fenbu.testing.linearizability import UNKNOWN, Observed, is_linearizable
+from fenbu.testing.simulation import Plan
 from tests.simulation import service
 from tests.simulation.service import Account, Log, Register
 from tests.simulation.world import World, patiently
@@ -75,7 +76,9 @@ async def register(world: World, name: str) -> None:
             else:
                 history.append(Observed(called, world.now, what, answer))
 
-    await asyncio.gather(*(process.client(f"{name}-{each}", lambda each=each: client(each)) for each in range(3)))
+    await asyncio.gather(
+        *(process.client(f"{name}-{each}", lambda each=each: client(each)) for each in range(3))
+    )
     ok = is_linearizable(history, register_model, 0)
     world.check(ok, f"no order explains {history}")
 
@@ -120,7 +123,11 @@ async def order(world: World, name: str) -> None:
     count, senders = 6, 1 + world.plan.size // 3
     await asyncio.gather(
         *(
-            patiently(lambda each=each: service.writer.options(id=f"{name}-{each}")(name, f"w{each}", count))
+            patiently(
+                lambda each=each: service.writer.options(id=f"{name}-{each}")(
+                    name, f"w{each}", count
+                )
+            )
             for each in range(senders)
         )
     )
@@ -147,7 +154,9 @@ async def charges(world: World, name: str) -> None:
 async def sagas(world: World, name: str) -> None:
     """Compensations run in reverse, once each."""
     parts = 1 + world.plan.size // 2
-    ended = await patiently(lambda: service.journey.options(id=f"{name}-j")(f"{name}-j", parts, True))
+    ended = await patiently(
+        lambda: service.journey.options(id=f"{name}-j")(f"{name}-j", parts, True)
+    )
     undone = world.cluster.database.table.get(f"{name}-j")
     expected = list(range(parts))[::-1]
     world.check((ended, undone) == ("cancelled", expected), f"undone: {undone}")
@@ -245,13 +254,12 @@ WORKLOADS: dict[str, Workload] = {
 }  # fmt: skip
 
 
-def chosen(world: World) -> list[tuple[str, Workload]]:
-    """Some of them, by the seed."""
-    count = world.random.randint(1, 3)
-    names = [world.random.choice(sorted(WORKLOADS)) for _ in range(count)]
-    return [(f"{name}-{number}", WORKLOADS[name]) for number, name in enumerate(names)]
+def chosen_names(plan: Plan) -> list[str]:
+    """Which of them a seed has chosen."""
+    random = Random(f"choice {plan.seed}")
+    return [random.choice(sorted(WORKLOADS)) for _ in range(random.randint(1, 3))]
 
 
-def tally(plans: list[Any]) -> Counter[str]:
-    """How often each kind of fault was done."""
-    return Counter(fault.kind for plan in plans for fault in plan.faults)
+def chosen(plan: Plan) -> list[tuple[str, Workload]]:
+    """The same, each under a name of its own."""
+    return [(f"{name}-{number}", WORKLOADS[name]) for number, name in enumerate(chosen_names(plan))]

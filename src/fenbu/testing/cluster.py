@@ -133,9 +133,7 @@ class Cluster:
 
     # Clients.
 
-    def client(
-        self, name: str, work: Callable[[], Coroutine[Any, Any, T]]
-    ) -> asyncio.Task[T]:
+    def client(self, name: str, work: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
         """Run a coroutine in a process of its own, which reaches the nodes through the database."""
         machine = self._machine(name)
 
@@ -350,5 +348,3 @@ def _described(rows: CommitBatch) -> str:
         *(f"-> {type(each).__name__}" for each in rows.inbox),
     ]
     return "commits " + ", ".join(parts) if parts else "commits"
-
-

@@ -89,7 +89,9 @@ def _stall(cluster: Cluster, fault: Fault) -> None:
         cluster.stall(machine, fault.seconds)
         if fault.amount < 0.5:
             # Others take what it had, while it still believes that it has it.
-            cluster.network.later(fault.amount * fault.seconds, lambda: cluster.end_session(machine))
+            cluster.network.later(
+                fault.amount * fault.seconds, lambda: cluster.end_session(machine)
+            )
 
 
 def _end_session(cluster: Cluster, fault: Fault) -> None:

@@ -60,9 +60,7 @@ def is_linearizable(history: Sequence[Observed], model: Model, initial: Hashable
         if done & certain == certain:
             return True
         # Whatever was called after the first return of what is not done cannot be next.
-        limit = min(
-            each.returned for index, each in enumerate(operations) if not done >> index & 1
-        )
+        limit = min(each.returned for index, each in enumerate(operations) if not done >> index & 1)
         for index, each in enumerate(operations):
             if each.called > limit:
                 break

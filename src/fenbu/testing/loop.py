@@ -253,6 +253,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
                 pass
         self._timers.clear()
 
+
 def _unable(name: str) -> Callable[..., NoReturn]:
     def refuse(*_: object, **__: object) -> NoReturn:
         raise UsageError(

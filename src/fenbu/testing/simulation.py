@@ -100,9 +100,7 @@ def run(app: App, scenario: Scenario, plan: Plan) -> Report:
         idle_seconds=plan.idle_seconds,
         patience_seconds=5.0,
     )
-    cluster = Cluster(
-        app, loop, partition_count=plan.partition_count, options=options, trace=note
-    )
+    cluster = Cluster(app, loop, partition_count=plan.partition_count, options=options, trace=note)
     cluster.violations = report.violations
     collecting = gc.isenabled()
     gc.disable()  # What is collected when is nothing that a seed decides.

@@ -107,7 +107,9 @@ class SimulatedStorage:
     def _own(self) -> Session:
         session = self._session
         if session is None:
-            raise OwnershipLost("this is not a node of the simulated database: it has to join first")
+            raise OwnershipLost(
+                "this is not a node of the simulated database: it has to join first"
+            )
         if session.connection.is_broken:
             raise OwnershipLost("the session of this node has ended")
         return session

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from fenbu._core.batch import CommitBatch
-from fenbu._core.message import Call, Cancel, Message, Retry, Signal, Subscribe, decode, encode
+from fenbu._core.message import Adopt, Call, Cancel, Message, Retry, Signal, Subscribe, decode, encode
 from fenbu._core.model import (
     FINISHED,
     PARKED,
@@ -80,13 +80,14 @@ class _Rows(NamedTuple):
     inbox: list[Payload]
     inbox_deleted: list[int]
     step_results_deleted: list[tuple[str, str, int]]
-    places: dict[str, int]
-    """The partitions of calls that are written."""
+    places: dict[str, int | None]
+    """The partitions of calls that are written; None for one that is given away."""
 
     @classmethod
     def of(cls, batch: CommitBatch) -> _Rows:
         """Encode what can change, copy the rest."""
         batch = resolve(batch)
+        given = {each.id for each in batch.inbox if isinstance(each, Adopt)}
         return cls(
             [(each.id, ENCODER.encode(each)) for each in batch.inserted],
             {each.id: ENCODER.encode(each) for each in batch.updated},
@@ -98,7 +99,10 @@ class _Rows(NamedTuple):
             [encode(each) for each in batch.inbox],
             list(batch.inbox_deleted),
             list(batch.step_results_deleted),
-            {each.id: each.partition for each in (*batch.inserted, *batch.updated)},
+            {
+                each.id: None if each.id in given else each.partition
+                for each in (*batch.inserted, *batch.updated)
+            },
         )
 
 
@@ -189,10 +193,10 @@ class MemoryStorage(Ownership):
         if self._joined and self not in self.database.nodes:
             raise OwnershipLost("the session of this node has ended")
         for id_, place in rows.places.items():
-            # Whoever owns a call may give it to another partition.
             before = self.database.invocations.get(id_)
+            # Whoever owns a call may give it to another partition, also when it has just been accepted.
             partition = place if before is None else before.partition
-            owner = self.database.owner_of(partition)
+            owner = None if partition is None else self.database.owner_of(partition)
             if owner not in (None, self):
                 raise AssertionError(f"split brain: {id_} of partition {partition}")
 
