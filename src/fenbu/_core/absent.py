@@ -89,12 +89,26 @@ class Absent:
             if self._partition.engine.loads.is_stale(id_, event.batch):
                 self._load(id_)
                 continue
-            loaded = found.get(id_)
-            for message, number in self._held.pop(id_, ()):
-                self._deliver_loaded(id_, loaded, message, number, now)
-                if loaded is None and isinstance(message, Call):
-                    # Accepted just now: for what follows it exists, in memory or as a row.
-                    loaded = Loaded(message.invocation, [])
+            held = self._held.pop(id_, [])
+            left = self._deliver(id_, found.get(id_), held, now)
+            if left:
+                self._held[id_] = left
+                self._load(id_)
+
+    def _deliver(
+        self, id_: str, loaded: Loaded | None, held: list[Numbered], now: float
+    ) -> list[Numbered]:
+        """Those that are left: the call was in memory by then, and one of them has ended it."""
+        residents = self._partition.residents
+        was_resident = id_ in residents
+        for index, (message, number) in enumerate(held):
+            if was_resident and id_ not in residents:
+                return held[index:]
+            self._deliver_loaded(id_, loaded, message, number, now)
+            if loaded is None and isinstance(message, Call):
+                # Accepted just now: for what follows it exists, in memory or as a row.
+                loaded = Loaded(message.invocation, [])
+        return []
 
     def _deliver_loaded(
         self, id_: str, loaded: Loaded | None, message: Message, number: int, now: float

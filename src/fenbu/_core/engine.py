@@ -24,7 +24,7 @@ from fenbu._core.handler import Registry
 from fenbu._core.load import Loads
 from fenbu._core.mailbox import Mailbox
 from fenbu._core.message import Call, Message
-from fenbu._core.partition import Partition
+from fenbu._core.partition import Partition, Receiver, receiver_of
 from fenbu._core.program import Program
 from fenbu._core.resident import Resident
 from fenbu._core.suspect import Suspects
@@ -57,6 +57,9 @@ class Engine:
         """Calls of one partition in memory that have something to run."""
         self.loads = Loads()
         self.suspects = Suspects(idle_seconds)
+        self._to_come: dict[int, dict[Receiver, int]] = {}
+        """Of partitions that are about to be taken: to whom messages are on their way, and the last batch
+        with one."""
         self.now = 0.0
         """When the engine was last driven."""
         self.early = ""
@@ -65,13 +68,33 @@ class Engine:
         """Bodies that need not wait for the open batch: their calls are durable as messages. For the node,
         which takes them."""
 
+    def will_take(self, numbers: Iterable[int]) -> None:
+        """From now on remember which messages go to these partitions through the inbox."""
+        self._to_come = {number: {} for number in numbers}
+
     def take(self, numbers: Iterable[int], last_sequences: dict[int, int]) -> None:
-        """Become the owner of these partitions; what they hold is loaded as their backlog."""
-        taken = [Partition(self, number, last_sequences.get(number, 0)) for number in numbers]
+        """Become the owner of these partitions; what they hold is loaded as their backlog.
+
+        Until `caught_up` says that their inbox has been read, all that this node sends there goes behind
+        what is in it. After that only what follows a message that is not read yet, of those that were sent
+        since `will_take`. Guarantee: message-once-in-order.
+        """
+        to_come, self._to_come = self._to_come, {}
+        taken = [
+            Partition(self, number, last_sequences.get(number, 0), to_come.get(number))
+            for number in numbers
+        ]
         self.partitions.update((each.number, each) for each in taken)
         self._share_window()
         for partition in taken:
             partition.refill()
+
+    def caught_up(self, numbers: Iterable[int]) -> None:
+        """What was in the inbox of these partitions when they were taken has been received."""
+        for number in numbers:
+            partition = self.partitions.get(number)
+            if partition is not None:
+                partition.is_behind = False
 
     def release(self, numbers: Iterable[int], now: float) -> None:
         """Give partitions up in good order: what is in them goes on with their next owner.
@@ -151,7 +174,14 @@ class Engine:
         if message.partition in self.partitions:
             self.receive(message, now)
         else:
-            self.batch.rows.inbox.append(message)
+            self._send_elsewhere(message)
+
+    def _send_elsewhere(self, message: Message) -> None:
+        self.batch.rows.inbox.append(message)
+        if self._to_come:
+            to_come = self._to_come.get(message.partition)
+            if to_come is not None:
+                to_come[receiver_of(message)] = self.batch.number
 
     def tick(self, now: float) -> None:
         """Time has passed: fire what is due and let go of what has been idle for long."""
@@ -208,7 +238,7 @@ class Engine:
         if message.partition in self.partitions:
             self.batch.messages.append(message)
         else:
-            self.batch.rows.inbox.append(message)
+            self._send_elsewhere(message)
 
     def place(self, entity: str | None, key: str | None, id_: str) -> int:
         """The partition of a call."""

@@ -62,10 +62,34 @@ def _last(event: ReadyLoaded | OperationsLoaded, taken: list[Loaded]) -> int:
     return taken[-1].invocation.sequence if taken else -1
 
 
+Receiver = str | tuple[str, str]
+"""An id, or the name and key of an entity."""
+
+
+def receiver_of(message: Message) -> Receiver:
+    """Whose messages must keep their order."""
+    match message:
+        case Call():
+            call = message.invocation
+            return call.id if call.key is None else (call.entity or "", call.key)
+        case Reply():
+            return message.to.id
+        case Probe() | Deadlock():
+            return ""
+        case _:
+            return message.id
+
+
 class Partition:
     """See the module."""
 
-    def __init__(self, engine: Engine, number: int, last_sequence: int) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        number: int,
+        last_sequence: int,
+        to_come: dict[Receiver, int] | None = None,
+    ) -> None:
         self.engine = engine
         self.number = number
         self.residents: dict[str, Resident] = {}
@@ -78,8 +102,10 @@ class Partition:
         self._refilling = False
         self._active = 0
         self._absent = Absent(self)
-        self._via_inbox: dict[str, int] = {}
-        """Calls with messages in the inbox that are not read yet, and the batch of the last of them."""
+        self._via_inbox: dict[Receiver, int] = {} if to_come is None else to_come
+        """Who has messages in the inbox that are not read yet, and the batch of the last of them."""
+        self.is_behind = to_come is not None
+        """What was in the inbox when the partition was taken is still being read."""
 
     @property
     def spilled(self) -> bool:
@@ -95,6 +121,13 @@ class Partition:
 
     def receive(self, message: Message, now: float, number: int) -> None:
         """Apply a message, from the inbox if `number` is not 0, else from this node's open batch."""
+        if (
+            number == 0
+            and (self.is_behind or self._via_inbox)
+            and (self.is_behind or receiver_of(message) in self._via_inbox)
+        ):
+            self._queue(message)
+            return
         if isinstance(message, Call):
             self._call(message, now, number)
             return
@@ -105,10 +138,7 @@ class Partition:
         id_ = message.to.id if isinstance(message, Reply) else message.id
         resident = self.residents.get(id_)
         if number == 0 and (resident is None or self._must_queue(resident, message)):
-            batch = self.engine.batch
-            batch.rows.inbox.append(message)
-            batch.effects.append(ReadInbox())
-            self._via_inbox[id_] = batch.number
+            self._queue(message)
         elif resident is None:
             self._absent.hold(id_, message, number)
         elif self._must_wait(resident, message):
@@ -120,9 +150,14 @@ class Partition:
             self.consume(number)
             self._deliver(resident, message, now)
 
+    def _queue(self, message: Message) -> None:
+        """Let it come through the inbox: others for the same receiver are on that way."""
+        batch = self.engine.batch
+        batch.rows.inbox.append(message)
+        batch.effects.append(ReadInbox())
+        self._via_inbox[receiver_of(message)] = batch.number
+
     def _must_queue(self, resident: Resident, message: Message) -> bool:
-        if resident.invocation.id in self._via_inbox:
-            return True
         if isinstance(message, Retry):
             return resident.activation is None
         return self._must_wait(resident, message)

@@ -152,12 +152,17 @@ class Tenure:
     async def take(self, numbers: Sequence[int]) -> None:
         """Run what is in these partitions; the database says that they are this node's."""
         self.executor.welcome(numbers)
+        self.engine.will_take(numbers)
+        if self.has_begun:
+            # What was sent there before is in the inbox, and comes first.
+            await self.committer.written()
         await self._storage.revive(self._registry.names(), numbers)
         last_sequences = await self._storage.last_sequences(numbers)
         next_due = await self._storage.next_due(numbers)
         # From here on nothing may fail: what the engine has taken is not looked at again.
         # Before any call of this process: those in the inbox were accepted earlier.
         await self._wakeup.adopt(numbers, lambda: self.engine.take(numbers, last_sequences))
+        self.engine.caught_up(numbers)
         if next_due is not None:
             self._alarm.wake_at(next_due)
         # What this node has just sent there, when they were others', is in the inbox by then.
