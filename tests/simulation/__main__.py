@@ -13,8 +13,8 @@ from collections import Counter
 
 from msgspec.structs import replace
 
-from fenbu.testing.faults import KINDS
-from fenbu.testing.simulation import Plan, Report, plan_of
+from fenbu._testing.faults import KINDS
+from fenbu._testing.simulation import Plan, Report, plan_of
 from tests.simulation.many import Chunk, run_many
 from tests.simulation.run import run_plan, smallest
 from tests.simulation.workload import WORKLOADS
@@ -80,16 +80,14 @@ def main() -> int:
         total.turns += chunk.turns
         total.seconds += chunk.seconds
         for seed, violation in chunk.failed:
-            print(
-                f"seed {seed}: {violation[:300]}\n    python -m tests.simulation --seed {seed} --shrink",
-                flush=True,
-            )
+            print(f"seed {seed}: {violation[:300]}", flush=True)
+            print(f"    python -m tests.simulation --seed {seed} --shrink", flush=True)
         if time.monotonic() - shown > SHOWN_SECONDS:
             shown = time.monotonic()
             rate = total.seeds / (shown - began)
             left = (options.seeds - total.seeds) / rate
-            print(f"{total.seeds:,} of {options.seeds:,} seeds, {len(total.failed)} failed, {rate:.0f} a second, "
-                  f"{left:.0f} s left", flush=True)  # fmt: skip
+            so_far = f"{total.seeds:,} of {options.seeds:,} seeds, {len(total.failed)} failed"
+            print(f"{so_far}, {rate:.0f} a second, {left:.0f} s left", flush=True)
     took = time.monotonic() - began
     print(f"{total.seeds:,} seeds in {took:.0f} s: {total.seconds / 3600:,.0f} hours of clusters' time, "
           f"{total.turns:,} callbacks, {len(total.failed)} failed")  # fmt: skip

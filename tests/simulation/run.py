@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from fenbu.testing.cluster import Cluster
-from fenbu.testing.simulation import Plan, Report, plan_of, run, shrink
+from fenbu._testing.cluster import Cluster
+from fenbu._testing.simulation import Plan, Report, plan_of, run, shrink
 from tests.simulation.service import app
 from tests.simulation.workload import chosen
 from tests.simulation.world import World, begin

@@ -108,15 +108,14 @@ async def writer(log: str, name: str, count: int) -> None:
     """One-way messages from one sender to one receiver."""
     for number in range(count):
         await Log(log).append.start(f"{name} {number}")
-        if number % 3 == 2:
-            await step(some_work, 0.02)
+        await step(some_work, 0.4 if number % 8 == 7 else 0.03)
 
 
 async def charge(connection: Any, key: str) -> int:
     """A transactional step: its write and its record are one."""
     here().cluster.body_begins()
     times = (await connection.get(key) or 0) + 1
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(here().random.choice((0.0, 0.05, 1.0)))
     await connection.put(key, times)
     return times
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Any
 
 from fenbu import CallCancelled, TerminalError, Unavailable
-from fenbu.testing.linearizability import UNKNOWN, Observed, is_linearizable
-from fenbu.testing.simulation import Plan
+from fenbu._testing.linearizability import UNKNOWN, Observed, is_linearizable
+from fenbu._testing.simulation import Plan
 from tests.simulation import service
 from tests.simulation.service import Account, Log, Register
 from tests.simulation.world import World, patiently
@@ -120,7 +121,7 @@ async def signals(world: World, name: str) -> None:
 
 async def order(world: World, name: str) -> None:
     """What one sender sends to one receiver comes once, and in order."""
-    count, senders = 6, 1 + world.plan.size // 3
+    count, senders = 24, 1 + world.plan.size // 2
     await asyncio.gather(
         *(
             patiently(
@@ -246,12 +247,42 @@ async def crowd(world: World, name: str) -> None:
     world.check(found == [each * each for each in numbers], "a crowd gave something else")
 
 
+async def local(world: World, name: str) -> None:
+    """Calls that are started in a node's own process: what it said it has accepted ends well."""
+    accepted: list[int] = []
+
+    async def start(number: int) -> None:
+        with contextlib.suppress(Unavailable):
+            await service.leaf.options(id=f"{name}-{number}").start(number)
+            accepted.append(number)
+
+    for number in range(4 * world.plan.size):
+        nodes = [each for each in world.cluster.nodes if each.gateway is not None]
+        if nodes:
+            world.cluster.loop.spawn(world.random.choice(nodes).process, start(number))
+        await world.pause(1.0)
+    for number in accepted:
+        handle = service.leaf.handle(f"{name}-{number}")
+        found = await patiently(handle.result)
+        world.check(found == number * number, f"{handle.id} gave {found}")
+
+
 WORKLOADS: dict[str, Workload] = {
-    each.__name__: each
-    for each in (
-        bank, register, naps, signals, order, charges, sagas, cancels, attempts, trees, delays, races, crowd,
-    )
-}  # fmt: skip
+    "attempts": attempts,
+    "bank": bank,
+    "cancels": cancels,
+    "charges": charges,
+    "crowd": crowd,
+    "delays": delays,
+    "local": local,
+    "naps": naps,
+    "order": order,
+    "races": races,
+    "register": register,
+    "sagas": sagas,
+    "signals": signals,
+    "trees": trees,
+}
 
 
 def chosen_names(plan: Plan) -> list[str]:

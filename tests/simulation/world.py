@@ -8,8 +8,8 @@ from random import Random
 from typing import TypeVar
 
 from fenbu import Unavailable
-from fenbu.testing.cluster import Cluster
-from fenbu.testing.simulation import Plan
+from fenbu._testing.cluster import Cluster
+from fenbu._testing.simulation import Plan
 
 T = TypeVar("T")
 

@@ -36,7 +36,7 @@ def test_too_many_idle_calls_are_evicted_at_once(drive: Drive) -> None:
         await asyncio.sleep(500)
 
     drive.register(sleeper, Kind.WORKFLOW)
-    drive.engine._idle_calls_max = 3
+    drive.engine.idle._calls_max = 3
     for n in range(3):
         drive.call("sleeper", id=f"s{n}")
     wanted = drive.engine.next_tick()

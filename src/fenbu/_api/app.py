@@ -6,7 +6,8 @@ import asyncio
 import inspect
 import os
 import signal
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Generator, Iterable
+from contextlib import contextmanager
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, Protocol, Self, TypeVar, overload
@@ -257,6 +258,32 @@ class App:
             Unavailable: The database cannot be written; nothing was started.
         """
         return await start_many(self.runtime, calls)
+
+    @contextmanager
+    def override(
+        self, function: Callable[..., Any], fake: Callable[..., Any]
+    ) -> Generator[None, None, None]:
+        """For tests: meanwhile `fake` runs wherever the body of a step or task `function` would.
+
+        It gets the same arguments; in place of a `tx_step` function it gets them without the connection.
+
+        Example:
+            ```python
+            with app.override(charge, lambda card, cents: "payment-1"):
+                assert fenbu.testing.run(app, scenario) == "shipped"
+            ```
+        """
+        overrides = self.registry.overrides
+        real = getattr(function, "__wrapped__", function)
+        before = overrides.get(real)
+        overrides[real] = fake
+        try:
+            yield
+        finally:
+            if before is None:
+                del overrides[real]
+            else:
+                overrides[real] = before
 
     def listen(self, listener: Listener) -> None:
         """Call `listener` with the rows of each batch that this process's node has made durable."""

@@ -21,12 +21,12 @@ from fenbu._core.event import (
     ReadyLoaded,
 )
 from fenbu._core.handler import Registry
+from fenbu._core.idle import IdleCalls
 from fenbu._core.load import Loads
 from fenbu._core.mailbox import Mailbox
 from fenbu._core.message import Call, Message
-from fenbu._core.partition import Partition, Receiver, receiver_of
-from fenbu._core.program import Program
-from fenbu._core.resident import Resident
+from fenbu._core.order import Receiver, receiver_of
+from fenbu._core.partition import Partition
 from fenbu._core.suspect import Suspects
 from fenbu._core.timer import TimerQueue
 
@@ -48,10 +48,8 @@ class Engine:
         self.batch = Batch(1)
         self.timers = TimerQueue()
         self._active_calls_max = active_calls_max
-        self._idle_calls_max = idle_calls_max
-        self._idle_seconds = idle_seconds
         self._entities_max = entities_max
-        self._idle: OrderedDict[Program, None] = OrderedDict()
+        self.idle = IdleCalls(idle_calls_max, idle_seconds)
         self._entities: OrderedDict[Mailbox, Partition] = OrderedDict()
         self.window = active_calls_max
         """Calls of one partition in memory that have something to run."""
@@ -94,7 +92,7 @@ class Engine:
         for number in numbers:
             partition = self.partitions.get(number)
             if partition is not None:
-                partition.is_behind = False
+                partition.order.is_behind = False
 
     def release(self, numbers: Iterable[int], now: float) -> None:
         """Give partitions up in good order: what is in them goes on with their next owner.
@@ -193,7 +191,7 @@ class Engine:
             if resident is not None:
                 resident.timer_due(command, now)
                 self._carry(now)
-        self._suspend_idle(now)
+        self.idle.suspend(now)
         while len(self._entities) > self._entities_max:
             mailbox, partition = self._entities.popitem(last=False)
             if mailbox.idle:
@@ -212,7 +210,7 @@ class Engine:
     def inbox_read(self, batch_number: int) -> None:
         """The inbox has been read to its end after this batch was durable."""
         for partition in self.partitions.values():
-            partition.inbox_read(batch_number)
+            partition.order.read(batch_number)
 
     def give(self, partition: int, id_: str, commands: set[int], to: int, now: float) -> bool:
         """Let a call go on in another partition, if these are all of its bodies that were asked for.
@@ -259,17 +257,6 @@ class Engine:
             timeout_seconds = spec.timeout_seconds if spec is not None else None
         return None if timeout_seconds is None else now + timeout_seconds
 
-    def idle(self, resident: Program, now: float) -> None:
-        """It only waits; an operation stays, because it holds its entity's turn."""
-        if resident.mailbox is None and not resident.invocation.chain:
-            resident.idle_since = now
-            self._idle[resident] = None
-            self._idle.move_to_end(resident)
-
-    def not_idle(self, resident: Resident) -> None:
-        if isinstance(resident, Program):
-            self._idle.pop(resident, None)
-
     def arm(self, when: float, partition: int, id_: str, command: int) -> None:
         """Call back at an instant, if the call is in memory then."""
         self.timers.push(when, partition, id_, command)
@@ -284,19 +271,7 @@ class Engine:
         self._entities[mailbox] = partition
         self._entities.move_to_end(mailbox)
 
-    def _suspend_idle(self, now: float) -> None:
-        while self._idle:
-            resident = next(iter(self._idle))
-            long_enough = resident.idle_since + self._idle_seconds <= now
-            if not long_enough and len(self._idle) <= self._idle_calls_max:
-                return
-            resident.suspend(now)
-
     def next_tick(self) -> float | None:
         """When `tick` has something to do again."""
-        if len(self._idle) > self._idle_calls_max:
-            return self.now
-        first = next(iter(self._idle), None)
-        idle = first.idle_since + self._idle_seconds if first is not None else None
-        instants = (self.timers.next(), idle, self.suspects.next_due())
+        instants = (self.timers.next(), self.idle.next_due(self.now), self.suspects.next_due())
         return min((each for each in instants if each is not None), default=None)

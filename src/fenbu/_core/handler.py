@@ -145,6 +145,8 @@ class Registry:
         self._specs: dict[tuple[str, int], HandlerSpec] = {}
         self._latest: dict[str, HandlerSpec] = {}
         self.entities: dict[str, EntitySpec] = {}
+        self.overrides: dict[Callable[..., Any], Callable[..., Any]] = {}
+        """Bodies that run in place of others, in tests."""
 
     def add(self, spec: HandlerSpec) -> None:
         """Register a handler.

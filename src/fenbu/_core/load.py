@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+from fenbu._core.model import Loaded
+
 
 class Loads:
     """See the module."""
@@ -39,3 +41,10 @@ class Loads:
     def is_stale(self, id_: str, batch: int) -> bool:
         """Whether a load that sees everything up to this batch may have missed a change of this call."""
         return self._changed.get(id_, -1) > batch
+
+    def fresh(self, found: list[Loaded], batch: int) -> list[Loaded]:
+        """What was loaded, up to the first call that has changed since: from there on, ask again."""
+        for index, loaded in enumerate(found):
+            if self.is_stale(loaded.invocation.id, batch):
+                return found[:index]
+        return found

@@ -46,6 +46,7 @@ from fenbu._core.model import (
     Loaded,
     Status,
 )
+from fenbu._core.order import MessageOrder, Receiver
 from fenbu._core.program import Program
 from fenbu._core.resident import Resident
 from fenbu._core.task import Task
@@ -60,24 +61,6 @@ def _last(event: ReadyLoaded | OperationsLoaded, taken: list[Loaded]) -> int:
     if len(taken) == len(event.found) and event.complete:
         return event.until
     return taken[-1].invocation.sequence if taken else -1
-
-
-Receiver = str | tuple[str, str]
-"""An id, or the name and key of an entity."""
-
-
-def receiver_of(message: Message) -> Receiver:
-    """Whose messages must keep their order."""
-    match message:
-        case Call():
-            call = message.invocation
-            return call.id if call.key is None else (call.entity or "", call.key)
-        case Reply():
-            return message.to.id
-        case Probe() | Deadlock():
-            return ""
-        case _:
-            return message.id
 
 
 class Partition:
@@ -102,10 +85,7 @@ class Partition:
         self._refilling = False
         self._active = 0
         self._absent = Absent(self)
-        self._via_inbox: dict[Receiver, int] = {} if to_come is None else to_come
-        """Who has messages in the inbox that are not read yet, and the batch of the last of them."""
-        self.is_behind = to_come is not None
-        """What was in the inbox when the partition was taken is still being read."""
+        self.order = MessageOrder(to_come)
 
     @property
     def spilled(self) -> bool:
@@ -121,11 +101,7 @@ class Partition:
 
     def receive(self, message: Message, now: float, number: int) -> None:
         """Apply a message, from the inbox if `number` is not 0, else from this node's open batch."""
-        if (
-            number == 0
-            and (self.is_behind or self._via_inbox)
-            and (self.is_behind or receiver_of(message) in self._via_inbox)
-        ):
+        if number == 0 and self.order.needs_inbox(message):
             self._queue(message)
             return
         if isinstance(message, Call):
@@ -155,7 +131,7 @@ class Partition:
         batch = self.engine.batch
         batch.rows.inbox.append(message)
         batch.effects.append(ReadInbox())
-        self._via_inbox[receiver_of(message)] = batch.number
+        self.order.sent(message, batch.number)
 
     def _must_queue(self, resident: Resident, message: Message) -> bool:
         if isinstance(message, Retry):
@@ -193,11 +169,6 @@ class Partition:
         """A message has been applied: with the open batch it leaves the inbox."""
         if number:
             self.engine.batch.rows.inbox_deleted.append(number)
-
-    def inbox_read(self, batch_number: int) -> None:
-        """Everything that batches up to this one put into the inbox has been received."""
-        for id_ in [each for each, last in self._via_inbox.items() if last <= batch_number]:
-            del self._via_inbox[id_]
 
     # Accepting calls.
 
@@ -327,7 +298,7 @@ class Partition:
             resident.active = active
             self._active += 1 if active else -1
             if active:
-                self.engine.not_idle(resident)
+                self.engine.idle.remove(resident)
             elif self.spilled:
                 self.refill()
 
@@ -337,10 +308,10 @@ class Partition:
 
     def forget(self, resident: Resident) -> None:
         """A call leaves memory."""
-        self._changed(resident.invocation.id)
+        self.engine.loads.changed(resident.invocation.id, self.engine.batch.number)
         self.residents.pop(resident.invocation.id, None)
         self.set_active(resident, active=False)
-        self.engine.not_idle(resident)
+        self.engine.idle.remove(resident)
         if resident.mailbox is not None:
             resident.mailbox.remove(resident)
         for message, number in resident.mail:
@@ -357,7 +328,7 @@ class Partition:
             self.engine.batch.rows.inbox.extend(unread)
             resident.mail.clear()
             resident.hand_back(now)
-            self.engine.not_idle(resident)
+            self.engine.idle.remove(resident)
         left = list(self.residents.values())
         self.residents.clear()
         for resident in left:
@@ -371,7 +342,7 @@ class Partition:
             resident.mailbox is None
             and resident.marked
             and not resident.mail
-            and resident.invocation.id not in self._via_inbox
+            and not self.order.expects(resident.invocation.id)
         )
 
     def give(self, resident: Resident, to: int, now: float) -> None:
@@ -481,21 +452,14 @@ class Partition:
             case OperationsLoaded():
                 self._operations_loaded(event, now)
             case DueLoaded():
-                for loaded in self._fresh(event.found, event.batch):
+                for loaded in self.engine.loads.fresh(event.found, event.batch):
                     self.bring(loaded)
             case CallsLoaded():
                 self._absent.loaded(event, now)
 
-    def _fresh(self, found: list[Loaded], batch: int) -> list[Loaded]:
-        """What was loaded, up to the first call that has changed since: from there on, ask again."""
-        for index, loaded in enumerate(found):
-            if self.engine.loads.is_stale(loaded.invocation.id, batch):
-                return found[:index]
-        return found
-
     def _ready_loaded(self, event: ReadyLoaded) -> None:
         self._refilling = False
-        found = self._fresh(event.found, event.batch)
+        found = self.engine.loads.fresh(event.found, event.batch)
         for loaded in found:
             self._bring_operation(loaded)
         self._cursor = max(self._cursor, _last(event, found))
@@ -505,19 +469,17 @@ class Partition:
         mailbox = self.mailboxes.get((event.entity, event.key))
         if mailbox is None:
             return
-        found = self._fresh(event.found, event.batch)
+        found = self.engine.loads.fresh(event.found, event.batch)
         for loaded in found:
             self.bring(loaded)
         mailbox.operations_loaded(_last(event, found))
         mailbox.advance(now)
 
-    def _changed(self, id_: str) -> None:
-        self.engine.loads.changed(id_, self.engine.batch.number)
-
     def update(self, invocation: Invocation) -> None:
         """Write the row of a call that is not in memory."""
-        self.engine.batch.rows.updated.append(invocation)
-        self._changed(invocation.id)
+        batch = self.engine.batch
+        batch.rows.updated.append(invocation)
+        self.engine.loads.changed(invocation.id, batch.number)
 
     def requeue(self, invocation: Invocation) -> None:
         """A changed call that can run waits in the database, behind all others: the backlog brings it."""

@@ -159,7 +159,7 @@ class Program(Resident):
             # Whatever it did to this process before, it waits now.
             self.progress()
             self.partition.set_active(self, active=False)
-            self.partition.engine.idle(self, now)
+            self.partition.engine.idle.add(self, now)
 
     def _end(self, activation: Activation, now: float) -> None:
         main = activation.main

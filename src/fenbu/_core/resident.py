@@ -39,7 +39,6 @@ class Resident(ABC):
         "active",
         "asked_for",
         "bodies",
-        "idle_since",
         "invocation",
         "mail",
         "mailbox",
@@ -70,7 +69,6 @@ class Resident(ABC):
         while even if its handler keeps nothing."""
         self.marked = True
         """It may begin: if it was loaded, the mark that it has begun is on disk."""
-        self.idle_since = 0.0
         self.accepted_in = -1
         """The batch that inserts its row."""
         self.saved_in = -1

@@ -44,12 +44,13 @@ class Alarm:
 
     def arm(self) -> None:
         """Something changed: sleep no longer than until the next instant that matters."""
-        due = self._next()
+        due = self.next_due()
         if due is None or (self._handle is not None and self._armed_for <= due):
             return
         self._set(due)
 
-    def _next(self) -> float | None:
+    def next_due(self) -> float | None:
+        """The earliest instant that matters."""
         instants = (self._engine.next_tick(), self._wake_at)
         return min((each for each in instants if each is not None), default=None)
 

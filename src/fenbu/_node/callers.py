@@ -138,6 +138,8 @@ class Callers:
             for future in futures:
                 if not future.done():
                     future.set_exception(error)
+                    # Who was told by the lost batch itself does not look here any more.
+                    future.exception()
         self._accepting.clear()
 
     async def stop(self, error: BaseException) -> None:

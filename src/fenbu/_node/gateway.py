@@ -23,9 +23,20 @@ from fenbu.errors import CallNotFound
 class Gateway(Protocol):
     """What the API asks for."""
 
-    registry: Registry
-    clock: Clock
-    storage: Storage
+    @property
+    def registry(self) -> Registry:
+        """The handlers that are known here."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """Where instants and new ids come from."""
+        ...
+
+    @property
+    def storage(self) -> Storage:
+        """The database."""
+        ...
 
     async def start_calls(self, calls: Sequence[Call]) -> None:
         """Make the calls durable, all or none."""

@@ -103,6 +103,7 @@ class Tenure:
             clock,
             self._bodies_ended,
             storage.run_step,
+            registry.overrides,
             concurrency=options.concurrency,
             threads=options.threads,
             processes=options.processes,
@@ -196,6 +197,10 @@ class Tenure:
     def _let_go(self, numbers: Iterable[int]) -> None:
         self.engine.release(numbers, self._clock.now())
         self.executor.forget(numbers)
+
+    def next_due(self) -> float | None:
+        """When a timer or a call that sleeps will want to be woken, as far as is known."""
+        return self._alarm.next_due()
 
     @property
     def load(self) -> int:

@@ -14,7 +14,17 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from fenbu._core.batch import CommitBatch
-from fenbu._core.message import Adopt, Call, Cancel, Message, Retry, Signal, Subscribe, decode, encode
+from fenbu._core.message import (
+    Adopt,
+    Call,
+    Cancel,
+    Message,
+    Retry,
+    Signal,
+    Subscribe,
+    decode,
+    encode,
+)
 from fenbu._core.model import (
     FINISHED,
     PARKED,

@@ -8,7 +8,7 @@ from random import Random
 
 from msgspec import Struct
 
-from fenbu.testing.cluster import Cluster, Machine
+from fenbu._testing.cluster import Cluster, Machine
 
 Does = Callable[[Cluster, "Fault"], None]
 
@@ -58,7 +58,7 @@ async def inject(cluster: Cluster, plan: tuple[Fault, ...]) -> None:
 def heal(cluster: Cluster) -> None:
     """All is well from now on, and somebody is there to do the work."""
     network = cluster.network
-    network.latency = network.hint_latency = 0.001
+    network.latency, network.hint_latency = network.usual_latency, 0.001
     network.loss = network.refusal = network.hint_loss = network.notice_seconds = 0.0
     network.is_down = False
     for machine in cluster.machines.values():
@@ -155,7 +155,7 @@ KINDS: dict[str, Does] = {
     "a session is ended": _end_session,
     "a session breaks": _break_session,
     "the server restarts": _restart_server,
-    "requests are slow": _for_a_while("latency", lambda fault: 0.01 + fault.amount * 0.5, 0.001),
+    "requests are slow": _for_a_while("latency", lambda fault: 0.01 + fault.amount * 0.5, 0.01),
     "connections break": _for_a_while("loss", lambda fault: fault.amount * 0.3, 0.0),
     "the disk is full": _for_a_while("refusal", lambda fault: fault.amount, 0.0),
     "hints are lost": _for_a_while("hint_loss", lambda fault: fault.amount, 0.0),

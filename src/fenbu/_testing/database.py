@@ -1,4 +1,4 @@
-"""The database of a simulation: the one in memory, with an auditor who looks at every call that is written."""
+"""The database of a simulation: the one in memory, with an auditor who looks at what is written."""
 
 from __future__ import annotations
 
@@ -31,8 +31,12 @@ class SimulatedDatabase(MemoryDatabase):
     def __init__(self, partition_count: int, violation: Callable[[str], None]) -> None:
         super().__init__(partition_count, "simulation")
         self.invocations = Calls(violation)
+        self.heard: Callable[[], None] = lambda: None
+        """Called when something has changed."""
         self.table: dict[str, Any] = {}
         """What transactional steps have written."""
 
     def changed(self, by: Listener) -> None:
-        """Nobody hears of it but by the hints of the network."""
+        """Processes hear of it by the hints of the network only."""
+        del by
+        self.heard()

@@ -1,4 +1,4 @@
-"""The storage of a simulated process: the one in memory, behind a network that fails like the one to PostgreSQL.
+"""The storage of a simulated process: the one in memory, behind a network that fails.
 
 A node has a session, on which everything goes that its locks must cover. When it breaks, the server ends it
 some time later, and only then are the locks free; until then the node's next session takes nothing of them.
@@ -9,29 +9,26 @@ The semantics are those of `_storage/memory`, and the conformance suite runs aga
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from functools import partial
 from typing import Any
 
 from fenbu._core.batch import CommitBatch
 from fenbu._core.message import Message, decode
-from fenbu._core.model import EntityState, Invocation, Loaded, Outcome, Payload
-from fenbu._storage.memory.storage import MemoryStorage
+from fenbu._core.model import Payload
 from fenbu._storage.protocol import (
     ASYNCPG,
     ONE_TRANSACTION,
     Beat,
-    CallFilter,
     Commit,
     CommitOutcome,
     InboxPosition,
-    InboxRead,
     Meta,
-    NodeInfo,
-    Open,
     StepKey,
 )
+from fenbu._testing.network import Network
+from fenbu._testing.reader import Reader, Session, Transaction
 from fenbu.errors import OwnershipLost, Unavailable, UsageError
-from fenbu.testing.network import Connection, Network
 
 LOOK_SECONDS = 5.0
 """Without a hint, look at least so often."""
@@ -39,49 +36,18 @@ LOOK_SECONDS = 5.0
 STEP_PAUSE_SECONDS = 0.1
 
 
-class Session(MemoryStorage):
-    """One connection's view of the database; what a node owns is owned by its session."""
-
-    def __init__(self, network: Network, *, ordered: bool = False) -> None:
-        super().__init__(network.database)
-        self._open = True
-        self.connection = Connection(ordered=ordered)
-        self.connection.ended = self.end
-
-    def end(self) -> None:
-        """The server closes it; all that it owned is free."""
-        self.connection.is_closed = True
-        self.lose_session()
-
-
-class Transaction:
-    """What the function of a transactional step gets in a simulation: a table of texts."""
-
-    def __init__(self, table: dict[str, Any]) -> None:
-        self._table = table
-        self.written: dict[str, Any] = {}
-
-    async def get(self, key: str) -> Any:
-        """What stands there, None if nothing does."""
-        await asyncio.sleep(0)
-        return self.written.get(key, self._table.get(key))
-
-    async def put(self, key: str, value: Any) -> None:
-        """Write it, if the transaction commits."""
-        await asyncio.sleep(0)
-        self.written[key] = value
-
-
-class SimulatedStorage:
+class SimulatedStorage(Reader):
     """See the module; the methods are those of `Storage` and `Observer`."""
 
     def __init__(self, network: Network, name: str) -> None:
-        self.network = network
+        super().__init__(network)
         self.listener = name
         self._session: Session | None = None
         self.sessions: list[Session] = []
         """All that it ever had; the server may still believe in some of them."""
-        self._is_open = False
+        self.written: Callable[[int], None] = lambda _: None
+        """Told, on the server, the number of each batch that has been written."""
+        self._batches = 0
         self._news = True
         self._waiting: asyncio.Future[None] | None = None
         self._looked_at = 0.0
@@ -97,12 +63,6 @@ class SimulatedStorage:
         """It breaks; the node hears of it when it uses it."""
         if self._session is not None:
             self.network.break_(self._session.connection)
-
-    async def _read(self, make: Callable[[Session], Coroutine[Any, Any, Any]]) -> Any:
-        if not self._is_open:
-            raise Unavailable("the storage is not open")
-        session = Session(self.network)
-        return await self.network.ask(make(session), session.connection)
 
     def _own(self) -> Session:
         session = self._session
@@ -153,10 +113,6 @@ class SimulatedStorage:
         await self.network.ask(session.join(name, now), session.connection)
         self._session = session
 
-    async def nodes(self) -> list[NodeInfo]:
-        found: list[NodeInfo] = await self._read(lambda session: session.nodes())
-        return found
-
     async def beat(self, read: InboxPosition | None = None, load: int = 0) -> Beat:
         heard: Beat = await self._owned(lambda session: session.beat(read, load))
         return heard
@@ -181,7 +137,7 @@ class SimulatedStorage:
             session.refusal = "the disk is full"
         try:
             done: Commit = await self.network.ask(
-                self._with_hints(session.commit(batch)), session.connection
+                self._counted(self._with_hints(session.commit(batch))), session.connection
             )
         except Unavailable as error:
             return Commit(CommitOutcome.UNKNOWN, str(error))
@@ -191,6 +147,19 @@ class SimulatedStorage:
         finally:
             session.refusal = None
         return done
+
+    async def _counted(self, request: Coroutine[Any, Any, Any]) -> Any:
+        """A commit; somebody may want to know."""
+        request.send(None)
+        await asyncio.sleep(0)
+        try:
+            request.send(None)
+        except StopIteration as done:
+            if done.value.outcome is CommitOutcome.COMMITTED:
+                self._batches += 1
+                self.written(self._batches)
+            return done.value
+        raise AssertionError("a request to a storage in memory waits twice")
 
     async def enqueue(self, messages: Sequence[Message]) -> None:
         await self._read(lambda session: self._with_hints(session.enqueue(messages)))
@@ -216,18 +185,19 @@ class SimulatedStorage:
             raise UsageError(ONE_TRANSACTION)
         database = self.network.database
         key = (step.id, step.run, step.command)
-        session = self._own()
+        self._own()
         epoch = database.epochs.get(step.partition, 0)
         while True:
             try:
-                begun = await self._read(lambda session: _recorded(session, key))
-                if begun is not None:
-                    return str(begun)
+                recorded = await self._read(lambda session: session.step_result(key))
+                if recorded is not None:
+                    return str(recorded)
                 transaction = Transaction(database.table)
                 payload = await work(transaction)
-                committed = await self._read(
-                    lambda each: self._finish(each, session, step, epoch, transaction, payload)
+                finish = partial(
+                    Session.finish_step, step=step, epoch=epoch, payload=payload, done=transaction
                 )
+                committed = await self._read(finish)
             except Unavailable:
                 await asyncio.sleep(STEP_PAUSE_SECONDS)
                 continue
@@ -237,100 +207,9 @@ class SimulatedStorage:
                 # The partition has another owner: nobody waits for an answer from here.
                 await asyncio.Event().wait()
 
-    async def _finish(
-        self, each: Session, session: Session, step: StepKey, epoch: int,
-        transaction: Transaction, payload: Payload,
-    ) -> bool | None:  # fmt: skip
-        """True if it is done, False if it was done before, None if the partition has another owner."""
-        database = await each._database()
-        del session
-        key = (step.id, step.run, step.command)
-        if database.epochs.get(step.partition, 0) != epoch:
-            return None
-        if key in database.step_results:
-            return False
-        database.step_results[key] = payload
-        self.network.database.table.update(transaction.written)
-        return True
-
     async def revive(self, handlers: Sequence[str], partitions: Sequence[int]) -> int:
         count: int = await self._owned(lambda session: session.revive(handlers, partitions))
         return count
-
-    async def delete_finished(self, handler: str, before: float, *, limit: int) -> int:
-        count: int = await self._read(
-            lambda session: session.delete_finished(handler, before, limit=limit)
-        )
-        return count
-
-    # Reading.
-
-    async def load_ready(self, cursors: Mapping[int, int], *, limit: int) -> list[Loaded]:
-        found: list[Loaded] = await self._read(
-            lambda session: session.load_ready(cursors, limit=limit)
-        )
-        return found
-
-    async def load_operations(
-        self, entity: str, key: str, *, after: int, limit: int
-    ) -> list[Loaded]:
-        found: list[Loaded] = await self._read(
-            lambda session: session.load_operations(entity, key, after=after, limit=limit)
-        )
-        return found
-
-    async def load_calls(self, ids: Sequence[str]) -> list[Loaded]:
-        found: list[Loaded] = await self._read(lambda session: session.load_calls(ids))
-        return found
-
-    async def load_due(self, partitions: Sequence[int], now: float, *, limit: int) -> list[Loaded]:
-        found: list[Loaded] = await self._read(
-            lambda session: session.load_due(partitions, now, limit=limit)
-        )
-        return found
-
-    async def next_due(self, partitions: Sequence[int]) -> float | None:
-        found: float | None = await self._read(lambda session: session.next_due(partitions))
-        return found
-
-    async def last_sequences(self, partitions: Sequence[int]) -> dict[int, int]:
-        found: dict[int, int] = await self._read(lambda session: session.last_sequences(partitions))
-        return found
-
-    async def load_entities(self, keys: Sequence[tuple[str, str]]) -> list[EntityState]:
-        found: list[EntityState] = await self._read(lambda session: session.load_entities(keys))
-        return found
-
-    async def load_inbox(
-        self,
-        partitions: Sequence[int],
-        after: InboxPosition | None,
-        *,
-        limit: int,
-        until: InboxPosition | None = None,
-    ) -> InboxRead:
-        found: InboxRead = await self._read(
-            lambda session: session.load_inbox(partitions, after, limit=limit, until=until)
-        )
-        return found
-
-    async def outcomes(self, ids: Sequence[str]) -> dict[str, Outcome | Open]:
-        found: dict[str, Outcome | Open] = await self._read(lambda session: session.outcomes(ids))
-        return found
-
-    async def list_calls(self, where: CallFilter) -> list[Invocation]:
-        found: list[Invocation] = await self._read(lambda session: session.list_calls(where))
-        return found
-
-    def __getattr__(self, name: str) -> Any:
-        """The other methods of an Observer."""
-        if name.startswith("_") or not hasattr(MemoryStorage, name):
-            raise AttributeError(name)
-
-        async def ask(*args: Any, **options: Any) -> Any:
-            return await self._read(lambda session: getattr(session, name)(*args, **options))
-
-        return ask
 
     # Hints.
 
@@ -350,7 +229,8 @@ class SimulatedStorage:
         for storage in network.database.storages:
             if not isinstance(storage, SimulatedStorage):
                 continue
-            node = network.database.nodes.get(storage._session) if storage._session else None
+            session = storage.session
+            node = network.database.nodes.get(session) if session is not None else None
             wanted = storage.listener in clients or (
                 node is not None
                 and (node.id in nodes or not partitions.isdisjoint(node.partitions))
@@ -381,8 +261,3 @@ class SimulatedStorage:
         self._news = False
         self._looked_at = loop.time()
         return True
-
-
-async def _recorded(session: Session, key: tuple[str, str, int]) -> Payload | None:
-    database = await session._database()
-    return database.step_results.get(key)

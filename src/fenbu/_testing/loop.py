@@ -13,7 +13,7 @@ import asyncio
 import heapq
 from asyncio import events
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from contextvars import Context, ContextVar, copy_context
 from random import Random
 from typing import Any, NoReturn, TypeVar
@@ -24,6 +24,13 @@ T = TypeVar("T")
 
 TURNS_MAX = 2_000_000
 """Callbacks of one run; a simulation that needs more does not end."""
+
+
+IDLE_TIMERS_MAX = 100
+"""Timers that ring and change nothing, before time is skipped."""
+
+CLOSES_MAX = 20
+"""Code that awaits while it cleans up has to be told again."""
 
 
 class NeverEnds(FenbuError):
@@ -54,7 +61,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     """See the module."""
 
     def __init__(self, seed: int | str = 0) -> None:
-        self.random = Random(seed)
+        self.random = Random(seed)  # noqa: S311 - a seed is meant to be known
         self.world = Process("world")
         """What is no process of the simulation: the test itself, and whoever injects faults."""
         self.processes: list[Process] = [self.world]
@@ -62,12 +69,16 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         """Called when the fuse of a process has burned down."""
         self.turns = 0
         self.turns_max = TURNS_MAX
+        self.foresee: Callable[[], float | None] | None = None
+        """If given, says when something will happen that is not just somebody looking."""
+        self._idle_timers = 0
         self._now = 0.0
         self._timers: list[tuple[float, int, asyncio.TimerHandle, Process]] = []
         self._timer_count = 0
         self._running = False
         self._closed = False
         self._errors: list[dict[str, Any]] = []
+        self._left: list[asyncio.Task[Any]] = []
 
     # Processes.
 
@@ -88,6 +99,8 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def kill(self, process: Process) -> None:
         """Nothing of it runs ever again."""
         process.is_alive = False
+        # Its code stands still for ever: were it collected, it would be told to clean up.
+        self._left += asyncio.all_tasks(self)
         if process in self.processes:
             self.processes.remove(process)
 
@@ -132,9 +145,9 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
             if not process.is_alive or process.is_stopped:
                 return
             handle = ready.popleft()
-            if not handle._cancelled:  # type: ignore[attr-defined]  # noqa: SLF001
+            if not handle._cancelled:  # noqa: SLF001
                 self.turns += 1
-                handle._run()  # type: ignore[attr-defined]  # noqa: SLF001
+                handle._run()  # noqa: SLF001
         if self.turns > self.turns_max:
             raise NeverEnds(f"more than {self.turns_max} callbacks ran, and no end is in sight")
 
@@ -142,12 +155,33 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         timers = self._timers
         while timers:
             when, _, handle, process = heapq.heappop(timers)
-            if handle._cancelled or not process.is_alive:  # type: ignore[attr-defined]  # noqa: SLF001
+            if handle._cancelled or not process.is_alive:  # noqa: SLF001
                 continue
             self._now = max(self._now, when)
             process.ready.append(handle)
+            self._idle_timers += 1
+            if self.foresee is not None and self._idle_timers > IDLE_TIMERS_MAX:
+                self._skip(self.foresee)
             return
         raise NeverEnds("everybody waits, and nothing is left that could happen")
+
+    def busy(self) -> None:
+        """Something has happened that is not just somebody looking whether something has."""
+        self._idle_timers = 0
+
+    def timers(self) -> Iterator[tuple[float, Process, Context]]:
+        """Those that will ring."""
+        for when, _, handle, process in self._timers:
+            if not handle._cancelled and process.is_alive:  # noqa: SLF001
+                yield when, process, handle._context  # noqa: SLF001
+
+    def _skip(self, foresee: Callable[[], float | None]) -> None:
+        """Pass over the time in which everybody would only look whether something has happened."""
+        self._idle_timers = 0
+        instant = foresee()
+        if instant is None:
+            raise NeverEnds("everybody waits, and nothing is left that could happen")
+        self._now = max(self._now, instant)
 
     def _raise_error(self) -> NoReturn:
         context = self._errors[0]
@@ -242,16 +276,27 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self._closed = True
         for process in self.processes:
             process.is_alive = False
-        left = [each for each in asyncio.all_tasks(self) if not each.done()]
-        for task in sorted(left, key=lambda each: each.get_name()):
-            task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001
-            work = task.get_coro()
-            try:
-                if work is not None:
-                    work.close()  # type: ignore[union-attr]
-            except BaseException:  # noqa: BLE001, S110 - cleaning up may fail when nothing answers any more
-                pass
+        seen: set[asyncio.Task[Any]] = set()
+        while left := set(self._left).union(asyncio.all_tasks(self)).difference(seen):
+            # Cleaning up may have begun something new.
+            seen |= left
+            for task in left:
+                if not task.done():
+                    _leave(task)
+        self._left.clear()
         self._timers.clear()
+
+
+def _leave(task: asyncio.Task[Any]) -> None:
+    """End a task's code where it stands. What it tries to do about it has no effect any more."""
+    task._log_destroy_pending = False  # pyright: ignore[reportAttributeAccessIssue]  # noqa: SLF001
+    work = task.get_coro()
+    for _ in range(CLOSES_MAX):
+        try:
+            work.close()
+        except BaseException:  # noqa: BLE001, S112 - cleaning up may fail when nothing answers any more
+            continue
+        return
 
 
 def _unable(name: str) -> Callable[..., NoReturn]:

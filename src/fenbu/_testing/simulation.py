@@ -9,7 +9,7 @@ import asyncio
 import gc
 import hashlib
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from random import Random
 from typing import Any
 
@@ -18,9 +18,9 @@ from msgspec.structs import replace
 
 from fenbu._api.app import App
 from fenbu._node.tenure import NodeOptions
-from fenbu.testing.cluster import Cluster
-from fenbu.testing.faults import KINDS, Fault, draw, heal, inject
-from fenbu.testing.loop import NeverEnds, SimulatedLoop
+from fenbu._testing.cluster import Cluster
+from fenbu._testing.faults import KINDS, Fault, draw, heal, inject
+from fenbu._testing.loop import NeverEnds, SimulatedLoop
 
 Scenario = Callable[[Cluster], Coroutine[Any, Any, None]]
 
@@ -46,6 +46,8 @@ class Plan(Struct, frozen=True):
     idle_seconds: float = 0.5
     calls_max: int = 64
     """Calls that a node keeps in memory."""
+    latency: float = 0.001
+    """Seconds that a request needs to the server, on average, when all is well."""
 
 
 class Report(Struct):
@@ -81,6 +83,7 @@ def plan_of(seed: int, *, faults: bool = True, kinds: tuple[str, ...] = tuple(KI
         faults=draw(random, count, HORIZON_SECONDS, kinds),
         idle_seconds=random.choice((0.0, 0.2, 5.0)),
         calls_max=random.choice((2, 8, 64, 1000)),
+        latency=random.choice((0.001, 0.001, 0.03)),
     )
 
 
@@ -102,6 +105,7 @@ def run(app: App, scenario: Scenario, plan: Plan) -> Report:
     )
     cluster = Cluster(app, loop, partition_count=plan.partition_count, options=options, trace=note)
     cluster.violations = report.violations
+    cluster.network.latency = cluster.network.usual_latency = plan.latency
     collecting = gc.isenabled()
     gc.disable()  # What is collected when is nothing that a seed decides.
     handler = _LogHandler(note)
@@ -183,20 +187,15 @@ def shrink(run: Callable[[Plan], Report], plan: Plan) -> Plan:
     def fails(plan: Plan) -> bool:
         return not run(plan).ok
 
-    shorter = True
-    while shorter:
-        shorter = False
-        for index in range(len(plan.faults)):
-            smaller = replace(plan, faults=plan.faults[:index] + plan.faults[index + 1 :])
-            if fails(smaller):
-                plan, shorter = smaller, True
-                break
-    for size in range(1, plan.size):
-        if fails(replace(plan, size=size)):
-            plan = replace(plan, size=size)
-            break
-    for nodes in range(1, plan.nodes):
-        if fails(replace(plan, nodes=nodes)):
-            plan = replace(plan, nodes=nodes)
-            break
-    return plan
+    def first_failing(plans: Iterable[Plan]) -> Plan | None:
+        return next(filter(fails, plans), None)
+
+    smaller: Plan | None = plan
+    while smaller is not None:
+        plan, faults = smaller, smaller.faults
+        smaller = first_failing(
+            replace(plan, faults=faults[:index] + faults[index + 1 :])
+            for index in range(len(faults))
+        )
+    plan = first_failing(replace(plan, size=size) for size in range(1, plan.size)) or plan
+    return first_failing(replace(plan, nodes=nodes) for nodes in range(1, plan.nodes)) or plan

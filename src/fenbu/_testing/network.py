@@ -1,7 +1,7 @@
 """What lies between simulated processes and their database: latency, lost connections, a server that is away.
 
-Faults change the attributes of a `Network` for a while. What a request asks for is done on the server, whatever
-has become of the process that asked; the answer reaches the process if it still lives.
+Faults change the attributes of a `Network` for a while. What a request asks for is done on the server,
+whatever has become of the process that asked; the answer reaches the process if it still lives.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
 from typing import Any
 
+from fenbu._testing.database import SimulatedDatabase
+from fenbu._testing.loop import SimulatedLoop, process_now
 from fenbu.errors import Unavailable
-from fenbu.testing.database import SimulatedDatabase
-from fenbu.testing.loop import SimulatedLoop, process_now
 
 Request = Coroutine[Any, Any, Any]
 """A method of the storage in memory: its one suspension is the way to the server."""
@@ -45,6 +45,7 @@ class Network:
         self.random = loop.random
         self.latency = 0.001
         """The mean time of one way."""
+        self.usual_latency = 0.001
         self.loss = 0.0
         """How often a connection breaks, half of the times when what was asked for has been done already."""
         self.refusal = 0.0

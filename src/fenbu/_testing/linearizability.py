@@ -1,10 +1,10 @@
 """Is a history of operations on one object linearizable: could they have happened one after the other?
 
-An order is searched in which each operation takes effect between its call and its return, and gives what it
-gave. The search is that of Wing and Gong, with Lowe's memory of what has been tried: sets of operations that
-were done, with the state they led to (Wing and Gong, "Testing and Verifying Concurrent Objects", 1993; Lowe,
-"Testing for linearizability", 2017). An operation whose answer never came may have happened at any time after its
-call, or not at all.
+An order is searched in which each operation takes effect between its call and its return, and gives what
+it gave. The search is that of Wing and Gong, with Lowe's memory of what has been tried: sets of operations
+that were done, with the state they led to (Wing and Gong, "Testing and Verifying Concurrent Objects", 1993;
+Lowe, "Testing for linearizability", 2017). An operation whose answer never came may have happened at any
+time after its call, or not at all.
 """
 
 from __future__ import annotations

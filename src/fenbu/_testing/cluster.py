@@ -1,7 +1,7 @@
 """A cluster in one thread: real nodes and real clients as simulated processes on a simulated database.
 
-What happens in it is drawn from the seed of its loop, so that a run can be had again. What a cluster must never
-do, and did, stands in `violations`.
+What happens in it is drawn from the seed of its loop, so that a run can be had again. What a cluster must
+never do, and did, stands in `violations`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from fenbu._node.gateway import Gateway, RemoteGateway
 from fenbu._node.node import Node
 from fenbu._node.tenure import NodeOptions
 from fenbu._storage.protocol import Storage
+from fenbu._testing.database import SimulatedDatabase
+from fenbu._testing.loop import Process, SimulatedLoop, process_now
+from fenbu._testing.network import Network
+from fenbu._testing.storage import SimulatedStorage
 from fenbu.errors import StorageError, Unavailable, UsageError
-from fenbu.testing.database import SimulatedDatabase
-from fenbu.testing.loop import Process, SimulatedLoop, process_now
-from fenbu.testing.network import Network
-from fenbu.testing.storage import SimulatedStorage
 
 T = TypeVar("T")
 
@@ -196,7 +196,7 @@ class Cluster:
         self.trace(machine.name, "is asked to stop")
 
         async def stop() -> None:
-            while machine.node is None:
+            while machine.node is None:  # It has not come up yet.
                 await asyncio.sleep(RESTART_SECONDS)
             await machine.node.stop(DRAIN_SECONDS)
             self.trace(machine.name, "has stopped")
@@ -210,15 +210,17 @@ class Cluster:
         if machine in self.nodes:
             self.nodes.remove(machine)
 
-    def crash_now(self, machine: Machine) -> None:
-        """If it is to crash at all."""
-        if machine.process.is_alive and machine.process.fuse >= 0:
+    def crash_now(self, machine: Machine, *, anyhow: bool = False) -> None:
+        """If it is to crash at all, or anyhow."""
+        if machine.process.is_alive and (anyhow or machine.process.fuse >= 0):
             self.loop.kill(machine.process)
             self._died(machine.process)
 
     def _died(self, process: Process) -> None:
         machine = self.machines[process]
         self.trace(machine.name, "crashes")
+        if machine in self.nodes:
+            self.nodes.remove(machine)
         machine.gateway = None
         for session in machine.storage.sessions:
             self.network.later(machine.notice_seconds, session.end)
@@ -240,6 +242,41 @@ class Cluster:
         if session is not None:
             self.trace(machine.name, "its session is ended by the server")
             session.end()
+
+    def skip_idle_time(self) -> None:
+        """From now on time in which nodes would only look whether something has happened takes no turns."""
+        self.database.heard = self.loop.busy
+        self.loop.foresee = self._next_instant
+
+    def _next_instant(self) -> float | None:
+        """When something will happen: a durable timer, or one of a body or of the scenario itself."""
+        nodes = {each.process: each for each in self.nodes}
+        instants = [
+            when
+            for when, process, context in self.loop.timers()
+            if process not in nodes or context.get(current) is not None
+        ]
+        for machine in nodes.values():
+            tenure = machine.node.tenure if machine.node is not None else None
+            due = tenure.next_due() if tenure is not None else None
+            if due is not None:
+                instants.append(due - machine.clock.now() + self.loop.time())
+        return min(instants, default=None)
+
+    def inside(
+        self, machine: Machine, name: str, work: Callable[[], Coroutine[Any, Any, T]]
+    ) -> asyncio.Task[T]:
+        """Run a coroutine beside a node, as code of its own process would that calls handlers."""
+
+        async def run() -> T:
+            while machine.gateway is None:
+                await asyncio.sleep(RESTART_SECONDS)
+            beside.gateway = machine.gateway
+            return await work()
+
+        process = self.loop.process(name)
+        beside = self.machines[process] = Machine(process, machine.storage, machine.clock)
+        return self.loop.spawn(process, run(), name)
 
     # What must hold.
 

@@ -1,0 +1,264 @@
+"""Bugs planted into the engine, to see that simulation finds them: `make mutants`.
+
+Each changes one thing that a promise rests on, and runs seeds until one fails.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from fenbu._core.absent import Absent
+from fenbu._core.activation import Activation
+from fenbu._core.engine import Engine
+from fenbu._core.message import Cancel, Reply, Signal
+from fenbu._core.partition import Partition
+from fenbu._core.program import Program
+from fenbu._core.resident import Resident
+from fenbu._node.committer import Committer
+from fenbu._node.wakeup import Wakeup
+from fenbu._storage.memory.database import MemoryDatabase
+from fenbu._storage.memory.storage import MemoryStorage
+from fenbu._storage.protocol import Commit, CommitOutcome
+from fenbu._testing.storage import Session, SimulatedStorage
+from fenbu.errors import Unavailable
+from tests.simulation.run import run_seed
+
+SEEDS_MAX = 2000
+
+
+class Mutant(Struct):
+    """A planted bug."""
+
+    name: str
+    target: Any
+    attribute: str
+    make: Callable[[Any], Any]
+    """From what is right, what is wrong."""
+
+
+def skip_the_fence(right: Any) -> Any:
+    async def commit(self: Any, batch: Any) -> Any:
+        session = Session(self.network)
+        session._check_owned = lambda rows: None
+        try:
+            return await self.network.ask(
+                self._with_hints(session.commit(batch)), session.connection
+            )
+        except Unavailable as error:
+            return Commit(CommitOutcome.REFUSED, str(error))
+
+    return commit
+
+
+def share_locks(right: Any) -> Any:
+    def owner_of(self: Any, partition: int) -> None:
+        """Nobody owns it, whoever asks."""
+
+    return owner_of
+
+
+def skip_the_fence_of_steps(right: Any) -> Any:
+    async def finish_step(self: Any, *, step: Any, epoch: int, payload: Any, done: Any) -> bool:
+        database = await self._database()
+        database.step_results[step.id, step.run, step.command] = payload
+        done.commit()
+        return True
+
+    return finish_step
+
+
+def ring_early(right: Any) -> Any:
+    def arm(self: Any, when: float, command: int) -> None:
+        right(self, when - 0.5, command)
+
+    return arm
+
+
+def acknowledge_before_commit(right: Any) -> Any:
+    async def write(self: Any, batch: Any) -> None:
+        self._release(batch.effects)
+        batch.effects = []
+        await right(self, batch)
+
+    return write
+
+
+def take_unknown_for_written(right: Any) -> Any:
+    async def commit(self: Any, batch: Any) -> Any:
+        done = await right(self, batch)
+        return Commit(CommitOutcome.COMMITTED) if done.outcome is CommitOutcome.UNKNOWN else done
+
+    return commit
+
+
+def apply_a_message_twice(right: Any) -> Any:
+    def consume(self: Any, number: int) -> None:
+        """It stays in the inbox, for the next owner."""
+
+    return consume
+
+
+def forget_what_came_before_the_take(right: Any) -> Any:
+    async def adopt(self: Any, numbers: Any, take: Any) -> None:
+        take()
+
+    return adopt
+
+
+def forget_timers_on_takeover(right: Any) -> Any:
+    async def next_due(self: Any, partitions: Any) -> None:
+        await right(self, partitions)
+
+    return next_due
+
+
+def reuse_command_numbers(right: Any) -> Any:
+    def child_id(run: str, number: int) -> str:
+        return right(run, (number + 1) // 2)
+
+    return child_id
+
+
+def drop_early_signals(right: Any) -> Any:
+    def hold(self: Any, id_: str, message: Any, number: int) -> None:
+        if isinstance(message, Signal):
+            self._partition.consume(number)
+        else:
+            right(self, id_, message, number)
+
+    return hold
+
+
+def lose_replies(right: Any) -> Any:
+    def must_wait(self: Any, resident: Any, message: Any) -> bool:
+        return right(self, resident, message) and not isinstance(message, Reply)
+
+    return must_wait
+
+
+def cancel_before_its_entry(right: Any) -> Any:
+    def read_mail(self: Any, now: float) -> None:
+        self.mail = [each for each in self.mail if not isinstance(each[0], Cancel)]
+        right(self, now)
+
+    return read_mail
+
+
+def send_past_the_inbox(right: Any) -> Any:
+    def will_take(self: Any, numbers: Any) -> None:
+        """Nothing is remembered."""
+
+    return will_take
+
+
+def run_steps_again(right: Any) -> Any:
+    def replay(self: Any, entries: Any) -> None:
+        right(self, [each for each in entries if each.kind != "step_completed"])
+
+    return replay
+
+
+def deliver_out_of_order(right: Any) -> Any:
+    async def load_inbox(self: Any, *args: Any, **options: Any) -> Any:
+        read = await right(self, *args, **options)
+        return replace(read, found=read.found[::-1])
+
+    return load_inbox
+
+
+def begin_before_it_is_written(right: Any) -> Any:
+    def body_ended(self: Any, event: Any, now: float) -> None:
+        if self.bodies.get(event.command) is not None:
+            self.save()
+        right(self, event, now)
+        self.partition.engine.batch.rows.entries[-1:] = []
+
+    return body_ended
+
+
+def never_look_by_oneself(right: Any) -> Any:
+    async def beat(self: Any, *args: Any, **options: Any) -> Any:
+        self._looked_at = self.network.loop.time()
+        return replace(await right(self, *args, **options), has_messages=False)
+
+    return beat
+
+
+MUTANTS = (
+    Mutant("commit without the locks", SimulatedStorage, "commit", skip_the_fence),
+    Mutant("two owners of one partition", MemoryDatabase, "owner_of", share_locks),
+    Mutant("transactional steps without a fence", Session, "finish_step", skip_the_fence_of_steps),
+    Mutant("acknowledge before the commit", Committer, "_write", acknowledge_before_commit),
+    Mutant(
+        "take an unknown commit for a good one",
+        SimulatedStorage,
+        "commit",
+        take_unknown_for_written,
+    ),
+    Mutant("leave applied messages in the inbox", Partition, "consume", apply_a_message_twice),
+    Mutant("forget the inbox at a take-over", Wakeup, "adopt", forget_what_came_before_the_take),
+    Mutant("forget timers at a take-over", MemoryStorage, "next_due", forget_timers_on_takeover),
+    Mutant("reuse numbers of commands", "fenbu._core.ids", "child_id", reuse_command_numbers),
+    Mutant("drop signals sent early", Absent, "hold", drop_early_signals),
+    Mutant("drop replies to calls that are being loaded", Partition, "_must_wait", lose_replies),
+    Mutant("forget cancellations while loading", Program, "_read_mail", cancel_before_its_entry),
+    Mutant("overtake the inbox after a take-over", Engine, "will_take", send_past_the_inbox),
+    Mutant("run recorded steps again", Activation, "replay", run_steps_again),
+    Mutant("deliver the inbox backwards", MemoryStorage, "load_inbox", deliver_out_of_order),
+    Mutant("lose journal entries", Program, "body_ended", begin_before_it_is_written),
+    Mutant("ring early", Resident, "_arm", ring_early),
+    Mutant("trust hints alone", SimulatedStorage, "beat", never_look_by_oneself),
+)
+
+
+@contextmanager
+def planted(mutant: Mutant) -> Iterator[None]:
+    """The bug is in the engine meanwhile."""
+    import importlib
+
+    target = mutant.target
+    if isinstance(target, str):
+        target = importlib.import_module(target)
+    with patch.object(target, mutant.attribute, mutant.make(getattr(target, mutant.attribute))):
+        yield
+
+
+def seeds_until_found(mutant: Mutant, most: int = SEEDS_MAX) -> tuple[int, str] | None:
+    """How many seeds it took, and what they saw; None if none saw anything."""
+    with planted(mutant):
+        for seed in range(most):
+            report = run_seed(seed)
+            if not report.ok:
+                return seed + 1, report.violations[0]
+    return None
+
+
+def main() -> int:
+    """Print the table. `make mutants`."""
+    missed = 0
+    for mutant in MUTANTS:
+        began = time.monotonic()
+        found = seeds_until_found(mutant)
+        took = time.monotonic() - began
+        if found is None:
+            missed += 1
+            print(f"{mutant.name:48} NOT FOUND in {SEEDS_MAX:,} seeds ({took:.0f} s)", flush=True)
+        else:
+            seeds, violation = found
+            print(
+                f"{mutant.name:48} {seeds:5,} seeds  {took:5.1f} s  {violation[:100]}", flush=True
+            )
+    print(f"{len(MUTANTS) - missed} of {len(MUTANTS)} found")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
