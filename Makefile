@@ -6,6 +6,9 @@
 #                        the tests of the storage on another version of PostgreSQL
 #   make check           lint, types and arrows only
 #   make format          fix what can be fixed by itself
+#   make simulate SEEDS=1000000
+#                        clusters under faults, for as long as one likes, on all cores
+#   make mutants         bugs planted into the engine, to see that the simulation finds them
 #   make demo            run the demo
 #   make bench           run the benchmarks
 #   make coverage        the tests, and what they leave out
@@ -17,6 +20,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+SEEDS ?= 20000
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -25,7 +29,7 @@ DEMO := $(VENV)/.demo-installed
 
 .DEFAULT_GOAL := test
 .DELETE_ON_ERROR:
-.PHONY: test test-postgres check format demo bench coverage lock clean
+.PHONY: test test-postgres check format simulate mutants demo bench coverage lock clean
 
 test: check
 	$(BIN)/python -m pytest $(ARGS)
@@ -43,6 +47,12 @@ check: $(DEV)
 format: $(DEV)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+simulate: $(DEV)
+	$(BIN)/python -W ignore -m tests.simulation --seeds $(SEEDS) $(ARGS)
+
+mutants: $(DEV)
+	$(BIN)/python -W ignore -m tests.simulation.mutants $(ARGS)
 
 demo: $(DEMO)
 	$(BIN)/fenbu demo $(ARGS)

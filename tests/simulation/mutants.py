@@ -31,7 +31,7 @@ from fenbu._testing.storage import Session, SimulatedStorage
 from fenbu.errors import Unavailable
 from tests.simulation.run import run_seed
 
-SEEDS_MAX = 2000
+SEEDS_MAX = 5000
 
 
 class Mutant(Struct):
@@ -192,6 +192,14 @@ def never_look_by_oneself(right: Any) -> Any:
     return beat
 
 
+def cancel_all_who_wait(right: Any) -> Any:
+    def durable(self: Any) -> Any:
+        right(self).cancel()  # Only makes sure that there is one.
+        return self._durable[self._engine.batch.number]
+
+    return durable
+
+
 MUTANTS = (
     Mutant("commit without the locks", SimulatedStorage, "commit", skip_the_fence),
     Mutant("two owners of one partition", MemoryDatabase, "owner_of", share_locks),
@@ -215,6 +223,7 @@ MUTANTS = (
     Mutant("deliver the inbox backwards", MemoryStorage, "load_inbox", deliver_out_of_order),
     Mutant("lose journal entries", Program, "body_ended", begin_before_it_is_written),
     Mutant("ring early", Resident, "_arm", ring_early),
+    Mutant("cancel all who wait for a batch", Committer, "durable", cancel_all_who_wait),
     Mutant("trust hints alone", SimulatedStorage, "beat", never_look_by_oneself),
 )
 

@@ -104,10 +104,11 @@ class Log(Entity):
 
 
 @app.workflow
-async def writer(log: str, name: str, count: int) -> None:
-    """One-way messages from one sender to one receiver."""
+async def writer(log: str, copies: int, name: str, count: int) -> None:
+    """One-way messages from one sender to a few receivers."""
     for number in range(count):
-        await Log(log).append.start(f"{name} {number}")
+        for copy in range(copies):
+            await Log(f"{log}-{copy}").append.start(f"{name} {number}")
         await step(some_work, 0.4 if number % 8 == 7 else 0.03)
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Any
 
-from fenbu import CallCancelled, TerminalError, Unavailable
+from fenbu import CallCancelled, CallNotFound, TerminalError, Unavailable
 from fenbu._testing.linearizability import UNKNOWN, Observed, is_linearizable
 from fenbu._testing.simulation import Plan
 from tests.simulation import service
@@ -121,27 +120,34 @@ async def signals(world: World, name: str) -> None:
 
 async def order(world: World, name: str) -> None:
     """What one sender sends to one receiver comes once, and in order."""
-    count, senders = 24, 1 + world.plan.size // 2
+    count, senders, copies = 24, 1 + world.plan.size // 2, 4
     await asyncio.gather(
         *(
             patiently(
                 lambda each=each: service.writer.options(id=f"{name}-{each}")(
-                    name, f"w{each}", count
+                    name, copies, f"w{each}", count
                 )
             )
             for each in range(senders)
         )
     )
+    for copy in range(copies):
+        lines = await _all_lines(f"{name}-{copy}", count * senders)
+        for each in range(senders):
+            mine = [line for line in lines if line.startswith(f"w{each} ")]
+            expected = [f"w{each} {number}" for number in range(count)]
+            world.check(mine == expected, f"messages of one sender came as {mine}")
+
+
+async def _all_lines(log: str, count: int) -> list[str]:
+    """What it holds when it has as many as it should, or after long."""
     lines: list[str] = []
     for _ in range(400):
-        lines = await patiently(Log(name).all)
-        if len(lines) >= count * senders:
+        lines = await patiently(Log(log).all)
+        if len(lines) >= count:
             break
         await asyncio.sleep(0.5)
-    for each in range(senders):
-        mine = [line for line in lines if line.startswith(f"w{each} ")]
-        expected = [f"w{each} {number}" for number in range(count)]
-        world.check(mine == expected, f"messages of one sender came as {mine}")
+    return lines
 
 
 async def charges(world: World, name: str) -> None:
@@ -248,20 +254,31 @@ async def crowd(world: World, name: str) -> None:
 
 
 async def local(world: World, name: str) -> None:
-    """Calls that are started in a node's own process: what it said it has accepted ends well."""
-    accepted: list[int] = []
+    """Calls that are started in a node's own process: what it said it has accepted ends well.
 
-    async def start(number: int) -> None:
-        with contextlib.suppress(Unavailable):
-            await service.leaf.options(id=f"{name}-{number}").start(number)
-            accepted.append(number)
+    Some of those who wait there lose patience; that must not disturb the others.
+    """
+    accepted: set[int] = set()
+
+    async def start(number: int, patience: float) -> None:
+        try:
+            async with asyncio.timeout(patience):
+                handle = await service.leaf.options(id=f"{name}-{number}").start(number)
+                accepted.add(number)
+                await handle.status()
+        except (Unavailable, CallNotFound, TimeoutError):
+            pass
+        except asyncio.CancelledError:
+            world.check(False, "somebody who waits was cancelled, and nobody has asked for it")
 
     for number in range(4 * world.plan.size):
         nodes = [each for each in world.cluster.nodes if each.gateway is not None]
         if nodes:
-            world.cluster.loop.spawn(world.random.choice(nodes).process, start(number))
+            process = world.random.choice(nodes).process
+            for patience in world.random.choice(((60.0,), (60.0, 0.02), (0.02, 60.0))):
+                world.cluster.loop.spawn(process, start(number, patience))
         await world.pause(1.0)
-    for number in accepted:
+    for number in sorted(accepted):
         handle = service.leaf.handle(f"{name}-{number}")
         found = await patiently(handle.result)
         world.check(found == number * number, f"{handle.id} gave {found}")

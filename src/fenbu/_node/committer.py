@@ -48,7 +48,7 @@ class Committer:
             self._wanted.set()
 
     def durable(self) -> asyncio.Future[None]:
-        """A future for the open batch, shared by all who wait for it."""
+        """A future for the open batch. Of all who wait for it, whoever is cancelled is so alone."""
         number = self._engine.batch.number
         future = self._durable.get(number)
         if future is None:
@@ -56,7 +56,7 @@ class Committer:
             if self._stopped_by is not None:
                 _fail(future, self._stopped_by)
         self._wanted.set()
-        return future
+        return asyncio.shield(future)
 
     async def written(self) -> None:
         """Wait until the open batch is on disk, also while the database refuses it."""
@@ -113,11 +113,12 @@ class Committer:
         """Whoever waits for their call to be accepted should not wait for a disk to be repaired."""
         future = self._durable.pop(batch.number, None)
         if future is not None and not future.done():
-            future.set_exception(
+            _fail(
+                future,
                 Unavailable(
                     f"not stored yet: {self.trouble}. fenbu keeps trying; starting the call again with "
                     "the same id is safe"
-                )
+                ),
             )
 
     def stop(self, error: BaseException) -> None:

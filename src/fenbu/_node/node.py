@@ -264,7 +264,7 @@ class Node:
                 accepting.append(self._callers.expect(call.invocation.id))
             tenure.post(call)
         try:
-            await asyncio.shield(tenure.committer.durable())
+            await tenure.committer.durable()
             if accepting:
                 await asyncio.gather(*accepting)
         except SESSION_ERRORS as error:
@@ -308,16 +308,24 @@ class Node:
             return await self._callers.wait(id)
         # It may have ended in a batch that is being written: then that tells.
         future = self._callers.wait(id)
-        await tenure.committer.durable()
+        await self._settled(tenure)
         if not future.done():
             self._callers.watch(id)
         return await future
 
     async def status(self, id: str) -> Status:  # noqa: A002
         """Where a call is in its life."""
-        tenure = await self._running()
-        await tenure.committer.durable()
+        await self._settled(await self._running())
         return await read_status(self.storage, id)
+
+    async def _settled(self, tenure: Tenure) -> None:
+        """Wait until what this process has asked for so far is in the database, or never will be."""
+        try:
+            await tenure.committer.durable()
+        except SESSION_ERRORS:
+            if not tenure.is_over:
+                raise
+            await self._running()
 
     async def send(self, message: Signal | Cancel | Retry) -> None:
         """Make a signal, cancellation or retry durable."""
@@ -330,4 +338,7 @@ class Node:
         if not tenure.has(message.id, message.partition):
             await read_status(self.storage, message.id)
         tenure.post(message)
-        await asyncio.shield(tenure.committer.durable())
+        try:
+            await tenure.committer.durable()
+        except SESSION_ERRORS as error:
+            raise Unavailable(f"{error}; what was sent may or may not have been stored") from error

@@ -198,7 +198,11 @@ class Cluster:
         async def stop() -> None:
             while machine.node is None:  # It has not come up yet.
                 await asyncio.sleep(RESTART_SECONDS)
-            await machine.node.stop(DRAIN_SECONDS)
+            try:
+                await machine.node.stop(DRAIN_SECONDS)
+            except (Exception, asyncio.CancelledError) as error:
+                self.violation(f"{machine.name} could not stop: {type(error).__name__}: {error}")
+                raise
             self.trace(machine.name, "has stopped")
 
         return self.loop.spawn(machine.process, stop())

@@ -63,6 +63,7 @@ def heal(cluster: Cluster) -> None:
     network.is_down = False
     for machine in cluster.machines.values():
         cluster.resume(machine)
+        machine.storage.before_commit = lambda: None
         cluster.crash_now(machine)
     if not cluster.nodes:
         cluster.start_node()
@@ -92,6 +93,20 @@ def _stall(cluster: Cluster, fault: Fault) -> None:
             cluster.network.later(
                 fault.amount * fault.seconds, lambda: cluster.end_session(machine)
             )
+
+
+def _stall_in_transaction(cluster: Cluster, fault: Fault) -> None:
+    """The next transactional step stands still before it commits, and others take its partition."""
+    machine = _chosen(cluster, fault)
+    if machine is None:
+        return
+
+    def stall() -> None:
+        machine.storage.before_commit = lambda: None
+        cluster.stall(machine, fault.seconds)
+        cluster.end_session(machine)
+
+    machine.storage.before_commit = stall
 
 
 def _end_session(cluster: Cluster, fault: Fault) -> None:
@@ -152,6 +167,7 @@ KINDS: dict[str, Does] = {
     "a node crashes": _crash,
     "a host vanishes": _vanish,
     "a node stands still": _stall,
+    "a transaction stands still": _stall_in_transaction,
     "a session is ended": _end_session,
     "a session breaks": _break_session,
     "the server restarts": _restart_server,

@@ -47,6 +47,8 @@ class SimulatedStorage(Reader):
         """All that it ever had; the server may still believe in some of them."""
         self.written: Callable[[int], None] = lambda _: None
         """Told, on the server, the number of each batch that has been written."""
+        self.before_commit: Callable[[], None] = lambda: None
+        """Told when the function of a transactional step has ended, before its transaction does."""
         self._batches = 0
         self._news = True
         self._waiting: asyncio.Future[None] | None = None
@@ -194,6 +196,8 @@ class SimulatedStorage(Reader):
                     return str(recorded)
                 transaction = Transaction(database.table)
                 payload = await work(transaction)
+                self.before_commit()
+                await asyncio.sleep(0)
                 finish = partial(
                     Session.finish_step, step=step, epoch=epoch, payload=payload, done=transaction
                 )
