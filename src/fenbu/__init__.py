@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fenbu._api.app import App, Client
-from fenbu._api.context import current_attempt, current_id, now, random, rng, uuid4
+from fenbu._api.context import current_attempt, current_id, now, patched, random, rng, uuid4
 from fenbu._api.entity import Entity, Operation, operation
 from fenbu._api.function import Bound, DurableFunction, SyncFunction
 from fenbu._api.handle import Handle, SyncHandle
@@ -65,6 +65,7 @@ __all__ = [
     "current_id",
     "now",
     "operation",
+    "patched",
     "random",
     "rng",
     "saga",

@@ -31,8 +31,10 @@ from fenbu._storage.postgres.storage import PostgresStorage
 from fenbu._storage.protocol import UNPLACED, CallFilter, CommitBatch, CommitOutcome
 from fenbu._storage.sqlite.storage import SQLiteStorage
 from fenbu.errors import CallNotFound, InternalError
+from tests.fixture.loop import Runner
 from tests.fixture.postgres import new_url
 from tests.fixture.row import own
+from tests.fixture.storage import SimulatedDisk
 
 IDS = ["a", "b", "c", "a/1", "a/2", "a/1/1", "a~1/1", "b/1", "ü", "7"]
 PARTITIONS = [0, 1, 255]
@@ -120,7 +122,7 @@ placed = messages.filter(lambda each: each.partition != UNPLACED)
 class StorageMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.runner = asyncio.Runner()
+        self.runner = self.loop()
         self.folder = Path(tempfile.mkdtemp())
         self.storages: list[Database] = [MemoryStorage(), self.other()]
         self.sequence = 0
@@ -129,6 +131,9 @@ class StorageMachine(RuleBasedStateMachine):
         for each in self.storages:
             self.runner.run(each.open())
             self.runner.run(own(each))
+
+    def loop(self) -> Runner:
+        return asyncio.Runner()
 
     def other(self) -> Database:
         return SQLiteStorage(self.folder / "fenbu.db")
@@ -289,6 +294,15 @@ class PostgresMachine(StorageMachine):
         return PostgresStorage(new_url(self.server))
 
 
+class SimulatedMachine(StorageMachine):
+    def loop(self) -> Runner:
+        self.disk = SimulatedDisk()
+        return self.disk.loop
+
+    def other(self) -> Database:
+        return self.disk.storage()
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _server(postgres):
     PostgresMachine.server = postgres
@@ -296,7 +310,8 @@ def _server(postgres):
 
 TestSQLite = StorageMachine.TestCase
 TestPostgres = PostgresMachine.TestCase
-TestSQLite.settings = TestPostgres.settings = settings(
+TestSimulated = SimulatedMachine.TestCase
+TestSQLite.settings = TestPostgres.settings = TestSimulated.settings = settings(
     max_examples=40,
     stateful_step_count=15,
     deadline=None,

@@ -8,7 +8,7 @@ from fenbu._core.message import Retry
 from fenbu._storage.protocol import CommitBatch, CommitOutcome
 from fenbu.errors import Unavailable
 from tests.fixture.row import call, entry, own, stored, write
-from tests.fixture.storage import MemoryDisk
+from tests.fixture.storage import MemoryDisk, SimulatedDisk
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ async def test_reads_go_on_meanwhile(disk, impatient):
 
 
 async def test_a_client_hears_that_nothing_was_accepted(disk, impatient):
-    if isinstance(disk, MemoryDisk):
+    if isinstance(disk, MemoryDisk | SimulatedDisk):
         pytest.skip("only commits of the fake can be refused")
     with disk.refusing(impatient), pytest.raises(Unavailable, match="locked"):
         await impatient.enqueue([Retry(1, "a")])

@@ -125,6 +125,7 @@ class App:
         self,
         *,
         name: str | None = None,
+        version: int = 1,
         retry: Retry = NO_RETRY,
         timeout: Seconds | None = None,
         attempt_timeout: Seconds | None = None,
@@ -139,6 +140,8 @@ class App:
 
         Args:
             name: The handler's name in the database; default: the function's.
+            version: A call runs with the version that it was started with; keep the older ones registered,
+                under the same name, while such calls are in flight.
             retry: What to do when it raises; without it, the error is the call's outcome.
             timeout: Seconds for the whole call, all attempts included.
             attempt_timeout: Seconds for one attempt.
@@ -163,6 +166,7 @@ class App:
         self,
         *,
         name: str | None = None,
+        version: int = 1,
         timeout: Seconds | None = None,
         retention: Seconds | None = None,
     ) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], DurableFunction[P, R]]: ...
@@ -175,6 +179,7 @@ class App:
 
         Args:
             name: The handler's name in the database; default: the function's.
+            version: As for `task`. For a small change see also `fenbu.patched`.
             timeout: Seconds for the whole call.
             retention: Seconds that a finished call is kept; default: 7 days.
 

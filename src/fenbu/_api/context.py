@@ -62,6 +62,29 @@ def uuid4() -> uuid.UUID:
     return uuid.UUID(int=running.random.getrandbits(128), version=4)
 
 
+def patched(name: str) -> bool:
+    """Whether this call takes the new way of a change to the code of a workflow or operation.
+
+    True for a call that comes here for the first time, and at each replay of it; False for one that came by
+    before the change was there, which goes on in the old way to its end. When none of those is left
+    (`fenbu check-deploy` says so), the old way and the mark may go.
+
+    Args:
+        name: Names the change; each change has its own, and the same name means the same decision.
+
+    Raises:
+        UsageError: Something else than the code of a workflow or operation is running.
+
+    Example:
+        ```python
+        if patched("fraud-check"):
+            await step(check_fraud, order)
+        await step(charge, order)
+        ```
+    """
+    return required_activation("patched()").patched(name)
+
+
 def current_id() -> str:
     """The id of the call whose code, step or task body is running.
 

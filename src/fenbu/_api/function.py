@@ -255,7 +255,7 @@ class DurableFunction(Generic[P, R]):
             )
         entity = None if spec.entity is None else spec.entity.name
         return StartCall(
-            spec.name, location, entity, self._key, payload, options.id, options.delay_seconds,
+            spec.name, spec.version, location, entity, self._key, payload, options.id, options.delay_seconds,
             options.timeout_seconds, wait,
         )  # fmt: skip
 

@@ -69,6 +69,7 @@ def checked_key(entity: str, key: str) -> str:
 
 def make_spec(
     *,
+    version: int = 1,
     timeout: float | timedelta | None = None,
     attempt_timeout: float | timedelta | None = None,
     retention: float | timedelta | None = None,
@@ -77,10 +78,13 @@ def make_spec(
     """A HandlerSpec from the options of a decorator.
 
     Raises:
-        UsageError: A duration makes no sense.
+        UsageError: A duration makes no sense, or the version is no positive number.
     """
+    if type(version) is not int or version < 1:
+        raise UsageError(f"version must be a whole number from 1 on, not {version!r}")
     kept = seconds(retention, "retention")
     return HandlerSpec(
+        version=version,
         timeout_seconds=seconds(timeout, "timeout"),
         attempt_timeout_seconds=seconds(attempt_timeout, "attempt_timeout"),
         retention_seconds=limit.RETENTION_SECONDS if kept is None else kept,

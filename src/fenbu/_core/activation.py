@@ -18,7 +18,7 @@ from contextvars import Context, ContextVar
 from typing import Any
 
 from fenbu._core import ids, journal, location
-from fenbu._core.command import Command, StartTimer
+from fenbu._core.command import Command, MarkPatch, StartTimer
 from fenbu._core.loop import DeterministicLoop
 from fenbu._core.model import Entry, EntryKind, Invocation, Payload
 
@@ -38,7 +38,9 @@ class Activation:
 
     __slots__ = (
         "_count",
+        "_patches",
         "_random",
+        "_recorded",
         "attempts",
         "chain",
         "context",
@@ -79,6 +81,9 @@ class Activation:
         self.leaving = False
         self._count = 0
         self._random: random.Random | None = None
+        self._patches: dict[str, bool] = {}
+        self._recorded: str | None = None
+        """While the journal is replayed, what was recorded at the position that the code has come to."""
         self.loop = DeterministicLoop(self, now)
         inside = Context()
         inside.run(current.set, self)
@@ -127,13 +132,16 @@ class Activation:
             NonDeterminismError: It does not.
         """
         invocation = self.invocation
+        self._recorded = invocation.commands or ""
         self.begin()
         journal.compare(invocation, 0, invocation.commands, self._take())
         for entry in entries:
             if self.main.done():
                 journal.unexpected(invocation, entry)
+            self._recorded = entry.commands or ""
             self.apply(entry)
             journal.compare(invocation, entry.position, entry.commands, self._take())
+        self._recorded = None
 
     def _take(self) -> list[Command]:
         issued, self.issued = self.issued, []
@@ -212,6 +220,21 @@ class Activation:
             raise Leaving
         self.retries.pop(number, None)
         return self.waiting.pop(number, None) is not None
+
+    def patched(self, name: str) -> bool:
+        """Whether this call takes the new way of a change: yes, unless it came by before there was one.
+
+        Decided once for a call, and recorded. The same idea as in Temporal's `patched`.
+        """
+        new = self._patches.get(name)
+        if new is None:
+            if self.leaving:
+                raise Leaving
+            new = self._recorded is None or journal.has_patch(self._recorded, name)
+            self._patches[name] = new
+            if new:
+                self.issued.append((0, MarkPatch(name, location.caller())))
+        return new
 
     def start_timer(self, when: float, handle: Any) -> int:
         number = self.issue(StartTimer(when, location.caller()))

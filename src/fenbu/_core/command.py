@@ -47,6 +47,7 @@ class StartCall(Struct, gc=False):
     """Start a call; with `wait`, its outcome comes back."""
 
     name: str
+    version: int
     location: str
     entity: str | None
     key: str | None
@@ -97,6 +98,17 @@ class AbandonStep(Struct, gc=False):
     kind = "abandon"
 
 
+class MarkPatch(Struct, gc=False):
+    """The code has taken the new way of a change: it is recorded, nothing else is done.
+
+    It has no number, so that all others keep theirs when the mark goes from the code.
+    """
+
+    name: str
+    location: str
+    kind = "patch"
+
+
 Command: TypeAlias = (
-    RunStep | StartTimer | StartCall | AwaitCall | SendSignal | CancelCall | AbandonStep
+    RunStep | StartTimer | StartCall | AwaitCall | SendSignal | CancelCall | AbandonStep | MarkPatch
 )

@@ -43,14 +43,14 @@ def _call(
         id=id_,
         partition=engine.place(command.entity, command.key, id_),
         handler=command.name,
-        version=engine.version(command.name),
+        version=command.version,
         entity=command.entity,
         key=command.key,
         args=command.args,
         created_at=now,
         parent=here if command.wait else None,
         chain=activation.chain if command.wait else (),
-        deadline_at=engine.deadline(command.name, command.timeout_seconds, now),
+        deadline_at=engine.deadline(command.name, command.version, command.timeout_seconds, now),
         wake_at=now + command.delay_seconds if command.delay_seconds > 0 else None,
     )
     return Call(invocation, fresh=command.id is None, waited=command.wait)

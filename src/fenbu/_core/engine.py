@@ -246,14 +246,16 @@ class Engine:
         return ids.partition_of(id_, count)
 
     def version(self, handler: str) -> int:
-        """The version that a new call is accepted for."""
+        """The version that a new call is accepted for, if its sender names none."""
         spec = self.registry.latest(handler)
         return spec.version if spec is not None else 1
 
-    def deadline(self, handler: str, timeout_seconds: float | None, now: float) -> float | None:
+    def deadline(
+        self, handler: str, version: int, timeout_seconds: float | None, now: float
+    ) -> float | None:
         """When a new call must have ended."""
         if timeout_seconds is None:
-            spec = self.registry.latest(handler)
+            spec = self.registry.get(handler, version)
             timeout_seconds = spec.timeout_seconds if spec is not None else None
         return None if timeout_seconds is None else now + timeout_seconds
 

@@ -157,7 +157,7 @@ class Registry:
         if (spec.name, spec.version) in self._specs:
             raise UsageError(
                 f"handler {spec.name!r} version {spec.version} is registered twice; give one of them "
-                "another name with `name=…`"
+                "another name with `name=…`, or the newer one `version=…`"
             )
         self._specs[spec.name, spec.version] = spec
         latest = self._latest.get(spec.name)
@@ -173,6 +173,14 @@ class Registry:
     def latest(self, name: str) -> HandlerSpec | None:
         """The handler for a new call."""
         return self._latest.get(name)
+
+    def missing(self, name: str, version: int) -> str:
+        """In words, what a call waits for whose handler is not here."""
+        versions = sorted(each for known, each in self._specs if known == name)
+        if not versions:
+            return f"a node that has registered {name}" + (f", version {version}" * (version > 1))
+        known = ", ".join(map(str, versions))
+        return f"a node that has registered version {version} of {name}; this one has {known}"
 
     def names(self) -> list[str]:
         return sorted(self._latest)

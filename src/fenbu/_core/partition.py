@@ -196,12 +196,11 @@ class Partition:
             # Its sender, such as SQL, does not know the handler.
             invocation.version = self.engine.version(invocation.handler)
             if invocation.deadline_at is None:
-                created_at = invocation.created_at
-                invocation.deadline_at = self.engine.deadline(invocation.handler, None, created_at)
-        spec = self.engine.registry.get(invocation.handler, invocation.version)
+                invocation.deadline_at = self.engine.deadline(
+                    invocation.handler, invocation.version, None, invocation.created_at
+                )
+        spec = self._spec_of(invocation)
         if spec is None:
-            invocation.status = Status.UNHANDLED
-            invocation.waiting = f"no node has registered {invocation.handler}"
             return
         if self._misaddressed(invocation, spec, now, saved_in=batch.number):
             return
@@ -224,6 +223,15 @@ class Partition:
             self.residents[invocation.id] = resident
             self.set_active(resident, active=True)
             resident.start(now)
+
+    def _spec_of(self, invocation: Invocation) -> HandlerSpec | None:
+        """Its handler; without one here, the call waits for a node that has it."""
+        registry = self.engine.registry
+        spec = registry.get(invocation.handler, invocation.version)
+        if spec is None:
+            invocation.status = Status.UNHANDLED
+            invocation.waiting = registry.missing(invocation.handler, invocation.version)
+        return spec
 
     def _misaddressed(
         self, invocation: Invocation, spec: HandlerSpec, now: float, saved_in: int = -1
@@ -400,10 +408,8 @@ class Partition:
             return resident
         if invocation.status in FINISHED or invocation.status in PARKED:
             return None
-        spec = self.engine.registry.get(invocation.handler, invocation.version)
+        spec = self._spec_of(invocation)
         if spec is None:
-            invocation.status = Status.UNHANDLED
-            invocation.waiting = f"no node has registered {invocation.handler}"
             invocation.wake_at = None
             self.update(invocation)
             return None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fenbu._core import dispatch, journal
 from fenbu._core.activation import Activation
-from fenbu._core.command import AbandonStep, RunStep, StartTimer
+from fenbu._core.command import AbandonStep, MarkPatch, RunStep, StartTimer
 from fenbu._core.effect import StopBody, WakeAt
 from fenbu._core.event import BodyEnded
 from fenbu._core.handler import HandlerSpec
@@ -121,6 +121,8 @@ class Program(Resident):
                     if self.bodies.pop(command.command, None) is not None:
                         stop = StopBody(self.invocation.id, command.command)
                         self.partition.engine.batch.effects.append(stop)
+                case MarkPatch():
+                    pass  # It is in the journal, and that is all.
                 case _:
                     engine = self.partition.engine
                     engine.send(dispatch.message_of(engine, activation, number, command, now))

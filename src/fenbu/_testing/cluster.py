@@ -14,7 +14,7 @@ from fenbu._api.app import App
 from fenbu._core.batch import CommitBatch
 from fenbu._core.handler import Registry
 from fenbu._core.message import Call, Cancel, Retry, Signal, encode
-from fenbu._core.model import FINISHED, PARKED, EntryKind, Outcome, Status
+from fenbu._core.model import FINISHED, EntryKind, Outcome, Status
 from fenbu._node.attempt import current
 from fenbu._node.clock import Clock
 from fenbu._node.gateway import Gateway, RemoteGateway
@@ -314,9 +314,9 @@ class Cluster:
         return found
 
     def is_drained(self) -> bool:
-        """Nothing is left to be done."""
+        """Nothing is left to be done, by nodes or by the operator."""
         return not self.database.inbox and all(
-            each.status in FINISHED or each.status in PARKED
+            each.status in FINISHED or each.status in {Status.STUCK, Status.UNHANDLED}
             for each in self.database.invocations.values()
         )
 

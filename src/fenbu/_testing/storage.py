@@ -2,7 +2,8 @@
 
 A node has a session, on which everything goes that its locks must cover. When it breaks, the server ends it
 some time later, and only then are the locks free; until then the node's next session takes nothing of them.
-All else goes through connections that last for one request. Hints are late, lost, doubled.
+What it sends goes through one more,
+all else through connections that last for one request. Hints are late, lost, doubled.
 The semantics are those of `_storage/memory`, and the conformance suite runs against this storage as well.
 """
 
@@ -50,6 +51,7 @@ class SimulatedStorage(Reader):
         self.before_commit: Callable[[], None] = lambda: None
         """Told when the function of a transactional step has ended, before its transaction does."""
         self._batches = 0
+        self._sender = Session(network, ordered=True)
         self._news = True
         self._waiting: asyncio.Future[None] | None = None
         self._looked_at = 0.0
@@ -164,7 +166,13 @@ class SimulatedStorage(Reader):
         raise AssertionError("a request to a storage in memory waits twice")
 
     async def enqueue(self, messages: Sequence[Message]) -> None:
-        await self._read(lambda session: self._with_hints(session.enqueue(messages)))
+        """Those of one storage stay in order, as long as its connection holds."""
+        if not self._is_open:
+            raise Unavailable("the storage is not open")
+        if self._sender.connection.is_broken:
+            self._sender = Session(self.network, ordered=True)
+        session = self._sender
+        await self.network.ask(self._with_hints(session.enqueue(messages)), session.connection)
 
     async def _with_hints(self, request: Coroutine[Any, Any, Any]) -> Any:
         """A request, and then hints to the owners of what it has put into the inbox."""
