@@ -85,7 +85,16 @@ class NonDeterminismError(FenbuError):
 
     The call is parked with status `stuck`: nothing of it is lost, and a process that starts with
     code that matches the journal picks it up again.
+
+    Attributes:
+        position: Where in the journal; 0 is before its first entry.
+        recorded: What was recorded there, with its place in the code of then.
+        asked: What the code asks for now, with its place.
     """
+
+    position = 0
+    recorded = ""
+    asked = ""
 
 
 class StorageError(FenbuError):

@@ -53,12 +53,13 @@ class Shell:
         self.url = f"sqlite:///{folder}/shop.db"
         (folder / "shop.py").write_text(SHOP)
 
-    def run(self, *args: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *args: str, say: str = "") -> subprocess.CompletedProcess[str]:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("FENBU")}
         environment |= {"FENBU_URL": self.url, "FENBU_APP": "shop.py", "COLUMNS": "200"}
         return subprocess.run(
             [sys.executable, "-m", "fenbu", *args],
-            cwd=self.folder, env=environment, capture_output=True, text=True, timeout=60, check=False,
+            cwd=self.folder, env=environment, input=say, capture_output=True, text=True, timeout=60,
+            check=False,
         )  # fmt: skip
 
     def says(self, *args: str) -> str:
@@ -154,7 +155,66 @@ def test_mistakes_are_named(shell: Shell) -> None:
     assert "there is no Stock with the key 'x'" in shell.refuses("entity", "show", "Stock", "x")
 
 
-COMMANDS = ",dev,run,call,start,ls,show,explain,signal,cancel,retry,entity,entity ls,entity show,doctor,demo"
+def test_recorded_calls_are_replayed_with_the_code_of_today(shell: Shell) -> None:
+    with NodeProcess(shell.url, app=shell.folder / "shop.py") as node:
+        shell.says("start", "checkout", "order-7", "--id", "o7")
+        until(shell, "o7", "suspended")
+        shell.says("start", "Stock.reserve", "1", "--key", "tea", "--id", "r1")
+        until(shell, "r1", "completed")
+        assert node.stop() == 0
+    shell.says("export", "o7", "-o", "o7.json")
+    assert json.loads(shell.says("export", "o7"))["call"]["args"]["json"]["order"] == "order-7"
+    assert shell.json("replay", "o7")["agrees"] is True
+    assert "agrees with its journal of 2 events" in shell.says("replay", "o7.json")
+    assert "safe to deploy: 1 open call of 1 handler replayed" in shell.says(
+        "check-deploy", "shop.py"
+    )
+
+    changed = SHOP.replace(
+        '    await Stock("tea")', '    await asyncio.sleep(1)\n    await Stock("tea")'
+    )
+    (shell.folder / "shop.py").write_text(changed)
+    for what in ("o7", "o7.json"):
+        done = shell.run("replay", what)
+        assert done.returncode == 1
+        assert "journal position 1: recorded was call Stock.reserve at shop.py:2" in done.stdout
+        assert "the code now asks for timer at shop.py:2" in done.stdout
+    done = shell.run("check-deploy", "shop.py")
+    assert done.returncode == 1
+    assert "of 1 open call 1 would break" in done.stdout
+    done = shell.run("check-deploy", "shop.py", "--json")
+    (broken,) = json.loads(done.stdout)["would_break"]
+    assert (broken["id"], broken["status"], broken["position"]) == ("o7", "suspended", 1)
+    (shell.folder / "shop.py").write_text(SHOP.replace("async def checkout(", "async def buy("))
+    assert (
+        "needs a node that has registered checkout" in shell.run("check-deploy", "shop.py").stdout
+    )
+
+    assert "no call has the id" in shell.refuses("replay", "nothing")
+    assert "none.json cannot be read" in shell.refuses("replay", "none.json")
+
+
+def test_the_debugger_stops_where_a_journal_says(shell: Shell) -> None:
+    with NodeProcess(shell.url, app=shell.folder / "shop.py") as node:
+        shell.says("start", "checkout", "order-7", "--id", "o7")
+        until(shell, "o7", "suspended")
+        assert node.stop() == 0
+    stepped = shell.run("replay", "o7", "--pdb", "--at", "1", say="n\np (order, paid)\nc\n")
+    assert stepped.returncode == 0, stepped.stderr
+    assert "('order-7', 5)" in stepped.stdout
+    assert "shop.py(2" in stepped.stdout
+    assert "_core" not in stepped.stdout
+    assert shell.run("replay", "o7", "--pdb", say="n\nq\n").returncode == 0
+    assert "2 positions beyond 0, and --at is 9" in shell.refuses(
+        "replay", "o7", "--pdb", "--at", "9"
+    )
+    assert "pass both" in shell.refuses("replay", "o7", "--at", "1")
+
+
+COMMANDS = (
+    ",dev,run,call,start,ls,show,explain,signal,cancel,retry,export,replay,check-deploy,entity,entity ls,"
+    "entity show,nodes,migrate,doctor,demo"
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS.split(","))

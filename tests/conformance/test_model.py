@@ -248,6 +248,7 @@ class StorageMachine(RuleBasedStateMachine):
             handler=st.none() | st.sampled_from(HANDLERS),
             created_after=st.none() | instants,
             created_before=st.none() | instants,
+            after=st.none() | st.tuples(instants, ids),
             limit=st.integers(1, 9),
         ),
         id_=ids,

@@ -27,6 +27,9 @@ async def test_calls_are_listed_newest_first(storage):
     assert await listed(storage, statuses=(Status.COMPLETED, Status.STUCK)) == ["c", "b"]
     assert await listed(storage, statuses=()) == []
     assert await listed(storage, created_after=10.0, created_before=30.0) == ["b"]
+    assert await listed(storage, after=(30.0, "d"), limit=2) == ["c", "b"]
+    assert await listed(storage, after=(20.0, "b")) == ["a"]
+    assert await listed(storage, after=(10.0, "a")) == []
 
 
 async def test_calls_are_counted_by_handler_and_status(storage):

@@ -17,6 +17,11 @@ SAYS = {
     "human_approval": ["ann: approved", "mail to director", "bob: expired"],
     "web_crawler": ["/flaky: 1 links, fetched 3 times", "/deep/2: 1 links, fetched 1 times"],
     "rate_limited_api": [r"60 calls in \d+\.\d s, 0 refused"],
+    "changing_code": [
+        "order-1: not checked, charged tea",
+        "order-2: checked cup, charged cup",
+        "order-3: charged pot in 3 parts",
+    ],
     "chat_agent": ["assistant: Oslo has 4 degrees; Kyoto has 5 degrees"],
 }
 

@@ -4,12 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 
 import pytest
 
 import fenbu
-from fenbu import App, Entity, Unavailable, operation, step
-from fenbu.testing import SimulationFailed, crash_everywhere, run, simulate
+from fenbu import (
+    App,
+    CallNotFound,
+    Entity,
+    Retry,
+    Status,
+    Unavailable,
+    UsageError,
+    operation,
+    step,
+    wait_signal,
+)
+from fenbu._core.history import History, write
+from fenbu._core.model import Entry, EntryKind, Invocation, Loaded
+from fenbu.testing import (
+    ReplayDiverged,
+    SimulationFailed,
+    crash_everywhere,
+    history_of,
+    replay,
+    run,
+    simulate,
+)
 
 MONTH = 30 * 86400.0
 
@@ -17,6 +39,61 @@ MONTH = 30 * 86400.0
 @pytest.fixture
 def app() -> App:
     return App("kit", url="memory:")
+
+
+async def debit(cents: int) -> int:
+    await asyncio.sleep(0.01)
+    return cents
+
+
+def test_what_a_call_did_can_be_asserted(app: App) -> None:
+    tries = 0
+
+    async def charge(cents: int) -> int:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise ConnectionError("not now")
+        return cents
+
+    async def refuse() -> None:
+        raise ValueError("no money")
+
+    retry = Retry(attempts=5, first_seconds=60)
+
+    @app.workflow(name="checkout")
+    async def checkout(cents: int) -> int:
+        paid = await step.options(retry=retry, name="charge")(charge, cents)
+        if await wait_signal("approval", bool):
+            await step.options(name="refuse")(refuse)
+        return paid
+
+    async def scenario() -> None:
+        handle = await checkout.options(id="order-7").start(5)
+        with pytest.raises(CallNotFound):
+            history_of("order-8")
+        await asyncio.sleep(86400)
+        history = history_of(handle)
+        assert (history.status, history.result, history.error) == (Status.SUSPENDED, None, None)
+        assert history.steps == ["charge"]
+        await handle.signal("approval", True)
+        with pytest.raises(ValueError, match="no money"):
+            await handle.result()
+        history = history_of("order-7")
+        assert history.steps == ["charge", "refuse"]
+        assert history.attempts("charge") == 3
+        assert history.attempts("other") == 0
+        assert history.events[-3:] == (
+            "step_completed charge", "signal_received approval", "step_failed refuse",
+        )  # fmt: skip
+        assert history.has_asked("step charge", "step refuse")
+        assert not history.has_asked("step refuse", "step charge")
+        assert history.has_seen("step_retrying charge", "step_failed refuse")
+        assert (history.status, history.error) == (Status.FAILED, "ValueError: no money")
+
+    run(app, scenario)
+    with pytest.raises(UsageError, match="while they run"):
+        history_of("order-7")
 
 
 def test_a_month_takes_no_time(app: App) -> None:
@@ -84,20 +161,21 @@ def test_crashes_everywhere_are_survived(app: App) -> None:
             self.units += units
             return self.units
 
-    async def work(number: int) -> int:
-        await asyncio.sleep(0.01)
-        return number
-
     @app.workflow(name="deliver")
     async def deliver(number: int) -> int:
-        await step(work, number)
+        await step(debit, number)
         await asyncio.sleep(60)
         return await Stock("a").add(number)
 
     async def scenario() -> int:
-        return await deliver.options(id="d")(3)
+        result = await deliver.options(id="d")(3)
+        history = history_of("d")
+        assert history.asked == ("step debit", "timer", "call Stock.add")
+        assert history.has_seen("step_completed debit", "call_finished Stock.add")
+        return result
 
     assert crash_everywhere(app, scenario) >= 4
+    assert crash_everywhere(app, deliver, 3) >= 4
 
 
 def test_what_a_crash_changes_is_told(app: App) -> None:
@@ -164,3 +242,45 @@ def test_faults_do_not_change_what_is_durable(app: App) -> None:
             await asyncio.sleep(1.0)
 
     simulate(app, scenario, seeds=60, nodes=2)
+
+
+def test_histories_of_a_folder_are_replayed(app: App, tmp_path: Path) -> None:
+    @app.workflow(name="checkout")
+    async def checkout(cents: int) -> int:
+        return await step(debit, cents)
+
+    entry = Entry(
+        "order-7",
+        1,
+        EntryKind.STEP_COMPLETED,
+        2.0,
+        1,
+        attempt=1,
+        status=Status.COMPLETED,
+        value="5",
+    )
+    call = Invocation(
+        id="order-7", partition=0, handler="checkout", args='{"cents":5}', started_at=1.0,
+        status=Status.COMPLETED, result="5", commands='[["step","debit","shop.py:7"]]',
+    )  # fmt: skip
+    (tmp_path / "order-7.json").write_bytes(write(History(Loaded(call, [entry]))))
+    assert replay(tmp_path, app) == 1
+    assert replay(str(tmp_path / "order-7.json"), app) == 1
+
+    changed = App("kit", url="memory:")
+
+    @changed.workflow(name="checkout")
+    async def other(cents: int) -> int:
+        await asyncio.sleep(1)
+        return await step(debit, cents)
+
+    with pytest.raises(
+        ReplayDiverged, match=r"order-7.json: checkout order-7 at journal position 0"
+    ) as info:
+        replay(tmp_path, changed)
+    assert info.value.divergence.recorded == "step debit at shop.py:7"
+    with pytest.raises(UsageError, match=r"none\.json cannot be read"):
+        replay(tmp_path / "none.json", app)
+    (tmp_path / "a.json").write_text("{}")
+    with pytest.raises(UsageError, match=r"a\.json: this is no history"):
+        replay(tmp_path, app)

@@ -103,8 +103,8 @@ async def _of_status(database: Database, loaded: Loaded, now: float, *, runs: bo
             ]
         case _:
             return [
-                f"no node has the handler {call.handler!r} version {call.version}",
-                "start a node whose app registers it, and it runs",
+                f"it waits for {call.waiting or f'a node that has registered {call.handler}'}",
+                "start a node whose app registers it, and it goes on",
             ]
 
 

@@ -1,10 +1,11 @@
-"""The call that an id, or the beginning of one, means."""
+"""The call that an id, or the beginning of one, means; and what a replay of calls needs."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from fenbu._core.model import Invocation, Loaded
+from fenbu._core.history import History
+from fenbu._core.model import FINISHED, Invocation, Loaded
 from fenbu._storage.open import Database
 from fenbu.errors import CallNotFound, UsageError
 
@@ -40,3 +41,19 @@ async def find_call(database: Database, id_: str) -> Found:
     if loaded:
         return Found(loaded[0].invocation, loaded[0], in_inbox=False)
     return Found(found[0], Loaded(found[0], []), in_inbox=True)
+
+
+async def histories_of(database: Database, calls: list[Loaded]) -> list[History]:
+    """The calls with the states of their entities, if these are as they were before the operations."""
+    names = {
+        (call.entity, call.key or "")
+        for call in (each.invocation for each in calls)
+        if call.entity is not None and call.status not in FINISHED
+    }
+    states = {
+        (each.entity, each.key): each.state for each in await database.load_entities(list(names))
+    }
+    return [
+        History(each, states.get((each.invocation.entity or "", each.invocation.key or "")))
+        for each in calls
+    ]

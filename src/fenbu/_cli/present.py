@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fenbu._core import journal
+from fenbu._core.command import MarkPatch
 from fenbu._core.model import (
     EntityState,
     Entry,
@@ -114,7 +115,16 @@ def failure_text(failure: Failure | None) -> str:
 def commands_of(loaded: Loaded) -> dict[int, tuple[str, str, str]]:
     """(kind, name, location) of everything that a call's code asked for, by number."""
     texts = [loaded.invocation.commands, *(each.commands for each in loaded.entries)]
-    return dict(enumerate((each for text in texts for each in journal.recorded(text)), start=1))
+    asked = (each for text in texts for each in journal.recorded(text))
+    return dict(enumerate((each for each in asked if each[0] != MarkPatch.kind), start=1))
+
+
+def patches_of(loaded: Loaded) -> list[str]:
+    """The changes whose new way a call has taken."""
+    texts = [loaded.invocation.commands, *(each.commands for each in loaded.entries)]
+    return [
+        name for text in texts for kind, name, _ in journal.recorded(text) if kind == MarkPatch.kind
+    ]
 
 
 def calls_table(calls: list[Invocation]) -> Table:
@@ -127,6 +137,8 @@ def calls_table(calls: list[Invocation]) -> Table:
         end = each.finished_at or time.time()
         took = duration(end - each.started_at) if each.started_at is not None else ""
         last = failure_text(each.failure) or payload_text(each.result, 60) or each.waiting or ""
+        if each.status is Status.UNHANDLED:
+            last = each.waiting or last
         table.add_row(
             escape(each.id), escape(each.handler), escape(each.key or ""), status_text(each.status),
             instant_short(each.created_at), took, escape(first_line(last)),

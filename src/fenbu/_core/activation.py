@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context, ContextVar
 from typing import Any
 
@@ -125,20 +125,28 @@ class Activation:
                 return
         loop.drain()
 
-    def replay(self, entries: Sequence[Entry]) -> None:
+    def replay(
+        self, entries: Sequence[Entry], before: Callable[[int], None] = lambda _: None
+    ) -> None:
         """Run the code through its journal, checking at each position that it asks for the same.
+
+        Args:
+            entries: The journal.
+            before: Told each position before the code comes to it.
 
         Raises:
             NonDeterminismError: It does not.
         """
         invocation = self.invocation
         self._recorded = invocation.commands or ""
+        before(0)
         self.begin()
         journal.compare(invocation, 0, invocation.commands, self._take())
         for entry in entries:
             if self.main.done():
                 journal.unexpected(invocation, entry)
             self._recorded = entry.commands or ""
+            before(entry.position)
             self.apply(entry)
             journal.compare(invocation, entry.position, entry.commands, self._take())
         self._recorded = None

@@ -84,11 +84,13 @@ def unexpected(invocation: Invocation, entry: Entry) -> NoReturn:
 
 
 def mismatch(invocation: Invocation, position: int, was: str, asked: str) -> NoReturn:
-    raise NonDeterminismError(
+    error = NonDeterminismError(
         f"{invocation.handler} {invocation.id}, journal position {position}: recorded was {was}, "
         f"the code now asks for {asked}. The call is parked as stuck and nothing of it is lost: "
         "deploy code that asks for the same in the same order, and it goes on"
     )
+    error.position, error.recorded, error.asked = position, was, asked
+    raise error
 
 
 def _words(command: tuple[str, str, str] | None) -> str:

@@ -362,6 +362,8 @@ class CallFilter(Struct, frozen=True, kw_only=True):
     handler: str | None = None
     created_after: float | None = None
     created_before: float | None = None
+    after: tuple[float, str] | None = None
+    """Only what comes after this one in the list: `created_at` and id of the last one of the page before."""
     limit: int = 50
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from contextvars import ContextVar
+from typing import Any, ClassVar, TypeVar
 
 from fenbu._api.app import App
 from fenbu._core.batch import CommitBatch
@@ -77,6 +78,9 @@ class Machine:
 class Cluster:
     """See the module."""
 
+    open_one: ClassVar[Cluster | None] = None
+    """The one whose scenario is running."""
+
     def __init__(
         self,
         app: App,
@@ -108,9 +112,11 @@ class Cluster:
     def open(self) -> None:
         """Calls of the app go to this cluster from now on."""
         self.app.runtime.opened(_Router(self, self.app.registry))
+        Cluster.open_one = self
 
     def close(self) -> None:
         """The app is closed again."""
+        Cluster.open_one = None
         self.app.runtime.closed()
 
     def machine(self) -> Machine:
@@ -258,7 +264,7 @@ class Cluster:
         instants = [
             when
             for when, process, context in self.loop.timers()
-            if process not in nodes or context.get(current) is not None
+            if (process not in nodes or context.get(current) is not None) and not context.get(_asks)
         ]
         for machine in nodes.values():
             tenure = machine.node.tenure if machine.node is not None else None
@@ -341,6 +347,10 @@ class Cluster:
         return found
 
 
+_asks: ContextVar[bool] = ContextVar("fenbu_asks", default=False)
+"""Set where a gateway works for a scenario or body: how often it looks for an answer is not their doing."""
+
+
 class _Router:
     """The app's gateway in a simulation: that of the process whose code asks."""
 
@@ -367,10 +377,18 @@ class _Router:
         await self._here.start_calls(calls)
 
     async def call(self, call: Call) -> Outcome:
-        return await self._here.call(call)
+        before = _asks.set(True)
+        try:
+            return await self._here.call(call)
+        finally:
+            _asks.reset(before)
 
     async def outcome(self, id: str, partition: int) -> Outcome:  # noqa: A002 - the protocol's name
-        return await self._here.outcome(id, partition)
+        before = _asks.set(True)
+        try:
+            return await self._here.outcome(id, partition)
+        finally:
+            _asks.reset(before)
 
     async def status(self, id: str) -> Status:  # noqa: A002 - the protocol's name
         return await self._here.status(id)

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 from msgspec.structs import replace
 
 from fenbu._api.app import App
+from fenbu._api.function import DurableFunction
 from fenbu._core.model import FINISHED
 from fenbu._testing.cluster import Cluster
 from fenbu._testing.loop import SimulatedLoop
 from fenbu._testing.simulation import Plan, Report, plan_of, shrink
 from fenbu._testing.simulation import run as run_plan
 
+P = ParamSpec("P")
 R = TypeVar("R")
 
 Scenario = Callable[[], Coroutine[Any, Any, R]]
 """Makes calls of the app, as a client would, and may assert what it likes."""
 
 SHOWN_LINES = 40
+
+YEAR_SECONDS = 366 * 86400.0
 
 
 class SimulationFailed(AssertionError):
@@ -77,15 +81,19 @@ async def _on_one_node(cluster: Cluster, scenario: Scenario[R]) -> R:
     return result
 
 
-def crash_everywhere(app: App, scenario: Scenario[R]) -> int:
-    """Run a scenario again and again, with a crash of its node after each of its commits in turn.
+def crash_everywhere(
+    app: App, scenario: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs
+) -> int:
+    """Run a workflow or a scenario again and again, with a crash of its node after each commit in turn.
 
-    Each time another node goes on, and what the scenario returns must be what it returns without a crash, and
-    the calls must end as they do then.
+    Each time another node goes on, and what it returns must be what it returns without a crash, and the calls
+    must end as they do then.
 
     Args:
         app: The app; it must not be open.
-        scenario: An `async def` without arguments that gives its calls ids of their own.
+        scenario: A task or workflow of the app, or an `async def` that gives its calls ids of their own.
+        args: What it is called with.
+        kwargs: The same, by name.
 
     Returns:
         At how many places it crashed.
@@ -96,15 +104,20 @@ def crash_everywhere(app: App, scenario: Scenario[R]) -> int:
     Example:
         ```python
         def test_checkout_survives_crashes():
-            async def scenario():
-                return await checkout.options(id="order-7")(order)
-
-            assert fenbu.testing.crash_everywhere(app, scenario) > 3
+            assert fenbu.testing.crash_everywhere(app, checkout, order) >= 3
         ```
     """
-    expected, commits = _crash_after(app, scenario, None)
+    function: Callable[..., Coroutine[Any, Any, R]] = scenario
+    if isinstance(scenario, DurableFunction):
+        # Else each run would get an id of its own.
+        function = cast("DurableFunction[..., R]", scenario).options(id="crash-everywhere")
+
+    async def call() -> R:
+        return await function(*args, **kwargs)
+
+    expected, commits = _crash_after(app, call, None)
     for place in range(commits):
-        found, _ = _crash_after(app, scenario, place)
+        found, _ = _crash_after(app, call, place)
         if found != expected:
             raise SimulationFailed(
                 f"after a crash behind commit {place + 1} of {commits} it ended differently:\n  {found}\nand "
@@ -124,6 +137,7 @@ def _crash_after(
 
     async def work() -> R:
         cluster.open()
+        cluster.skip_idle_time()
         machine = cluster.start_node()
 
         def written(number: int) -> None:
@@ -161,6 +175,7 @@ def simulate(
     *,
     seeds: int | Iterable[int] = 100,
     nodes: int | None = None,
+    seconds: float = YEAR_SECONDS,
 ) -> None:
     """Run a scenario on simulated clusters under faults, one run for each seed.
 
@@ -173,6 +188,7 @@ def simulate(
             `fenbu.Unavailable` where a client would.
         seeds: How many, or which.
         nodes: How many nodes there are; by default each seed says.
+        seconds: How long it may take, in virtual seconds. All faults come within the first minute or two.
 
     Raises:
         SimulationFailed: The scenario raised, did not end, or one of fenbu's own promises was broken. The
@@ -189,7 +205,7 @@ def simulate(
         await cluster.client("scenario", scenario)
 
     def run_one(plan: Plan) -> Report:
-        return run_plan(app, in_client, plan)
+        return run_plan(app, in_client, plan, seconds=seconds)
 
     for seed in range(seeds) if isinstance(seeds, int) else seeds:
         plan = plan_of(seed)

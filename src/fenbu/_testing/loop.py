@@ -277,12 +277,18 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         for process in self.processes:
             process.is_alive = False
         seen: set[asyncio.Task[Any]] = set()
-        while left := set(self._left).union(asyncio.all_tasks(self)).difference(seen):
-            # Cleaning up may have begun something new.
-            seen |= left
-            for task in left:
-                if not task.done():
-                    _leave(task)
+        outer = events._get_running_loop()  # noqa: SLF001
+        # What they gather or wait for while they clean up would else make a loop of asyncio's own.
+        events._set_running_loop(self)  # noqa: SLF001
+        try:
+            while left := set(self._left).union(asyncio.all_tasks(self)).difference(seen):
+                # Cleaning up may have begun something new.
+                seen |= left
+                for task in left:
+                    if not task.done():
+                        _leave(task)
+        finally:
+            events._set_running_loop(outer)  # noqa: SLF001
         self._left.clear()
         self._timers.clear()
 

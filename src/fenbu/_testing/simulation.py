@@ -87,8 +87,11 @@ def plan_of(seed: int, *, faults: bool = True, kinds: tuple[str, ...] = tuple(KI
     )
 
 
-def run(app: App, scenario: Scenario, plan: Plan) -> Report:
-    """Run the scenario as planned. What went wrong is in the report; nothing is raised for it."""
+def run(app: App, scenario: Scenario, plan: Plan, *, seconds: float = END_SECONDS) -> Report:
+    """Run the scenario as planned, for so many virtual seconds at most.
+
+    What went wrong is in the report; nothing is raised for it.
+    """
     loop = SimulatedLoop(plan.seed)
     report = Report(plan, [], [])
     trace = report.trace
@@ -113,7 +116,7 @@ def run(app: App, scenario: Scenario, plan: Plan) -> Report:
     propagate, log.propagate = log.propagate, False
     log.addHandler(handler)
     try:
-        loop.run(_run(cluster, scenario, plan))
+        loop.run(_run(cluster, scenario, plan, seconds))
     except NeverEnds as error:
         cluster.violation(f"{error}; " + "; ".join(cluster.leftovers()[:5]))
     except Exception as error:  # noqa: BLE001 - whatever it is, it is what was found
@@ -129,29 +132,37 @@ def run(app: App, scenario: Scenario, plan: Plan) -> Report:
     return report
 
 
-async def _run(cluster: Cluster, scenario: Scenario, plan: Plan) -> None:
+async def _run(cluster: Cluster, scenario: Scenario, plan: Plan, seconds: float) -> None:
     cluster.open()
     for _ in range(plan.nodes):
         cluster.start_node()
-    faults = asyncio.create_task(inject(cluster, plan.faults))
+    faults = asyncio.create_task(_disturb(cluster, plan))
     operator = asyncio.create_task(_operate(cluster))
     try:
-        async with asyncio.timeout(END_SECONDS):
+        async with asyncio.timeout(seconds):
             await scenario(cluster)
             await faults
     except TimeoutError:
         left = "; ".join(cluster.leftovers()[:5])
-        cluster.violation(f"the scenario has not ended after {END_SECONDS:g} s: {left}")
+        cluster.violation(f"the scenario has not ended after {seconds:g} s: {left}")
         return
     heal(cluster)
     await _drain(cluster)
     operator.cancel()
 
 
+async def _disturb(cluster: Cluster, plan: Plan) -> None:
+    await inject(cluster, plan.faults)
+    cluster.skip_idle_time()
+
+
 async def _operate(cluster: Cluster) -> None:
+    """An operator comes by, less and less often: what needs him comes of the faults at the beginning."""
+    pause = 20.0
     while True:
-        await asyncio.sleep(20.0)
+        await asyncio.sleep(pause)
         cluster.revive()
+        pause *= 1.2
 
 
 async def _drain(cluster: Cluster) -> None:

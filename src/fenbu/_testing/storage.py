@@ -2,9 +2,8 @@
 
 A node has a session, on which everything goes that its locks must cover. When it breaks, the server ends it
 some time later, and only then are the locks free; until then the node's next session takes nothing of them.
-What it sends goes through one more,
-all else through connections that last for one request. Hints are late, lost, doubled.
-The semantics are those of `_storage/memory`, and the conformance suite runs against this storage as well.
+What it sends goes through one more, all else through connections that last for one request. Hints are late,
+lost, doubled. The semantics are those of `_storage/memory`, and the conformance suite runs here as well.
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ class Observation(ABC):
             and (where.handler is None or each.handler == where.handler)
             and (where.created_after is None or each.created_at > where.created_after)
             and (where.created_before is None or each.created_at < where.created_before)
+            and (where.after is None or (each.created_at, each.id) < where.after)
         ]
         found.sort(key=lambda each: (each.created_at, each.id), reverse=True)
         return self._copies(found[: where.limit])

@@ -43,6 +43,7 @@ class Observation(ABC):
             where.handler,
             where.created_after,
             where.created_before,
+            *(where.after or (None, None)),
             where.limit,
         )
         return [invocation_row(row) for row in rows]

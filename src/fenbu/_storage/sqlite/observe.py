@@ -79,6 +79,8 @@ def list_calls(session: Session, where: CallFilter) -> list[Invocation]:
         "handler": where.handler,
         "created_after": where.created_after,
         "created_before": where.created_before,
+        "last_at": None if where.after is None else where.after[0],
+        "last_id": None if where.after is None else where.after[1],
         "limit": where.limit,
     }
     return [

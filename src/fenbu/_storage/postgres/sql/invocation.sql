@@ -112,7 +112,8 @@ WHERE ($1::text[] IS NULL OR status = ANY ($1))
     AND ($2::text IS NULL OR handler = $2)
     AND created_at > coalesce($3::float8, '-infinity')
     AND created_at < coalesce($4::float8, 'infinity')
-ORDER BY created_at DESC, id DESC LIMIT $5;
+    AND (created_at, id) < (coalesce($5::float8, 'infinity'), coalesce($6::text, ''))
+ORDER BY created_at DESC, id DESC LIMIT $7;
 
 -- name: find
 SELECT {columns} FROM {schema}.invocation

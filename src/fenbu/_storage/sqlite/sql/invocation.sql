@@ -115,6 +115,7 @@ WHERE (:statuses IS NULL OR status IN (SELECT value FROM json_each(:statuses)))
     AND (:handler IS NULL OR handler = :handler)
     AND created_at > coalesce(:created_after, -9e999)
     AND created_at < coalesce(:created_before, 9e999)
+    AND (created_at, id) < (coalesce(:last_at, 9e999), coalesce(:last_id, ''))
 ORDER BY created_at DESC, id DESC LIMIT :limit;
 
 -- name: find

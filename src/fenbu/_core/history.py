@@ -1,0 +1,105 @@
+"""A call with its journal as a file: JSON that people can read and `fenbu.testing.replay` runs again.
+
+`{"fenbu_history": 1, "call": {…}, "journal": [{…}, …], "state": …}`: the fields are those of `Invocation` and
+`Entry`, without the empty ones. A payload is `{"json": …}`, or `{"text": …}` or `{"base64": …}` if it is
+something else. `state` is the entity's before the operation, for an operation that is still open.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from fenbu._core import journal
+from fenbu._core.model import Entry, Invocation, Loaded, Payload
+from fenbu.errors import UsageError
+
+FORMAT: Final = 1
+
+
+class History(Struct):
+    """What is needed to run a call's code again: its row, its journal, and its entity's state."""
+
+    loaded: Loaded
+    state: Payload | None = None
+
+
+class _File(Struct):
+    fenbu_history: int
+    call: dict[str, Any]
+    journal: list[dict[str, Any]]
+    state: dict[str, Any] | None = None
+
+
+def write(history: History) -> bytes:
+    """The text of a file."""
+    file = {
+        "fenbu_history": FORMAT,
+        "call": _fields(history.loaded.invocation, "args", "result"),
+        "journal": [_fields(each, "value") for each in history.loaded.entries],
+    }
+    if history.state is not None:
+        file["state"] = _shown(history.state)
+    return msgspec.json.format(msgspec.json.encode(file)) + b"\n"
+
+
+def read(text: bytes) -> History:
+    """The history in a file.
+
+    Raises:
+        UsageError: It is none, or one of a newer version of fenbu.
+    """
+    try:
+        file = msgspec.json.decode(text, type=_File)
+        if file.fenbu_history != FORMAT:
+            raise UsageError(
+                f"the history has format {file.fenbu_history}, and this version of fenbu reads {FORMAT}"
+            )
+        invocation = _struct(Invocation, file.call, "args", "result")
+        entries = [_struct(Entry, each, "value") for each in file.journal]
+        state = None if file.state is None else _payload(file.state)
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UsageError(
+            f"this is no history of a call ({error}); `fenbu export ID` writes one"
+        ) from None
+    return History(Loaded(invocation, entries), state)
+
+
+def _fields(struct: Invocation | Entry, *payloads: str) -> dict[str, Any]:
+    fields: dict[str, Any] = msgspec.to_builtins(struct, builtin_types=(bytes,))
+    for name in payloads:
+        if fields[name] is not None:
+            fields[name] = _shown(fields[name])
+    fields["commands"] = journal.recorded(struct.commands)
+    return {name: each for name, each in fields.items() if each not in (None, [], ())}
+
+
+def _struct(type_: type[Any], fields: dict[str, Any], *payloads: str) -> Any:
+    for name in payloads:
+        if name in fields:
+            fields[name] = _payload(fields[name])
+    commands = fields.get("commands")
+    fields["commands"] = msgspec.json.encode(commands).decode() if commands else None
+    return msgspec.convert(fields, type_)
+
+
+def _shown(payload: Payload) -> dict[str, Any]:
+    if isinstance(payload, bytes):
+        return {"base64": base64.b64encode(payload).decode()}
+    try:
+        shown = msgspec.json.decode(payload)
+        # Only what comes back to the letter is shown as JSON.
+        if msgspec.json.encode(shown).decode() == payload:
+            return {"json": shown}
+    except (msgspec.DecodeError, UnicodeError):
+        pass
+    return {"text": payload}
+
+
+def _payload(shown: dict[str, Any]) -> Payload:
+    if "json" in shown:
+        return msgspec.json.encode(shown["json"]).decode()
+    return shown["text"] if "text" in shown else base64.b64decode(shown["base64"])
