@@ -13,10 +13,9 @@ from fenbu._core.model import Entry, EntryKind, Invocation, Loaded, Status
 pytest_plugins = ["pytester"]
 
 PAGE = Path(__file__).parents[2] / "docs" / "testing.md"
-FILES = {
-    name: text
-    for name, text in re.findall(r"```python\n# (\w+)\.py\n(.*?)```", PAGE.read_text(), re.DOTALL)
-}
+FILES: dict[str, str] = dict(
+    re.findall(r"```python\n# (\w+)\.py\n(.*?)```", PAGE.read_text(), re.DOTALL)
+)
 TESTS = {
     "test_shop": 3,
     "test_crashes": 2,

@@ -69,7 +69,7 @@ def _app_of(item: pytest.Function, mark: pytest.Mark) -> App:
 
 
 def _run(app: App, scenario: Any, mark: pytest.Mark, item: pytest.Function) -> None:
-    from fenbu import testing  # noqa: PLC0415
+    from fenbu._testing import kit  # noqa: PLC0415
 
     __tracebackhide__ = True
     unknown = set(mark.kwargs) - {"app", "seeds", "crash_everywhere"}
@@ -77,14 +77,14 @@ def _run(app: App, scenario: Any, mark: pytest.Mark, item: pytest.Function) -> N
         raise pytest.UsageError(f"{item.nodeid}: the mark is {MARK}")
     seeds = mark.kwargs.get("seeds")
     if mark.kwargs.get("crash_everywhere"):
-        testing.crash_everywhere(app, scenario)
+        kit.crash_everywhere(app, scenario)
     elif seeds is None:
-        testing.run(app, scenario)
+        kit.run(app, scenario)
     else:
         one, many = item.config.getoption("--fenbu-seed"), item.config.getoption("--fenbu-seeds")
         seeds = [one] if one is not None else many or seeds
         try:
-            testing.simulate(app, scenario, seeds=seeds)
-        except testing.SimulationFailed as error:
+            kit.simulate(app, scenario, seeds=seeds)
+        except kit.SimulationFailed as error:
             again = f"pytest '{item.nodeid}' --fenbu-seed {error.seed}"
-            raise testing.SimulationFailed(f"{error}\n\n{again}", error.seed) from None
+            raise kit.SimulationFailed(f"{error}\n\n{again}", error.seed) from None
