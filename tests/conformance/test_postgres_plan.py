@@ -17,6 +17,7 @@ REPEATED = [
     "invocation.next_due",
     "invocation.last_sequences",
     "invocation.revive",
+    "invocation.unhandled",
     "invocation.outcomes",
     "invocation.places",
     "invocation.delete_finished",

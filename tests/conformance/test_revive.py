@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from fenbu._core.model import Status
 from tests.fixture.row import FAILURE, PARTITIONS, call, names, stored, write
 
@@ -38,3 +40,48 @@ async def test_a_delayed_call_keeps_its_time(storage):
     assert await storage.revive(["checkout"], [0, 1]) == 1
     assert await storage.load_ready({1: 0}, limit=9) == []
     assert await storage.next_due([1]) == 50.0
+
+
+async def test_unhandled_calls_are_found_by_nodes_that_have_their_handlers(storage):
+    def unhandled(id, sequence, partition=1, **fields):
+        return call(id, sequence, partition=partition, status=Status.UNHANDLED, **fields)
+
+    assert not (await storage.beat()).has_unhandled
+    await write(
+        storage,
+        inserted=[
+            unhandled("a", 1),
+            unhandled("b", 2, partition=2),
+            unhandled("newer", 3, version=2),
+            unhandled("other", 4, handler="other"),
+            unhandled("operation", 5, entity="Stock", key="1"),
+            call("stuck", 6, partition=1, status=Status.STUCK),
+            call("open", 7, partition=1),
+        ],
+    )
+
+    async def find(handlers, besides=(), limit=9):
+        return sorted(await storage.find_unhandled(handlers, besides, limit=limit))
+
+    assert await find([("checkout", 1)]) == [("a", 1), ("b", 2)]
+    assert await find([("checkout", 1)], [2, 3]) == [("a", 1)]
+    assert await find([("checkout", 2), ("other", 1)]) == [("newer", 1), ("other", 1)]
+    assert await find([("other", 2)]) == []
+    assert await find([]) == []
+    assert len(await find([("checkout", 1)], limit=1)) == 1
+
+
+async def test_others_hear_what_code_a_node_has_and_that_calls_wait(disk, connect):
+    if not disk.many_nodes:
+        pytest.skip("one node at a time")
+    one, other = await connect(), await connect()
+    await one.join("one", 1.0, "abc")
+    await other.join("other", 2.0)
+    assert {each.name: each.code for each in (await one.beat()).nodes} == {
+        "one": "abc",
+        "other": "",
+    }
+    assert {each.code for each in await other.nodes()} == {"abc", ""}
+    await one.take([1])
+    await write(one, inserted=[call("a", 1, partition=1, status=Status.UNHANDLED)])
+    assert (await other.beat()).has_unhandled

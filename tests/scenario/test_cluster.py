@@ -35,11 +35,12 @@ class Cluster:
         assert isinstance(node.storage, MemoryStorage)
         return node.storage
 
-    async def start(self, options: NodeOptions | None = None) -> Node:
+    async def start(self, options: NodeOptions | None = None, app: App | None = None) -> Node:
         storage = MemoryStorage(self.database)
         meta = await storage.open()
-        self.app.registry.partition_count = meta.partition_count
-        node = Node(self.app.registry, storage, options=options)
+        registry = (app or self.app).registry
+        registry.partition_count = meta.partition_count
+        node = Node(registry, storage, options=options)
         await node.start()
         self.nodes.append(node)
         return node

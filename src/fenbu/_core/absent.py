@@ -17,6 +17,7 @@ from fenbu._core.message import (
     Adopt,
     Call,
     Cancel,
+    Claim,
     Deadlock,
     Message,
     Probe,
@@ -136,6 +137,9 @@ class Absent:
             case Adopt():
                 self._partition.consume(number)
                 self._partition.adopt(loaded)
+            case Claim():
+                self._partition.consume(number)
+                self._let_go(invocation, message.to)
             case Call() | Subscribe():
                 self._partition.consume(number)
                 address = (
@@ -184,10 +188,26 @@ class Absent:
                     engine.send(Subscribe(place, invocation.id, parent))
             case Reply():
                 engine.send(replace(message, to=replace(message.to, partition=place)))
-            case Adopt():
+            case Adopt() | Claim():
                 pass  # It is there already.
             case _:
                 engine.send(replace(message, partition=place))
+
+    def _let_go(self, invocation: Invocation, to: int) -> None:
+        """Somebody has the handler that this node does not have: the call goes on there."""
+        partition, id_ = self._partition, invocation.id
+        spec = partition.engine.registry.get(invocation.handler, invocation.version)
+        if (
+            invocation.status is not Status.UNHANDLED
+            or invocation.key is not None
+            or spec is not None
+        ):
+            return
+        invocation.status = Status.PENDING if invocation.started_at is None else Status.RUNNING
+        invocation.waiting = None
+        partition.send_away(invocation, to)
+        for message, number in self._parked.pop(id_, ()):
+            self._forward(invocation, message, number)
 
     def _cancel_row(self, invocation: Invocation, reason: str, now: float) -> None:
         """Cancel a call whose code has not begun, or cannot go on."""

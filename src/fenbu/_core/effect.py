@@ -52,6 +52,12 @@ class Accepted(Struct, frozen=True, gc=False):
     existed: bool
 
 
+class Moved(Struct, frozen=True, gc=False):
+    """A call goes on in another partition: who waits for it here finds it in the database."""
+
+    id: str
+
+
 class Ended(Struct, frozen=True, gc=False):
     """A call has its outcome."""
 
@@ -113,6 +119,6 @@ class ReadInbox(Struct, frozen=True, gc=False):
 
 
 Effect: TypeAlias = (
-    RunBody | StopBody | Accepted | Ended | Begin | LoadCalls | LoadEntity | LoadReady
+    RunBody | StopBody | Accepted | Moved | Ended | Begin | LoadCalls | LoadEntity | LoadReady
     | LoadOperations | WakeAt | ReadInbox
 )  # fmt: skip

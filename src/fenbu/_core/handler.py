@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Coroutine
 from typing import Any, get_type_hints
 
@@ -181,6 +182,14 @@ class Registry:
             return f"a node that has registered {name}" + (f", version {version}" * (version > 1))
         known = ", ".join(map(str, versions))
         return f"a node that has registered version {version} of {name}; this one has {known}"
+
+    def versions(self) -> list[tuple[str, int]]:
+        """The name and version of each handler."""
+        return sorted(self._specs)
+
+    def digest(self) -> str:
+        """The same for registries that have the same handlers."""
+        return hashlib.sha256(repr(self.versions()).encode()).hexdigest()[:16]
 
     def names(self) -> list[str]:
         return sorted(self._latest)

@@ -103,7 +103,17 @@ class Adopt(Struct, frozen=True, tag="adopt", gc=False):
     id: str
 
 
-Message: TypeAlias = Call | Reply | Subscribe | Signal | Cancel | Retry | Probe | Deadlock | Adopt
+class Claim(Struct, frozen=True, tag="claim", gc=False):
+    """A call waits here for its handler, and the owner of another partition has it: let it go on there."""
+
+    partition: int
+    id: str
+    to: int
+
+
+Message: TypeAlias = (
+    Call | Reply | Subscribe | Signal | Cancel | Retry | Probe | Deadlock | Adopt | Claim
+)
 
 _json = msgspec.json.Decoder(Message)
 _msgpack = msgspec.msgpack.Decoder(Message)

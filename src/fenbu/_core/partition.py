@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from fenbu._core import deadlock
 from fenbu._core.absent import Absent
-from fenbu._core.effect import Accepted, LoadReady, ReadInbox, WakeAt
+from fenbu._core.effect import Accepted, LoadReady, Moved, ReadInbox, WakeAt
 from fenbu._core.event import (
     CallsLoaded,
     DueLoaded,
@@ -29,6 +29,7 @@ from fenbu._core.message import (
     Adopt,
     Call,
     Cancel,
+    Claim,
     Deadlock,
     Message,
     Probe,
@@ -113,11 +114,11 @@ class Partition:
             return
         id_ = message.to.id if isinstance(message, Reply) else message.id
         resident = self.residents.get(id_)
-        if number == 0 and (resident is None or self._must_queue(resident, message)):
+        if number == 0 and (resident is None or resident.must_come_by_inbox(message)):
             self._queue(message)
         elif resident is None:
             self._absent.hold(id_, message, number)
-        elif self._must_wait(resident, message):
+        elif resident.must_wait(message):
             # It leaves the inbox with the batch that has it in the journal.
             resident.mail.append((message, number))
         elif isinstance(message, Reply | Signal) and resident.spec.kind is Kind.TASK:
@@ -133,20 +134,6 @@ class Partition:
         batch.effects.append(ReadInbox())
         self.order.sent(message, batch.number)
 
-    def _must_queue(self, resident: Resident, message: Message) -> bool:
-        if isinstance(message, Retry):
-            return resident.activation is None
-        return self._must_wait(resident, message)
-
-    def _must_wait(self, resident: Resident, message: Message) -> bool:
-        """Its code has to see the message, and is not there yet."""
-        if resident.activation is not None or resident.spec.kind is Kind.TASK:
-            return False
-        if isinstance(message, Cancel):
-            # A call that has not begun, or cannot go on, has nothing to say to it.
-            return resident.is_started
-        return isinstance(message, Reply | Signal)
-
     def _deliver(self, resident: Resident, message: Message, now: float) -> None:
         match message:
             case Reply():
@@ -160,7 +147,7 @@ class Partition:
             case Retry():
                 if resident.invocation.status in PARKED:
                     self._absent.retry(Loaded(resident.invocation, []))
-            case Adopt():
+            case Adopt() | Claim():
                 pass  # It has come to memory another way.
             case Call() | Probe() | Deadlock():
                 raise AssertionError(message)
@@ -365,9 +352,14 @@ class Partition:
             resident.drop()
             self.forget(resident)
             self.survived(resident)
+        self.send_away(invocation, to)
+
+    def send_away(self, invocation: Invocation, to: int) -> None:
+        """A call that is in no memory belongs to another partition from now on."""
         invocation.partition, invocation.sequence = to, 0
         self.update(invocation)
         self.engine.send(Adopt(to, invocation.id))
+        self.engine.batch.effects.append(Moved(invocation.id))
 
     def adopt(self, loaded: Loaded) -> None:
         """A call has been given to this partition."""

@@ -14,8 +14,8 @@ from fenbu._core.effect import Begin, Ended, RunBody, StopBody
 from fenbu._core.event import BodyEnded
 from fenbu._core.failure import failure_of
 from fenbu._core.handler import HandlerSpec
-from fenbu._core.message import Message, Reply, Signal
-from fenbu._core.model import PARKED, Address, Invocation, Outcome, Status
+from fenbu._core.message import Cancel, Message, Reply, Retry, Signal
+from fenbu._core.model import PARKED, Address, Invocation, Kind, Outcome, Status
 from fenbu.errors import CallTimedOut, UsageError
 
 if TYPE_CHECKING:
@@ -245,6 +245,21 @@ class Resident(ABC):
         else:
             invocation.cancel_reason = reason
             self._end_cancelled(now)
+
+    def must_come_by_inbox(self, message: Message) -> bool:
+        """What a client of this node sends has to lie there until the code can see it."""
+        if isinstance(message, Retry):
+            return self.activation is None
+        return self.must_wait(message)
+
+    def must_wait(self, message: Message) -> bool:
+        """Its code has to see the message, and is not there yet."""
+        if self.activation is not None or self.spec.kind is Kind.TASK:
+            return False
+        if isinstance(message, Cancel):
+            # A call that has not begun, or cannot go on, has nothing to say to it.
+            return self.is_started
+        return isinstance(message, Reply | Signal)
 
     @property
     def is_started(self) -> bool:

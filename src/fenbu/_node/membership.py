@@ -81,6 +81,8 @@ class Membership:
                     tenure.read_inbox()
                 await self.settle(beat.nodes)
                 self.share(beat.nodes)
+                if beat.has_unhandled and self._others:
+                    await tenure.claim()
             except Unavailable as error:
                 log.warning("the database did not answer a beat, trying again: %s", error)
 
@@ -112,7 +114,7 @@ class Membership:
             self._leaving = asyncio.create_task(self._leave(surplus))
 
     def share(self, nodes: list[NodeInfo]) -> None:
-        """Give calls that wait here for a free place to nodes that have more room.
+        """Give calls that wait here for a free place to nodes that have more room, and the same handlers.
 
         Not those whose turn will have come before long, by what ended since the last beat.
         """
@@ -120,11 +122,15 @@ class Membership:
         ended, self._ended_count = self._ended_count, tenure.executor.ended_count
         most = tenure.executor.waiting_count - (self._ended_count - ended)
         # What was given to a node a moment ago may not be in what it says of itself.
-        loads = {each.id: each.load + given.get(each.id, 0) for each in nodes if not each.leaving}
         self._given = {}
         mine = next((each for each in nodes if each.name == self._name), None)
-        if mine is None or mine.id not in loads or mine.leaving:
+        if mine is None or mine.leaving:
             return
+        loads = {
+            each.id: each.load + given.get(each.id, 0)
+            for each in nodes
+            if each.code == mine.code and not each.leaving
+        }
         loads[mine.id] = tenure.load
         gifts = assignment.gifts(loads, mine.id, min(most, GIFTS_MAX))
         places = {each.id: each.partitions for each in nodes if each.partitions}

@@ -88,7 +88,7 @@ class Node:
             self._tasks.append(task)
 
     async def _join(self) -> None:
-        await self.storage.join(self.name, self.clock.now())
+        await self.storage.join(self.name, self.clock.now(), self.registry.digest())
         self._lost = self._loop.create_future()
         tenure = Tenure(
             self.registry, self.storage, self.clock, options=self.options,

@@ -25,6 +25,7 @@ from fenbu._core.effect import (
     LoadEntity,
     LoadOperations,
     LoadReady,
+    Moved,
     ReadInbox,
     RunBody,
     StopBody,
@@ -33,7 +34,7 @@ from fenbu._core.effect import (
 from fenbu._core.engine import Engine
 from fenbu._core.event import BodyEnded, Event, MarkDurable
 from fenbu._core.handler import Registry
-from fenbu._core.message import Message
+from fenbu._core.message import Claim, Message
 from fenbu._node.alarm import Alarm
 from fenbu._node.callers import Callers
 from fenbu._node.clock import Clock
@@ -47,6 +48,12 @@ from fenbu._storage.protocol import InboxPosition, Received, Storage
 SLOW_DRAIN_SECONDS = 0.5
 
 EFFECTS_PER_TURN = 512
+
+CLAIMS_MAX = 1000
+"""Calls that are asked for at once."""
+
+CLAIM_SECONDS = 10.0
+"""How long a call that was asked for may take to come, before it is asked for again."""
 
 
 class NodeOptions(Struct, frozen=True, kw_only=True):
@@ -122,6 +129,8 @@ class Tenure:
         )
         self._effects: deque[Effect] = deque()
         self._releasing = False
+        self._claimed: dict[str, float] = {}
+        """Calls that it has asked for lately, and when."""
         self._tasks: list[asyncio.Task[None]] = []
         self.is_over = False
 
@@ -220,14 +229,26 @@ class Tenure:
                 given.append(id_)
         if given:
             self.committer.kick()
-            # Whoever waits for one of them here looks for it in the database, once it says where it is.
-            self.committer.durable().add_done_callback(partial(self._watch, given))
         return len(given)
 
-    def _watch(self, ids: list[str], durable: asyncio.Future[None]) -> None:
-        if not durable.cancelled() and durable.exception() is None:
-            for id_ in ids:
-                self._callers.watch(id_)
+    async def claim(self) -> None:
+        """Ask for calls that wait elsewhere for a handler that is here."""
+        here, now = list(self.engine.partitions), self._clock.now()
+        if not here:
+            return
+        self._claimed = {id_: at for id_, at in self._claimed.items() if at > now - CLAIM_SECONDS}
+        found = await self._storage.find_unhandled(
+            self._registry.versions(), here, limit=CLAIMS_MAX
+        )
+        # Each has been asked for once, and is about to come.
+        claims = [
+            Claim(partition, id_, here[number % len(here)])
+            for number, (id_, partition) in enumerate(found)
+            if id_ not in self._claimed
+        ]
+        if claims:
+            await self._storage.enqueue(claims)
+            self._claimed.update((each.id, now) for each in claims)
 
     async def stop(self, drain_seconds: float) -> None:
         """Finish what runs, at most for so long, and hand everything back.
@@ -373,6 +394,8 @@ class Tenure:
                         self._apply(MarkDurable(effect.partition, effect.id))
                     case Accepted():
                         self._callers.accepted(effect.id)
+                    case Moved():
+                        self._callers.watch(effect.id)
                     case WakeAt():
                         self._alarm.wake_at(effect.at)
                     case ReadInbox():

@@ -93,6 +93,8 @@ class NodeInfo(Struct, frozen=True):
     """It is about to stop: the others should take what it gives up."""
     load: int = 0
     """How many calls wait for a free place there; below 0, how many places are free."""
+    code: str = ""
+    """A digest of the handlers that it has: nodes share calls with those that have the same."""
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
@@ -105,6 +107,8 @@ class Beat(Struct, frozen=True):
     """The live ones, first come first."""
     has_messages: bool = False
     """Something is in the inbox that has not been read. Where nothing but hints would tell, this does."""
+    has_unhandled: bool = False
+    """Calls wait somewhere for a node that has their handler."""
 
 
 ASYNCPG: Final = "asyncpg"
@@ -136,8 +140,10 @@ class Ownership(Protocol):
     Guarantee: no-split-brain. A partition has one owner at a time, and only its owner commits for it.
     """
 
-    async def join(self, name: str, now: float) -> None:
-        """Become a node, under a name for people. Does nothing if this is one already.
+    async def join(self, name: str, now: float, code: str = "") -> None:
+        """Become a node, under a name for people, with a digest of its handlers.
+
+        Does nothing if this is one already.
 
         Raises:
             OwnershipLost: The database allows one node, and another process is it; the message names it.
@@ -284,6 +290,15 @@ class Storage(Ownership, Protocol):
 
         They become PENDING if they have not started, else RUNNING, without `waiting` and `failure`; a
         `wake_at` stays. Returns how many.
+        """
+        ...
+
+    async def find_unhandled(
+        self, handlers: Sequence[tuple[str, int]], besides: Sequence[int], *, limit: int
+    ) -> list[tuple[str, int]]:
+        """Ids and partitions of UNHANDLED calls of these handlers and versions, in other partitions.
+
+        Not those of operations, which stay where their entity is. For a node that has the handlers.
         """
         ...
 

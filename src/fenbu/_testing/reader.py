@@ -127,6 +127,14 @@ class Reader:
         found: dict[int, int] = await self._read(lambda session: session.last_sequences(partitions))
         return found
 
+    async def find_unhandled(
+        self, handlers: Sequence[tuple[str, int]], besides: Sequence[int], *, limit: int
+    ) -> list[tuple[str, int]]:
+        found: list[tuple[str, int]] = await self._read(
+            lambda session: session.find_unhandled(handlers, besides, limit=limit)
+        )
+        return found
+
     async def load_entities(self, keys: Sequence[tuple[str, str]]) -> list[EntityState]:
         found: list[EntityState] = await self._read(lambda session: session.load_entities(keys))
         return found

@@ -106,14 +106,14 @@ class SimulatedStorage(Reader):
             session.connection.is_broken = True
             session.end()
 
-    async def join(self, name: str, now: float) -> None:
+    async def join(self, name: str, now: float, code: str = "") -> None:
         if not self._is_open:
             raise Unavailable("the storage is not open")
         if self._session is not None and not self._session.connection.is_broken:
             return
         session = Session(self.network, ordered=True)
         self.sessions.append(session)
-        await self.network.ask(session.join(name, now), session.connection)
+        await self.network.ask(session.join(name, now, code), session.connection)
         self._session = session
 
     async def beat(self, read: InboxPosition | None = None, load: int = 0) -> Beat:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from fenbu._core.model import Status
 from fenbu._storage.memory.observe import Observation
 from fenbu._storage.position import number_of
 from fenbu._storage.protocol import Beat, InboxPosition, NodeInfo
@@ -20,12 +21,18 @@ class Ownership(Observation):
     def notice(self) -> None:
         """Somebody else has changed the database."""
 
-    async def join(self, name: str, now: float) -> None:
+    async def join(self, name: str, now: float, code: str = "") -> None:
         database = await self._database()
         if self not in database.nodes:
             database.node_count += 1
             database.nodes[self] = NodeInfo(
-                database.node_count, name, platform.node(), os.getpid(), now, partitions=()
+                database.node_count,
+                name,
+                platform.node(),
+                os.getpid(),
+                now,
+                partitions=(),
+                code=code,
             )
             database.changed(self)
 
@@ -38,7 +45,23 @@ class Ownership(Observation):
         database = self.database
         database.nodes[self] = msgspec.structs.replace(node, load=load)
         has_messages = database.has_messages(node.partitions, number_of(read))
-        return Beat(list(database.nodes.values()), has_messages)
+        unhandled = any(each.status is Status.UNHANDLED for each in database.open_calls())
+        return Beat(list(database.nodes.values()), has_messages, unhandled)
+
+    async def find_unhandled(
+        self, handlers: Sequence[tuple[str, int]], besides: Sequence[int], *, limit: int
+    ) -> list[tuple[str, int]]:
+        wanted, places = set(handlers), set(besides)
+        database = await self._database()
+        found = [
+            (each.id, each.partition)
+            for each in database.open_calls()
+            if each.status is Status.UNHANDLED
+            and each.entity is None
+            and (each.handler, each.version) in wanted
+            and each.partition not in places
+        ]
+        return found[:limit]
 
     async def retire(self) -> None:
         node = await self._node()

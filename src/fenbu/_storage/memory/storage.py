@@ -143,8 +143,8 @@ class MemoryStorage(Ownership):
             raise Unavailable("the storage is not open")
         return self.database
 
-    async def join(self, name: str, now: float) -> None:
-        await super().join(name, now)
+    async def join(self, name: str, now: float, code: str = "") -> None:
+        await super().join(name, now, code)
         self._joined = True
 
     async def open(self, *, create: bool = True) -> Meta:

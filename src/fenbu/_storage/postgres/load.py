@@ -56,6 +56,20 @@ async def last_sequences(pool: Pool, partitions: Sequence[int]) -> dict[int, int
     return {each[0]: each[1] for each in rows}
 
 
+async def unhandled(
+    pool: Pool, handlers: Sequence[tuple[str, int]], besides: Sequence[int], limit: int
+) -> list[tuple[str, int]]:
+    """See `Storage.find_unhandled`."""
+    rows = await pool.fetch(
+        "invocation.unhandled",
+        [name for name, _ in handlers],
+        [version for _, version in handlers],
+        list(besides),
+        limit,
+    )
+    return [(id_, partition) for id_, partition in rows]
+
+
 async def entities(pool: Pool, keys: Sequence[tuple[str, str]]) -> list[EntityState]:
     """See `Storage.load_entities`."""
     wanted = list(dict.fromkeys(keys))

@@ -51,15 +51,17 @@ class Membership:
 
 
 async def join(
-    target: Target, meta: Meta, name: str, now: float, lock_seconds: float
+    target: Target, meta: Meta, this: tuple[str, float, str], lock_seconds: float
 ) -> Membership:
-    """Open the session and take the lock that says that this node lives."""
+    """Open the session and take the lock that says that this node lives: its name, the time, its code."""
+    name, now, code = this
     sql = statements(target.schema)
     writer = await Writer.open(target, f"fenbu node {name}", lock_seconds)
 
     async def enter(connection: Connection) -> int:
         found = await connection.fetchrow(
-            sql["node.insert"], lock_class(meta.cluster), name, platform.node(), os.getpid(), now, LIVENESS
+            sql["node.insert"], lock_class(meta.cluster), name, platform.node(), os.getpid(), now, LIVENESS,
+            code,
         )  # fmt: skip
         if found is None or not found["locked"]:
             raise UnsupportedDatabase(
@@ -96,12 +98,12 @@ class Ownership(Observation):
     @abstractmethod
     def _meta(self) -> Meta: ...
 
-    async def join(self, name: str, now: float) -> None:
+    async def join(self, name: str, now: float, code: str = "") -> None:
         if self._membership is not None and self._membership.writer.is_open:
             return
         meta = self._meta
         await self._check_session()
-        self._membership = await join(self._target, meta, name, now, self._lock_seconds)
+        self._membership = await join(self._target, meta, (name, now, code), self._lock_seconds)
         # What an earlier session refused belongs to memory that is void now.
         self._refused = None
         await self._hints.become_node(self._membership.id)
@@ -135,9 +137,8 @@ class Ownership(Observation):
 
         with translated(self._target):
             rows = await membership.writer.run(ask)
-        return Beat(
-            _nodes([each[:-1] for each in map(tuple, rows)]), any(each[-1] for each in rows)
-        )
+        has_messages, has_unhandled = rows[0][-2:] if rows else (False, False)
+        return Beat(_nodes([each[:-2] for each in map(tuple, rows)]), has_messages, has_unhandled)
 
     async def retire(self) -> None:
         membership = self._member()
@@ -215,6 +216,6 @@ class Ownership(Observation):
 
 def _nodes(rows: list[Row]) -> list[NodeInfo]:
     return [
-        NodeInfo(id_, name, host, pid, started_at, tuple(partitions), leaving, load)
-        for id_, name, host, pid, started_at, partitions, leaving, load in rows
+        NodeInfo(id_, name, host, pid, started_at, tuple(partitions), leaving, load, code)
+        for id_, name, host, pid, started_at, partitions, leaving, load, code in rows
     ]

@@ -149,6 +149,11 @@ class PostgresStorage(Ownership):
     async def revive(self, handlers: Sequence[str], partitions: Sequence[int]) -> int:
         return await retention.revive(self._member().writer, handlers, partitions)
 
+    async def find_unhandled(
+        self, handlers: Sequence[tuple[str, int]], besides: Sequence[int], *, limit: int
+    ) -> list[tuple[str, int]]:
+        return await load.unhandled(self._pool, handlers, besides, limit)
+
     async def load_entities(self, keys: Sequence[tuple[str, str]]) -> list[EntityState]:
         return await load.entities(self._pool, keys)
 

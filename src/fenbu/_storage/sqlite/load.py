@@ -88,3 +88,13 @@ def outcomes(session: Session, ids: Sequence[str]) -> dict[str, Outcome | Open]:
             found.setdefault(id_, Open(Status.PENDING, partition))
     session.commit()
     return found
+
+
+def unhandled(
+    session: Session, handlers: Sequence[tuple[str, int]], besides: Sequence[int], limit: int
+) -> list[tuple[str, int]]:
+    """See `Storage.find_unhandled`."""
+    parameters = {
+        "handlers": text_of(list(handlers)), "besides": text_of(list(besides)), "limit": limit,
+    }  # fmt: skip
+    return session.execute(INVOCATION_SQL["unhandled"], parameters).fetchall()

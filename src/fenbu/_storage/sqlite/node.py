@@ -32,11 +32,11 @@ class Ownership(Observation):
     @abstractmethod
     async def open(self, *, create: bool = True) -> Meta: ...
 
-    async def join(self, name: str, now: float) -> None:
+    async def join(self, name: str, now: float, code: str = "") -> None:
         if self._lock.held:
             return
         await self._writer.run(self._lock.take, name, now)
-        self._this = NodeInfo(1, name, platform.node(), os.getpid(), now, ())
+        self._this = NodeInfo(1, name, platform.node(), os.getpid(), now, (), code=code)
 
     async def nodes(self) -> list[NodeInfo]:
         meta = await self.open()

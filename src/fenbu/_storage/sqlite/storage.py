@@ -153,6 +153,11 @@ class SQLiteStorage(Ownership):
     async def revive(self, handlers: Sequence[str], partitions: Sequence[int]) -> int:
         return await self._writer.run(retention.revive, list(handlers), list(partitions))
 
+    async def find_unhandled(
+        self, handlers: Sequence[tuple[str, int]], besides: Sequence[int], *, limit: int
+    ) -> list[tuple[str, int]]:
+        return await self._reader.run(load.unhandled, handlers, besides, limit)
+
     async def load_entities(self, keys: Sequence[tuple[str, str]]) -> list[EntityState]:
         return await self._reader.run(load.entities, keys)
 

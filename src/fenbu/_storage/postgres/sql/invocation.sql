@@ -106,6 +106,13 @@ WITH expired AS MATERIALIZED (
 )
 SELECT count(*) FROM call;
 
+-- name: unhandled
+SELECT id, partition FROM {schema}.invocation
+WHERE lane BETWEEN 3 AND 5 AND lane = 5 AND entity IS NULL
+    AND (handler, version) IN (SELECT * FROM unnest($1::text[], $2::integer[]))
+    AND partition <> ALL ($3::integer[])
+LIMIT $4;
+
 -- name: list
 SELECT {columns} FROM {schema}.invocation
 WHERE ($1::text[] IS NULL OR status = ANY ($1))

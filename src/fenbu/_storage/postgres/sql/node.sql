@@ -1,7 +1,7 @@
 -- name: insert
 -- The row is seen from the moment on at which the lock is held.
 WITH new AS (
-    INSERT INTO {schema}.node (name, host, pid, started_at) VALUES ($2, $3, $4, $5) RETURNING id
+    INSERT INTO {schema}.node (name, host, pid, started_at, code) VALUES ($2, $3, $4, $5, $7) RETURNING id
 )
 SELECT id, pg_try_advisory_lock($1, $6 + id) AS locked FROM new;
 
@@ -29,19 +29,20 @@ WITH held AS (
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
     GROUP BY pid
 )
-SELECT node.id, name, host, pid, started_at, coalesce(partitions, '{}') AS partitions, leaving, load
+SELECT node.id, name, host, pid, started_at, coalesce(partitions, '{}') AS partitions, leaving, load, code
 FROM held JOIN {schema}.node ON node.id = held.id;
 
 -- name: beat
 -- With the question whether the inbox has what a snapshot did not see: see inbox.sql.
--- And with what a node has to say of itself, if it has changed.
+-- Whether calls wait for a handler. And with what a node has to say of itself, if it has changed.
 WITH mine AS (UPDATE {schema}.node SET load = $6 WHERE id = $7 AND load <> $6)
-SELECT live.*, news.found FROM ({live}) AS live CROSS JOIN (
+SELECT live.*, news.found, news.unhandled FROM ({live}) AS live CROSS JOIN (
     SELECT EXISTS (
         SELECT FROM {schema}.inbox WHERE tx = ANY ($4::text[]::xid8[]) AND ($5::boolean[])[partition + 1]
     ) OR EXISTS (
         SELECT FROM {schema}.inbox WHERE tx >= $3::text::xid8 AND ($5::boolean[])[partition + 1]
-    ) AS found
+    ) AS found,
+    EXISTS (SELECT FROM {schema}.invocation WHERE lane BETWEEN 3 AND 5 AND lane = 5) AS unhandled
 ) AS news
 ORDER BY live.id;
 

@@ -109,6 +109,15 @@ SELECT id, partition FROM invocation WHERE id IN (SELECT value FROM json_each(?)
 SELECT id FROM invocation INDEXED BY finished_call
 WHERE handler = ? AND finished_at < ? ORDER BY finished_at, id LIMIT ?;
 
+-- name: unhandled
+SELECT id, partition FROM invocation INDEXED BY parked_call
+WHERE status IN ('stuck', 'unhandled', 'quarantined') AND status = 'unhandled' AND entity IS NULL
+    AND (handler, version) IN (
+        SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:handlers)
+    )
+    AND partition NOT IN (SELECT value FROM json_each(:besides))
+LIMIT :limit;
+
 -- name: list
 SELECT {columns} FROM invocation
 WHERE (:statuses IS NULL OR status IN (SELECT value FROM json_each(:statuses)))
