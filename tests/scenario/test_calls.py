@@ -17,6 +17,7 @@ from fenbu import (
     CallNotFound,
     CallTimedOut,
     EncodingError,
+    Entity,
     Retry,
     Status,
     TerminalError,
@@ -392,3 +393,36 @@ def test_the_sync_twins(tmp_path: Path) -> None:
     asyncio.run(wrong())
     with pytest.raises(UsageError, match="is not open here"):
         double.sync(1)
+
+
+@pytest.mark.guarantee("message-once-in-order")
+def test_cleaning_up_does_nothing_when_a_workflow_only_leaves_memory(app: App) -> None:
+    @app.entity
+    class Bell(Entity):
+        rings: int = 0
+
+        async def ring(self) -> int:
+            self.rings += 1
+            return self.rings
+
+    @app.workflow(name="sleeper")
+    async def sleeper() -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(asyncio.sleep(3600))
+                await asyncio.sleep(3600)
+        finally:
+            await Bell("a").ring()
+
+    async def main() -> None:
+        async with app:
+            handle = await sleeper.start()
+            async with asyncio.timeout(20):
+                while await handle.status() is not Status.SUSPENDED:
+                    await asyncio.sleep(0)
+            await handle.cancel()
+            with pytest.raises(CallCancelled):
+                await handle.result()
+            assert await Bell("a").ring() == 2
+
+    asyncio.run(main())

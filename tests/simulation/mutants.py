@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import Context
 from typing import Any
 from unittest.mock import patch
 
@@ -138,8 +139,8 @@ def drop_early_signals(right: Any) -> Any:
 
 
 def lose_replies(right: Any) -> Any:
-    def must_wait(self: Any, resident: Any, message: Any) -> bool:
-        return right(self, resident, message) and not isinstance(message, Reply)
+    def must_wait(self: Any, message: Any) -> bool:
+        return right(self, message) and not isinstance(message, Reply)
 
     return must_wait
 
@@ -184,6 +185,24 @@ def begin_before_it_is_written(right: Any) -> Any:
     return body_ended
 
 
+def keep_chosen_ids_in_memory(right: Any) -> Any:
+    del right
+
+    def carry(self: Any, message: Any, now: float) -> None:
+        self.receive(message, now, 0)
+
+    return carry
+
+
+def leave_in_any_context(right: Any) -> Any:
+    def leave(self: Any) -> None:
+        for task in self.loop.tasks:
+            task.inside = Context()
+        right(self)
+
+    return leave
+
+
 def never_look_by_oneself(right: Any) -> Any:
     async def beat(self: Any, *args: Any, **options: Any) -> Any:
         self._looked_at = self.network.loop.time()
@@ -216,7 +235,7 @@ MUTANTS = (
     Mutant("forget timers at a take-over", MemoryStorage, "next_due", forget_timers_on_takeover),
     Mutant("reuse numbers of commands", "fenbu._core.ids", "child_id", reuse_command_numbers),
     Mutant("drop signals sent early", Absent, "hold", drop_early_signals),
-    Mutant("drop replies to calls that are being loaded", Partition, "_must_wait", lose_replies),
+    Mutant("drop replies to calls that are being loaded", Resident, "must_wait", lose_replies),
     Mutant("forget cancellations while loading", Program, "_read_mail", cancel_before_its_entry),
     Mutant("overtake the inbox after a take-over", Engine, "will_take", send_past_the_inbox),
     Mutant("run recorded steps again", Activation, "replay", run_steps_again),
@@ -224,6 +243,8 @@ MUTANTS = (
     Mutant("lose journal entries", Program, "body_ended", begin_before_it_is_written),
     Mutant("ring early", Resident, "_arm", ring_early),
     Mutant("cancel all who wait for a batch", Committer, "durable", cancel_all_who_wait),
+    Mutant("keep calls with chosen ids in memory", Partition, "carry", keep_chosen_ids_in_memory),
+    Mutant("drop code outside its context", Activation, "leave", leave_in_any_context),
     Mutant("trust hints alone", SimulatedStorage, "beat", never_look_by_oneself),
 )
 

@@ -11,6 +11,7 @@ from fenbu import CallCancelled, CallNotFound, TerminalError, Unavailable
 from fenbu._testing.linearizability import UNKNOWN, Observed, is_linearizable
 from fenbu._testing.simulation import Plan
 from tests.simulation import service
+from tests.simulation.programs import programs
 from tests.simulation.service import Account, Log, Register
 from tests.simulation.world import World, patiently
 
@@ -294,6 +295,7 @@ WORKLOADS: dict[str, Workload] = {
     "local": local,
     "naps": naps,
     "order": order,
+    "programs": programs,
     "races": races,
     "register": register,
     "sagas": sagas,

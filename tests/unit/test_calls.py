@@ -7,6 +7,7 @@ import gc
 
 import pytest
 
+from fenbu import App
 from fenbu._api.step import step
 from fenbu._core.activation import Activation
 from fenbu._core.effect import Ended, LoadCalls, LoadReady, StopBody, WakeAt
@@ -313,3 +314,26 @@ def test_what_another_node_may_have_begun_waits_for_its_row(
         effects = drive.event(CallsLoaded(0, request.batch, request.ids, []))
     assert not drive.engine.early_bodies
     assert len(bodies(effects)) == 1
+
+
+@pytest.mark.guarantee("accepted-never-lost")
+def test_a_call_with_a_chosen_id_is_durable_with_the_journal_that_says_it_was_sent(
+    drive: Drive,
+) -> None:
+    """Its row has to be read first: until then it was in memory only, and gone with the process."""
+    app = App("chosen")
+
+    @app.task(name="leaf")
+    async def leaf(n: int) -> int:
+        return n
+
+    async def work() -> None:
+        await leaf.options(id="chosen").start(1)
+        await step(double, 1)
+
+    drive.register(work, Kind.WORKFLOW)
+    drive.call("work", id="a")
+    assert drive.rows["a"].commands is not None
+    (message,) = drive.inbox.values()
+    assert isinstance(message, Call)
+    assert message.invocation.id == "chosen"

@@ -29,6 +29,10 @@ A context variable, because asking asyncio for the running loop costs ten times 
 """
 
 
+CLOSES_MAX = 20
+"""Code that awaits while it is dropped, as a TaskGroup does, has to be told again."""
+
+
 class Leaving(BaseException):
     """Raised into code that asks for something durable while its activation is dropped."""
 
@@ -156,17 +160,22 @@ class Activation:
         return [command for _, command in issued]
 
     def leave(self) -> None:
-        """Drop the code where it stands. Its `finally` blocks run, but whatever they ask for is void."""
+        """Drop the code where it stands. Its `finally` blocks run, but whatever they ask for is void.
+
+        In their own context: in any other, a call of theirs would be one from outside the workflow.
+        """
         self.leaving = True
         for task in self.loop.tasks:
             if task.done():
                 continue
             setattr(task, "_log_destroy_pending", False)  # noqa: B010 - known to asyncio only
-            coroutine = task.get_coro()
-            try:
-                coroutine.close()
-            except (Exception, Leaving, asyncio.CancelledError, GeneratorExit):  # noqa: BLE001, S110
-                pass  # The code's own trouble with being dropped concerns nobody: it runs again.
+            close = task.get_coro().close
+            for _ in range(CLOSES_MAX):
+                try:
+                    task.inside.run(close)
+                except (Exception, Leaving, asyncio.CancelledError, GeneratorExit):  # noqa: BLE001, S112
+                    continue  # The code's own trouble with being dropped concerns nobody: it runs again.
+                break
         self.waiting.clear()
         self.timers.clear()
         # Else the loop, its tasks and this activation hold each other until the garbage collector comes.

@@ -205,7 +205,7 @@ class Engine:
         messages = self.batch.messages
         while messages:
             message = messages.popleft()
-            self.partitions[message.partition].receive(message, now, 0)
+            self.partitions[message.partition].carry(message, now)
 
     def inbox_read(self, batch_number: int) -> None:
         """The inbox has been read to its end after this batch was durable."""

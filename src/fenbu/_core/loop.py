@@ -75,13 +75,18 @@ class DurableFuture(asyncio.Future[Any]):
 class DurableTask(asyncio.Task[Any]):
     """A task whose place in a set depends on its number, not on its address."""
 
-    __slots__ = ("number",)
+    __slots__ = ("inside", "number")
 
     number: int
+    inside: Context
+    """That in which its code runs; before Python 3.12 a task does not tell."""
 
-    def __init__(self, coro: Coroutine[Any, Any, Any], number: int, **options: Any) -> None:
+    def __init__(
+        self, coro: Coroutine[Any, Any, Any], number: int, context: Context, **options: Any
+    ) -> None:
         self.number = number
-        super().__init__(coro, **options)
+        self.inside = context
+        super().__init__(coro, context=context, **options)
 
     def __hash__(self) -> int:
         return self.number
@@ -192,7 +197,7 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         self._created += 1
         number = self._created
         name = name or f"task-{number & 0xFFFFFFF}"
-        task = DurableTask(coro, number, loop=self, name=name, context=context, **options)
+        task = DurableTask(coro, number, context or copy_context(), loop=self, name=name, **options)
         self.tasks.append(task)
         if len(self.tasks) > 64 and len(self.tasks) & (len(self.tasks) - 1) == 0:
             self.tasks = [each for each in self.tasks if not each.done()]

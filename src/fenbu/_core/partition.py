@@ -127,6 +127,15 @@ class Partition:
             self.consume(number)
             self._deliver(resident, message, now)
 
+    def carry(self, message: Message, now: float) -> None:
+        """Apply what a call of this node has sent, in the batch that it was sent with."""
+        chosen = message.invocation.id if isinstance(message, Call) and not message.fresh else None
+        if chosen is None or chosen in self.residents:
+            self.receive(message, now, 0)
+        else:
+            # Until its row has been read it would be in memory only, and its sender's journal has it as sent.
+            self._queue(message)
+
     def _queue(self, message: Message) -> None:
         """Let it come through the inbox: others for the same receiver are on that way."""
         batch = self.engine.batch
@@ -165,8 +174,7 @@ class Partition:
             self.consume(number)
             self.accept(message, now, number)
             return
-        resident = self.residents.get(invocation.id)
-        if resident is None:
+        if (resident := self.residents.get(invocation.id)) is None:
             self._absent.hold(invocation.id, message, number)
             return
         self.consume(number)

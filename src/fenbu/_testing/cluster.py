@@ -7,7 +7,8 @@ never do, and did, stands in `violations`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, ClassVar, TypeVar
 
@@ -351,6 +352,17 @@ _asks: ContextVar[bool] = ContextVar("fenbu_asks", default=False)
 """Set where a gateway works for a scenario or body: how often it looks for an answer is not their doing."""
 
 
+@contextmanager
+def _asking() -> Generator[None]:
+    before = _asks.set(True)
+    try:
+        yield
+    finally:
+        # Code that is dropped where it stands is closed in another context.
+        with suppress(ValueError):
+            _asks.reset(before)
+
+
 class _Router:
     """The app's gateway in a simulation: that of the process whose code asks."""
 
@@ -377,18 +389,12 @@ class _Router:
         await self._here.start_calls(calls)
 
     async def call(self, call: Call) -> Outcome:
-        before = _asks.set(True)
-        try:
+        with _asking():
             return await self._here.call(call)
-        finally:
-            _asks.reset(before)
 
     async def outcome(self, id: str, partition: int) -> Outcome:  # noqa: A002 - the protocol's name
-        before = _asks.set(True)
-        try:
+        with _asking():
             return await self._here.outcome(id, partition)
-        finally:
-            _asks.reset(before)
 
     async def status(self, id: str) -> Status:  # noqa: A002 - the protocol's name
         return await self._here.status(id)
