@@ -5,11 +5,12 @@ Each changes one thing that a promise rests on, and runs seeds until one fails.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import Context
+from contextvars import copy_context
 from typing import Any
 from unittest.mock import patch
 
@@ -197,7 +198,7 @@ def keep_chosen_ids_in_memory(right: Any) -> Any:
 def leave_in_any_context(right: Any) -> Any:
     def leave(self: Any) -> None:
         for task in self.loop.tasks:
-            task.inside = Context()
+            task.inside = copy_context()
         right(self)
 
     return leave
@@ -205,7 +206,7 @@ def leave_in_any_context(right: Any) -> Any:
 
 def never_look_by_oneself(right: Any) -> Any:
     async def beat(self: Any, *args: Any, **options: Any) -> Any:
-        self._looked_at = self.network.loop.time()
+        self._looked_at = math.inf
         return replace(await right(self, *args, **options), has_messages=False)
 
     return beat

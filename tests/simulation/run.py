@@ -6,6 +6,7 @@ import asyncio
 
 from fenbu._testing.cluster import Cluster
 from fenbu._testing.simulation import Plan, Report, plan_of, run, shrink
+from tests.simulation.deploy import deploys, registry_of_yesterday
 from tests.simulation.service import app
 from tests.simulation.workload import chosen
 from tests.simulation.world import World, begin
@@ -15,6 +16,8 @@ def scenario_of(plan: Plan):
     async def scenario(cluster: Cluster) -> None:
         world = World(cluster, plan)
         begin(world)
+        if any(workload is deploys for _, workload in chosen(plan)):
+            cluster.registry = registry_of_yesterday()
         work = [
             cluster.client(name, lambda workload=workload, name=name: workload(world, name))
             for name, workload in chosen(plan)

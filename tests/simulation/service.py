@@ -12,6 +12,8 @@ from tests.simulation.world import here
 
 app = App("simulated", url="memory:")
 
+RETENTION_SECONDS = 500.0
+
 SOON = Retry(attempts=20, first_seconds=0.05, max_seconds=0.5)
 
 
@@ -212,6 +214,11 @@ async def patient(times: int) -> int:
 async def leaf(number: int) -> int:
     await asyncio.sleep(0.01 * (number % 5))
     return number * number
+
+
+@app.workflow(retention=RETENTION_SECONDS)
+async def brief(number: int) -> int:
+    return await step(plain_work, number)
 
 
 @app.task(retry=SOON)

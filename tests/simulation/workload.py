@@ -11,9 +11,13 @@ from fenbu import CallCancelled, CallNotFound, TerminalError, Unavailable
 from fenbu._testing.linearizability import UNKNOWN, Observed, is_linearizable
 from fenbu._testing.simulation import Plan
 from tests.simulation import service
+from tests.simulation.deploy import deploys
 from tests.simulation.programs import programs
 from tests.simulation.service import Account, Log, Register
 from tests.simulation.world import World, patiently
+
+DELETED_SECONDS = 3_000.0
+"""When a finished call must be gone, by the slow rounds of those who delete."""
 
 Workload = Callable[[World, str], Awaitable[None]]
 """Runs in a client process of its own. The name makes its ids and keys."""
@@ -285,6 +289,24 @@ async def local(world: World, name: str) -> None:
         world.check(found == number * number, f"{handle.id} gave {found}")
 
 
+async def kept(world: World, name: str) -> None:
+    """A finished call is kept for as long as was said, then it goes; its id can be used again."""
+    database = world.cluster.database
+    began = world.now
+    call = service.brief.options(id=name)
+    world.check(await patiently(lambda: call(1)) == 1, "a call gave something else")
+    while name in database.invocations and world.now < began + DELETED_SECONDS:
+        await asyncio.sleep(20.0)
+    world.check(name not in database.invocations, "a finished call is kept too long")
+    # The clocks of two nodes may be ten seconds apart: that is what the faults do.
+    kept_seconds = world.now - began
+    world.check(kept_seconds >= service.RETENTION_SECONDS - 25.0, f"kept for {kept_seconds} s")
+    world.check(name not in database.journals, "a journal is kept without its call")
+    world.check(
+        await patiently(lambda: call(2)) == 2, "another call with this id gave the old result"
+    )
+
+
 WORKLOADS: dict[str, Workload] = {
     "attempts": attempts,
     "bank": bank,
@@ -292,6 +314,8 @@ WORKLOADS: dict[str, Workload] = {
     "charges": charges,
     "crowd": crowd,
     "delays": delays,
+    "deploys": deploys,
+    "kept": kept,
     "local": local,
     "naps": naps,
     "order": order,

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from fenbu import App, UsageError, patched
+from fenbu import App, UsageError, patched, wait_signal
 from fenbu._api.step import step
-from fenbu._core.message import Retry
+from fenbu._core.message import Cancel, Retry, Signal
 from fenbu._core.model import Kind, Status
 from tests.unit.drive import Drive, bodies
 
@@ -157,6 +157,43 @@ def test_a_call_of_an_unknown_version_waits_for_a_node_that_has_it() -> None:
     deploy(drive, checked_always, version=2)
     drive.event_after_load(Retry(0, "a"))
     assert bodies(drive.load_ready("a"))
+
+
+def test_a_call_in_flight_can_be_cancelled_where_its_handler_is_not() -> None:
+    drive = Drive()
+    deploy(drive, waiting_for_word)
+    drive.call("work", id="a")
+    drive.registry._specs.clear()
+    drive.start()
+    drive.event_after_load(Cancel(0, "a", "enough"))
+    assert drive.rows["a"].status is Status.CANCELLED
+    assert not drive.inbox
+
+
+async def waiting_for_word() -> str:
+    return await wait_signal("word", str)
+
+
+@pytest.mark.guarantee("accepted-never-lost")
+def test_what_is_sent_to_a_call_in_flight_waits_for_a_node_that_has_its_handler() -> None:
+    drive = Drive()
+    deploy(drive, waiting_for_word)
+    drive.call("work", id="a")
+    signal = Signal(0, "a", "word", drive.registry.codec.of(str).encode("hello"))
+    # The partition is now at a node with other code, which learns of the call by its message.
+    drive.registry._specs.clear()
+    drive.start()
+    drive.event_after_load(signal)
+    assert drive.rows["a"].status is Status.UNHANDLED
+    ((number, kept),) = drive.inbox.items()
+    assert kept is signal
+    # And now back where its code is.
+    deploy(drive, waiting_for_word)
+    drive.event_after_load(Retry(0, "a"))
+    drive.load_ready("a")
+    drive.message(signal, number)
+    assert drive.rows["a"].result == '"hello"'
+    assert not drive.inbox
 
 
 @pytest.mark.parametrize("version", [0, -1, 1.5, "2", True, None])

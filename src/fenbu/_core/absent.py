@@ -168,11 +168,12 @@ class Absent:
             ):
                 self._parked.setdefault(id_, []).append((message, number))
             case Reply() | Signal() | Cancel():
-                resident = self._partition.bring(loaded)
-                if resident is None:
-                    self._partition.consume(number)
-                else:
+                if self._partition.bring(loaded) is not None:
                     self._partition.receive(message, now, number)
+                elif invocation.status in FINISHED:
+                    self._partition.consume(number)
+                else:  # Its handler is not here: it has just been parked.
+                    self._deliver_loaded(id_, loaded, message, number, now)
             case Probe() | Deadlock():
                 raise AssertionError(message)  # They do not wait for anybody.
 

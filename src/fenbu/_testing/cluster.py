@@ -92,6 +92,8 @@ class Cluster:
         trace: Callable[[str, str], None] = lambda _who, _what: None,
     ) -> None:
         self.app = app
+        self.registry = app.registry
+        """What nodes have that come up from now on."""
         self.loop = loop
         self.trace = trace
         self.options = options or app.node_options
@@ -117,6 +119,10 @@ class Cluster:
 
     def close(self) -> None:
         """The app is closed again."""
+        for machine in self.machines.values():
+            # Of processes that were killed: else the garbage collector would run the clean-up of their code.
+            if machine.node is not None and machine.node.tenure is not None:
+                machine.node.tenure.engine.abandon()
         Cluster.open_one = None
         self.app.runtime.closed()
 
@@ -180,9 +186,7 @@ class Cluster:
     async def _serve(self, machine: Machine) -> None:
         async def start() -> None:
             await machine.storage.open()
-            node = Node(
-                self.app.registry, machine.storage, clock=machine.clock, options=self.options
-            )
+            node = Node(self.registry, machine.storage, clock=machine.clock, options=self.options)
             node.telemetry.listen(lambda rows: self.trace(machine.name, _described(rows)))
             await node.start()
             machine.node = machine.gateway = node
