@@ -22,6 +22,7 @@ from fenbu import (
     Status,
     SyncHandle,
     operation,
+    patched,
     saga,
     step,
     tx_step,
@@ -110,8 +111,16 @@ async def checkout(order: Order) -> UUID:
     return payment
 
 
+@app.workflow(name="checkout", version=2)
+async def checkout_with_gift(order: Order, gift: str = "") -> list[UUID]:
+    assert_type(patched("no-card"), bool)
+    return [await step(charge, gift, 0)]
+
+
 async def main() -> None:
     async with app:
+        assert_type(await checkout_with_gift(Order(1), gift="mug"), list[UUID])
+        await checkout_with_gift("1")  # pyright: ignore[reportArgumentType]
         assert_type(await checkout(Order(1)), UUID)
         assert_type(await send(1, subject="x"), bool)
         assert_type(await resize("path", 3), bytes)
