@@ -266,6 +266,8 @@ class Cluster:
     def _next_instant(self) -> float | None:
         """When something will happen: a durable timer, or one of a body or of the scenario itself."""
         nodes = {each.process: each for each in self.nodes}
+        if any(each.node is None or each.node.tenure is None for each in self.nodes):
+            return self.loop.time()  # It is about to join: then it may have something to do.
         instants = [
             when
             for when, process, context in self.loop.timers()
