@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fenbu._api.app import App, Client
+from fenbu._api.callback import Callback, callback
 from fenbu._api.context import current_attempt, current_id, now, patched, random, rng, uuid4
 from fenbu._api.entity import Entity, Operation, operation
 from fenbu._api.function import Bound, DurableFunction, SyncFunction
@@ -40,6 +41,7 @@ __all__ = [
     "CallFailed",
     "CallNotFound",
     "CallTimedOut",
+    "Callback",
     "Client",
     "CodecHook",
     "DeadlockError",
@@ -61,6 +63,7 @@ __all__ = [
     "TxStep",
     "Unavailable",
     "UsageError",
+    "callback",
     "current_attempt",
     "current_id",
     "now",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.end_to_end
 
 SHOP = """
 import asyncio
-from fenbu import App, Entity, Retry, operation, step, wait_signal
+from fenbu import App, Entity, Retry, callback, operation, step, wait_signal
 
 app = App("shop", idle_seconds=0.2)
 
@@ -44,6 +45,11 @@ async def checkout(order: str, cents: int = 5) -> str:
     await Stock("tea").reserve(1)
     await wait_signal("approval", bool)
     return f"{order} for {paid}"
+
+@app.workflow
+async def delivery() -> str:
+    place = await callback(str)
+    return await place.result()
 """
 
 
@@ -121,6 +127,25 @@ def test_a_call_from_its_start_to_its_end(shell: Shell) -> None:
         assert shell.json("entity", "ls")[0]["state"] == {"units": 9}
         assert shell.run("doctor").returncode == 0
         assert node.stop() == 0
+
+
+def test_a_callback_is_completed_and_failed(shell: Shell) -> None:
+    with NodeProcess(shell.url, app=shell.folder / "shop.py"):
+        for id_ in ("c1", "c2"):
+            shell.says("start", "delivery", "--id", id_)
+            until(shell, id_, "suspended")
+        assert "waits for callback 1" in shell.says("explain", "c1")
+        (token,) = re.findall(r"callback (1~\d+~c1)", shell.says("show", "c1"))
+        assert "signal accepted" in shell.says("complete", token, "the porch")
+        assert json.loads(shell.says("call", "delivery", "--id", "c1")) == "the porch"
+        shown = shell.says("show", "c1")
+        assert "callback 1 " in shown
+        assert token not in shown
+        shell.says("fail", token.replace("c1", "c2"), "no such street")
+        assert "TerminalError: no such street" in shell.run("call", "delivery", "--id", "c2").stderr
+        assert "has ended already" in shell.refuses("complete", token)
+        assert "no call has the id" in shell.refuses("complete", "1~1~c")
+        assert "is not the token of a callback" in shell.refuses("complete", "c1")
 
 
 def test_what_holds_a_call_up_is_explained(shell: Shell) -> None:
@@ -212,8 +237,8 @@ def test_the_debugger_stops_where_a_journal_says(shell: Shell) -> None:
 
 
 COMMANDS = (
-    ",dev,run,call,start,ls,show,explain,signal,cancel,retry,export,replay,check-deploy,entity,entity ls,"
-    "entity show,nodes,migrate,doctor,demo"
+    ",dev,run,call,start,ls,show,explain,signal,complete,fail,cancel,retry,export,replay,check-deploy,"
+    "entity,entity ls,entity show,nodes,migrate,doctor,demo"
 )
 
 

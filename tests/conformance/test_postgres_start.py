@@ -7,7 +7,17 @@ import asyncio
 import asyncpg
 import pytest
 
-from fenbu import App, CallNotFound, Entity, Status, UsageError, operation, wait_signal
+from fenbu import (
+    App,
+    CallNotFound,
+    Entity,
+    Status,
+    TerminalError,
+    UsageError,
+    callback,
+    operation,
+    wait_signal,
+)
 from fenbu._core import ids, limit
 from fenbu._storage.postgres.storage import PostgresStorage
 from fenbu._storage.postgres.url import target_of
@@ -31,6 +41,10 @@ def app(url):
     async def wait_for_word() -> str:
         return str(await wait_signal("word"))
 
+    @app.workflow(name="wait_for_callback")
+    async def wait_for_callback() -> str:
+        return await (await callback(str)).result()
+
     @app.entity
     class Account(Entity):
         balance: int = 0
@@ -41,6 +55,7 @@ def app(url):
             return self.balance
 
     app.double, app.wait_for_word, app.Account = double, wait_for_word, Account
+    app.wait_for_callback = wait_for_callback
     return app
 
 
@@ -230,6 +245,12 @@ async def test_sql(app, url):
         assert len(generated) == len(ids.invocation_id(0.0, 0))
         session.value(f"{start}('wait_for_word', id => 'w')")
         session.value(f"SELECT {session.schema}.signal('w', 'word', '\"hello\"')")
+        session.value(f"{start}('wait_for_callback', id => 'back')")
+        session.value(f"{start}('wait_for_callback', id => 'bad')")
+        session.value(f"SELECT {session.schema}.complete('1~0~back', '\"thanks\"')")
+        session.value(f"SELECT {session.schema}.fail('1~0~bad', 'no thanks')")
+        with pytest.raises(asyncpg.DataError, match="'x~1~back' is not the token"):
+            session.value(f"SELECT {session.schema}.complete('x~1~back')")
         session.value(f"{start}('wait_for_word', id => 'c', delay => '1 hour')")
         session.value(f"SELECT {session.schema}.cancel('c')")
         session.value(f"{start}('Account.deposit', '{{\"amount\": 5}}', id => 'd', key => 'älice')")
@@ -250,6 +271,9 @@ async def test_sql(app, url):
         async with app:
             assert await app.double.handle(generated).result() == 42
             assert await app.wait_for_word.handle("w").result() == "hello"
+            assert await app.wait_for_callback.handle("back").result() == "thanks"
+            with pytest.raises(TerminalError, match="no thanks"):
+                await app.wait_for_callback.handle("bad").result()
             assert await app.Account("älice").deposit(1) == 6
             with pytest.raises(Exception, match="cancelled"):
                 await app.handle("c").result()

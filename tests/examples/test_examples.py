@@ -15,6 +15,11 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 SAYS = {
     "shop_checkout": ["good: parcel-good", "payment-far: refunded", "left: 8 tea, 2 cups"],
     "human_approval": ["ann: approved", "mail to director", "bob: expired"],
+    "payment_webhook": [
+        "paid: receipt over 500",
+        "not paid: 50000 is too much",
+        "not paid: the bank does not answer",
+    ],
     "web_crawler": ["/flaky: 1 links, fetched 3 times", "/deep/2: 1 links, fetched 1 times"],
     "rate_limited_api": [r"60 calls in \d+\.\d s, 0 refused"],
     "changing_code": [

@@ -68,6 +68,22 @@ def approval(*, answered: bool) -> Callable[[], Awaitable[Any]]:
     return scenario
 
 
+def payment(cents: int) -> Callable[[], Awaitable[Any]]:
+    module = example("payment_webhook")
+
+    async def scenario() -> None:
+        module.requests = asyncio.Queue()  # Each run has an event loop of its own.
+        bank = asyncio.create_task(module.bank())
+        try:
+            await (
+                await module.pay.options(id="p").start(cents, 0.05 if cents == 13 else 5.0)
+            ).result()
+        finally:
+            bank.cancel()
+
+    return scenario
+
+
 def crawler(port: int) -> Callable[[], Awaitable[Any]]:
     module = example("web_crawler")
 
@@ -121,6 +137,20 @@ def test_approval(folder: Path | None, fault: Fault, *, answered: bool) -> None:
         )
     )
     assert places >= 3
+
+
+@pytest.mark.parametrize("cents", [500, 50_000, 13])
+def test_payment(folder: Path | None, fault: Fault, cents: int) -> None:
+    app = example("payment_webhook").app
+    places = asyncio.run(
+        crash_after_each_commit(app, payment(cents), folder, fault=fault, comparable=_paid)
+    )
+    assert places >= 3
+
+
+def _paid(found: dict[str, Any]) -> Any:
+    """The bank may be asked twice, and answers twice."""
+    return found["p"][:4]
 
 
 def test_crawl(fault: Fault) -> None:

@@ -7,7 +7,17 @@ from collections.abc import Callable
 from typing import Any
 
 import fenbu
-from fenbu import App, CallCancelled, Entity, Retry, TerminalError, saga, step, wait_signal
+from fenbu import (
+    App,
+    CallCancelled,
+    Entity,
+    Retry,
+    TerminalError,
+    callback,
+    saga,
+    step,
+    wait_signal,
+)
 from tests.simulation import program
 from tests.simulation.program import Command
 
@@ -66,6 +76,16 @@ class Interpreter:
             heard = [await wait_signal("n", int) for _ in range(count)]
             await Cell(key).add(sum(heard))
 
+        @app.workflow(name="asker")
+        async def asker(key: str, n: int, fails: bool) -> None:
+            answer = await callback(int)
+            await step.options(retry=SOON)(interpreter.answer, answer.token, n, fails)
+            try:
+                found = await answer.result()
+            except Rejected:
+                found = 10 * n
+            await Cell(key).add(found)
+
         @app.workflow(name="gate")
         async def gate() -> None:
             await wait_signal("open", bool)
@@ -85,6 +105,7 @@ class Interpreter:
         self.Cell = Cell
         self.start = start
         self.routine = routine
+        self.asker = asker
         self.gate = gate
         self.listener = listener
         self.sleeper = sleeper
@@ -97,6 +118,14 @@ class Interpreter:
         if fenbu.current_attempt().number <= failures:
             raise ConnectionError("not now")
         return n
+
+    async def answer(self, token: str, n: int, fails: bool) -> None:
+        """Completes or fails a callback, from outside."""
+        self._begins()
+        if fails:
+            await self.app.fail(token, Rejected("on purpose"))
+        else:
+            await self.app.complete(token, n)
 
     async def hopeless(self) -> None:
         """A step that fails for good."""
@@ -119,7 +148,13 @@ class Interpreter:
                     board.written.pop(name, None)
                 case program.Call() | program.Routine() | program.Together():
                     board.count += await self._call(command)
-                case program.Send() | program.Twice() | program.Told() | program.Stop():
+                case (
+                    program.Send()
+                    | program.Twice()
+                    | program.Told()
+                    | program.Ask()
+                    | program.Stop()
+                ):
                     await self._send(command)
                 case _:
                     board.count += await self._compute(command)
@@ -138,7 +173,7 @@ class Interpreter:
         return 1
 
     async def _send(
-        self, command: program.Send | program.Twice | program.Told | program.Stop
+        self, command: program.Send | program.Twice | program.Told | program.Ask | program.Stop
     ) -> None:
         """Calls, and what is said to them."""
         match command:
@@ -156,6 +191,8 @@ class Interpreter:
                 for n in ns:
                     await handle.signal("n", n)
                 await handle.result()
+            case program.Ask(key, n, fails):
+                await self.asker(key, n, fails)
             case program.Stop(key, n):
                 gate = await self.gate.start()
                 handle = await self.sleeper.start(key, n, gate.id)

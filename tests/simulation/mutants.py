@@ -212,6 +212,13 @@ def never_look_by_oneself(right: Any) -> Any:
     return beat
 
 
+def lose_errors_of_callbacks(right: Any) -> Any:
+    def signal(self: Any, message: Any, now: float) -> None:
+        right(self, replace(message, failure=None, value=message.value or "0"), now)
+
+    return signal
+
+
 def cancel_all_who_wait(right: Any) -> Any:
     def durable(self: Any) -> Any:
         right(self).cancel()  # Only makes sure that there is one.
@@ -235,6 +242,7 @@ MUTANTS = (
     Mutant("forget the inbox at a take-over", Wakeup, "adopt", forget_what_came_before_the_take),
     Mutant("forget timers at a take-over", MemoryStorage, "next_due", forget_timers_on_takeover),
     Mutant("reuse numbers of commands", "fenbu._core.ids", "child_id", reuse_command_numbers),
+    Mutant("lose errors of callbacks", Program, "signal", lose_errors_of_callbacks),
     Mutant("drop signals sent early", Absent, "hold", drop_early_signals),
     Mutant("drop replies to calls that are being loaded", Resident, "must_wait", lose_replies),
     Mutant("forget cancellations while loading", Program, "_read_mail", cancel_before_its_entry),

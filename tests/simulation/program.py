@@ -140,6 +140,14 @@ class Stop(Struct, tag=True):
     n: int
 
 
+class Ask(Struct, tag=True):
+    """A workflow counts what its callback is completed with; ten times as much if it is failed."""
+
+    key: str
+    n: int
+    fails: bool
+
+
 class Undo(Struct, tag=True):
     """A saga that fails: what it did is undone, and the undoing counts."""
 
@@ -153,7 +161,7 @@ class Reject(Struct, tag=True):
 
 Command: TypeAlias = (
     Add | Put | AddWritten | Erase | Sleep | AddStep | FailStep | AddTask | Call | Send | Twice | Together
-    | InTurn | TooLate | First | Pipe | Routine | Told | Stop | Undo | Reject
+    | InTurn | TooLate | First | Pipe | Routine | Told | Ask | Stop | Undo | Reject
 )  # fmt: skip
 
 
@@ -215,6 +223,8 @@ class Prediction:
                 self.counts[key] += n
             case Told(key, ns):
                 self.counts[key] += sum(ns)
+            case Ask(key, n, fails):
+                self.counts[key] += 10 * n if fails else n
             case Undo(key, n):
                 # Done and undone; 1 for having been undone.
                 self.counts[key] += 1
@@ -259,6 +269,7 @@ class Programs:
                 "together",
                 "routine",
                 "told",
+                "ask",
                 "stop",
                 "undo",
             ]
@@ -300,6 +311,8 @@ class Programs:
                 return [Routine(self.key(deeper), self.draw(deeper, 3))]
             case "told":
                 return [Told(self.key(deeper), [chance.randrange(10) for _ in range(3)])]
+            case "ask":
+                return [Ask(self.key(deeper), n, chance.random() < 0.3)]
             case "stop":
                 return [Stop(self.key(deeper), n)]
             case _:

@@ -15,12 +15,14 @@ from uuid import UUID
 import fenbu
 from fenbu import (
     App,
+    Callback,
     DurableFunction,
     Entity,
     Handle,
     Retry,
     Status,
     SyncHandle,
+    callback,
     operation,
     patched,
     saga,
@@ -101,6 +103,11 @@ async def checkout(order: Order) -> UUID:
     assert_type(image, int)
     assert_type(await tx_step(book, order, seats=2), int)
     await tx_step.options(timeout=3)(book, 7)  # pyright: ignore[reportArgumentType]
+    answer = await callback(list[int])
+    assert_type(answer, Callback[list[int]])
+    assert_type(answer.token, str)
+    assert_type(await answer.result(timeout=timedelta(days=1)), list[int])
+    assert_type(await callback(), Callback[Any])
     async with asyncio.timeout(60):
         approved = await wait_signal("approval", bool)
     assert_type(approved, bool)
@@ -149,8 +156,17 @@ async def main() -> None:
         assert_type(checkout.handle("order-1"), Handle[UUID])
 
 
+async def webhook(token: str) -> None:
+    async with app.client() as client:
+        await client.complete(token, [1])
+        await client.fail(token, ValueError("no"))
+        await client.fail(token, 7)  # pyright: ignore[reportArgumentType]
+
+
 def script() -> None:
     with app:
+        app.sync.complete("token", [1])
+        assert_type(app.sync.start_many(send.bind(n) for n in range(3)), list[SyncHandle[bool]])
         assert_type(checkout.sync(Order(1)), UUID)
         handle = send.sync.start(1)
         assert_type(handle, SyncHandle[bool])

@@ -21,6 +21,7 @@ def test_what_a_program_does_is_predicted() -> None:
             Call("b", [Add(3)]),
             Call("b", [Add(100), program.Send("c", [Add(4)], 0.0), Reject()]),
             program.Told("c", [1, 2]),
+            program.Ask("c", 3, False), program.Ask("c", 3, True),
             program.Undo("c", 7),
             program.Stop("c", 20),
         ],
@@ -28,7 +29,7 @@ def test_what_a_program_does_is_predicted() -> None:
     assert prediction.cells() == {
         "a": Cell(1 + 5 + 1 + 1000 + 7, {"y": 2}),
         "b": Cell(3),
-        "c": Cell(4 + 3 + 1 + 20),
+        "c": Cell(4 + 3 + 3 + 30 + 1 + 20),
     }
 
 

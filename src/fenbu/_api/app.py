@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import os
 import signal
-from collections.abc import Callable, Coroutine, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Literal, ParamSpec, Protocol, Self, TypeVar, overload
+from typing import Any, Literal, ParamSpec, Self, TypeVar
 
-from fenbu._api.entity import Entity, operations_of
-from fenbu._api.function import Bound, DurableFunction, start_many
+from fenbu._api import callback
+from fenbu._api.function import Bound, start_many
 from fenbu._api.handle import Handle
-from fenbu._api.options import make_spec, seconds
+from fenbu._api.options import seconds
+from fenbu._api.register import Handlers
 from fenbu._api.runtime import Runtime
-from fenbu._api.sync import Portal
+from fenbu._api.sync import Portal, SyncApp
 from fenbu._core import limit
 from fenbu._core.codec import Codec, CodecHook
-from fenbu._core.handler import EntitySpec, HandlerSpec, Registry
-from fenbu._core.model import Kind
-from fenbu._core.retry import NO_RETRY, Retry
-from fenbu._core.signature import Signature
+from fenbu._core.handler import Registry
 from fenbu._node.clock import SystemClock
 from fenbu._node.gateway import RemoteGateway
 from fenbu._node.node import Node
@@ -38,7 +35,7 @@ T = TypeVar("T")
 Seconds = float | timedelta
 
 
-class App:
+class App(Handlers):
     """The handlers of one service, and the database that makes their calls durable.
 
     Args:
@@ -83,7 +80,7 @@ class App:
             raise UsageError(f"App name must be letters, digits, - and _, not {name!r}")
         self.name = name
         url = url or os.environ.get("FENBU_URL") or f"sqlite:///.fenbu/{name}.db"
-        self.runtime = Runtime(name, url, Registry(Codec(format=codec, hook=hook)))
+        super().__init__(Runtime(name, url, Registry(Codec(format=codec, hook=hook))))
         self.node_options = NodeOptions(
             concurrency=concurrency,
             threads=threads,
@@ -106,150 +103,46 @@ class App:
         self._check_closed()
         self.runtime.url = url
 
-    @property
-    def registry(self) -> Registry:
-        """The handlers that were registered."""
-        return self.runtime.registry
-
     def __repr__(self) -> str:
         return f"<App {self.name!r} on {shown(self.url)}>"
-
-    # Registering.
-
-    @overload
-    def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> DurableFunction[P, R]: ...
-    @overload
-    def task(self, function: Callable[P, R], /) -> DurableFunction[P, R]: ...
-    @overload
-    def task(
-        self,
-        *,
-        name: str | None = None,
-        version: int = 1,
-        retry: Retry = NO_RETRY,
-        timeout: Seconds | None = None,
-        attempt_timeout: Seconds | None = None,
-        retention: Seconds | None = None,
-        cpu: bool = False,
-    ) -> TaskDecorator: ...
-    def task(self, function: Any = None, **options: Any) -> Any:
-        """Register a function as a task: its whole body is the unit that is retried.
-
-        An `async def` runs on the node's event loop, a plain `def` in a thread. A body that runs at the
-        moment of a crash runs again (at least once).
-
-        Args:
-            name: The handler's name in the database; default: the function's.
-            version: A call runs with the version that it was started with; keep the older ones registered,
-                under the same name, while such calls are in flight.
-            retry: What to do when it raises; without it, the error is the call's outcome.
-            timeout: Seconds for the whole call, all attempts included.
-            attempt_timeout: Seconds for one attempt.
-            retention: Seconds that a finished call is kept; default: 7 days.
-            cpu: Run a plain function in another process.
-
-        Raises:
-            UsageError: The name is taken, or an option makes no sense.
-        """
-
-        def register(function: Any) -> DurableFunction[..., Any]:
-            return DurableFunction(self.runtime, self._register(Kind.TASK, function, options))
-
-        return register if function is None else register(function)
-
-    @overload
-    def workflow(
-        self, function: Callable[P, Coroutine[Any, Any, R]], /
-    ) -> DurableFunction[P, R]: ...
-    @overload
-    def workflow(
-        self,
-        *,
-        name: str | None = None,
-        version: int = 1,
-        timeout: Seconds | None = None,
-        retention: Seconds | None = None,
-    ) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], DurableFunction[P, R]]: ...
-    def workflow(self, function: Any = None, **options: Any) -> Any:
-        """Register an `async def` as a workflow: it goes on after a crash where it was.
-
-        Its code runs on a loop of its own and is replayed from its journal, so it must ask for the same in
-        the same order each time: side effects go into steps, time and chance come from `fenbu.now()`,
-        `fenbu.random()` and `fenbu.uuid4()`. All of asyncio that needs no I/O works and is durable.
-
-        Args:
-            name: The handler's name in the database; default: the function's.
-            version: As for `task`. For a small change see also `fenbu.patched`.
-            timeout: Seconds for the whole call.
-            retention: Seconds that a finished call is kept; default: 7 days.
-
-        Raises:
-            UsageError: It is no `async def`, the name is taken, or an option makes no sense.
-        """
-
-        def register(function: Any) -> DurableFunction[..., Any]:
-            if not inspect.iscoroutinefunction(function):
-                raise UsageError(f"workflow {function!r} must be an `async def`")
-            return DurableFunction(self.runtime, self._register(Kind.WORKFLOW, function, options))
-
-        return register if function is None else register(function)
-
-    @overload
-    def entity(self, cls: type[T], /) -> type[T]: ...
-    @overload
-    def entity(
-        self,
-        *,
-        name: str | None = None,
-        timeout: Seconds | None = None,
-        retention: Seconds | None = None,
-    ) -> Callable[[type[T]], type[T]]: ...
-    def entity(self, cls: Any = None, **options: Any) -> Any:
-        """Register a class as an entity: see `Entity`.
-
-        Args:
-            name: The entity's name in the database; default: the class's.
-            timeout: Seconds for each operation.
-            retention: Seconds that finished operations are kept; default: 7 days.
-
-        Raises:
-            UsageError: The name is taken, or the class is not one that can be an entity.
-        """
-
-        def register(cls: type[Any]) -> type[Any]:
-            if not issubclass(cls, Entity):
-                body = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
-                cls = type(cls.__name__, (cls, Entity), body)
-            if "__init__" in vars(cls):
-                raise UsageError(
-                    f"entity {cls.__name__} must not define __init__: its state is its annotated fields"
-                )
-            name = options.pop("name", None) or cls.__name__
-            entity = EntitySpec(name, cls, self.runtime.registry.codec)
-            operations = operations_of(self.runtime, cls, name, **options)
-            for spec in operations.values():
-                spec.entity = entity
-                self.runtime.registry.add(spec)
-            type.__setattr__(cls, "_fenbu_runtime", self.runtime)
-            type.__setattr__(cls, "_fenbu_operations", operations)
-            return cls
-
-        return register if cls is None else register(cls)
-
-    def _register(self, kind: Kind, function: Any, options: dict[str, Any]) -> HandlerSpec:
-        if not callable(function) or isinstance(function, DurableFunction | type):
-            raise UsageError(f"@app.{kind} decorates a function, not {function!r}")
-        name = options.pop("name", None) or function.__qualname__.replace("<locals>.", "")
-        signature = Signature(function, self.runtime.registry.codec)
-        spec = make_spec(name=name, kind=kind, function=function, signature=signature, **options)
-        self.runtime.registry.add(spec)
-        return spec
 
     # Using.
 
     def handle(self, id: str) -> Handle[Any]:  # noqa: A002
         """The handle of any existing call, by its id."""
         return Handle(self.runtime, id, -1, self.runtime.registry.codec.of(Any))
+
+    async def complete(self, token: str, value: object = None) -> None:
+        """Complete a callback: what its workflow waits for. See `callback`.
+
+        Only what comes first counts; later ones change nothing.
+
+        Raises:
+            UsageError: This is no token.
+            CallNotFound: There is no such call, or its retention is over.
+            EncodingError: The value cannot be encoded.
+
+        Example:
+            ```python
+            async with app.client() as client:
+                await client.complete(token, True)
+            ```
+        """
+        await callback.complete(self.runtime, token, value)
+
+    async def fail(self, token: str, error: BaseException | str) -> None:
+        """Fail a callback: the error is raised where its workflow waits; a text is a `TerminalError`.
+
+        Raises:
+            UsageError: This is no token.
+            CallNotFound: There is no such call, or its retention is over.
+        """
+        await callback.fail(self.runtime, token, error)
+
+    @property
+    def sync(self) -> SyncApp:
+        """The same for code that does not use `await`."""
+        return SyncApp(self.runtime)
 
     async def start_many(self, calls: Iterable[Bound[R]]) -> list[Handle[R]]:
         """Start many calls in one go, all or none: tens of thousands are fine.
@@ -436,17 +329,6 @@ class App:
                 waiter.cancel()
                 for number in (signal.SIGTERM, signal.SIGINT):
                     loop.remove_signal_handler(number)
-
-
-class TaskDecorator(Protocol):
-    """What `app.task(…)` with options returns; it keeps the signature of what it decorates."""
-
-    @overload
-    def __call__(
-        self, function: Callable[P, Coroutine[Any, Any, R]], /
-    ) -> DurableFunction[P, R]: ...
-    @overload
-    def __call__(self, function: Callable[P, R], /) -> DurableFunction[P, R]: ...
 
 
 class Client:

@@ -10,6 +10,17 @@ from fenbu._core.model import Entry, Outcome, Status
 from fenbu.errors import CallCancelled, InternalError
 
 
+def sent(entry: Entry, codec: TypeCodec) -> Any:
+    """The value of a signal, decoded.
+
+    Raises:
+        Exception: The error that was sent in its place.
+    """
+    if entry.failure is not None:
+        raise error_of(entry.failure)
+    return None if entry.value is None else codec.decode(entry.value)
+
+
 def value_of(outcome: Outcome | Entry, result: TypeCodec, what: str) -> Any:
     """The result, decoded.
 

@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar, cast, overload
 
 from fenbu._api.context import required_activation
+from fenbu._api.outcome import sent
 from fenbu._core.activation import Activation
 from fenbu._core.codec import TypeCodec
 from fenbu._core.handler import Registry
@@ -43,8 +44,8 @@ def wait_signal(name: str, type: Any = Any) -> Coroutine[Any, Any, Any]:  # noqa
 async def _wait(running: Activation, name: str, codec: TypeCodec) -> Any:
     future = running.next_signal(name)
     try:
-        value = await future
+        entry = await future
     except asyncio.CancelledError:
         running.return_signal(name, future)
         raise
-    return codec.decode(value)
+    return sent(entry, codec)

@@ -1,12 +1,18 @@
-"""An event loop in a thread of its own, for programs that have none: what `with app:` runs on."""
+"""For programs without `await`: an event loop in a thread of its own, which `with app:` runs on."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
 
+from fenbu._api import callback
+from fenbu._api.function import Bound, start_many
+from fenbu._api.handle import SyncHandle
+from fenbu._api.runtime import Runtime
+
+R = TypeVar("R")
 T = TypeVar("T")
 
 
@@ -29,3 +35,25 @@ class Portal:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+class SyncApp:
+    """What an `App` can do, for code that does not use `await`; see `App.sync`."""
+
+    __slots__ = ("_runtime",)
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def start_many(self, calls: Iterable[Bound[R]]) -> list[SyncHandle[R]]:
+        """See `App.start_many`."""
+        handles = self._runtime.run(lambda: start_many(self._runtime, calls))
+        return [each.sync for each in handles]
+
+    def complete(self, token: str, value: object = None) -> None:
+        """See `App.complete`."""
+        self._runtime.run(lambda: callback.complete(self._runtime, token, value))
+
+    def fail(self, token: str, error: BaseException | str) -> None:
+        """See `App.fail`."""
+        self._runtime.run(lambda: callback.fail(self._runtime, token, error))

@@ -240,7 +240,9 @@ class View:
                 words = (f"step {name} attempt {entry.attempt} failed", "yellow", failed)
                 self._line(entry.id, *words, f"{took}, again in {again}")
             case EntryKind.SIGNAL_RECEIVED:
-                self._line(entry.id, f"signal {entry.name}", "magenta", value)
+                self._line(
+                    entry.id, journal.signal_text(entry.name or ""), "magenta", failed or value
+                )
             case EntryKind.CANCEL_REQUESTED:
                 self._line(entry.id, "cancel requested", "yellow", entry.name or "")
             case EntryKind.TIMER_FIRED:

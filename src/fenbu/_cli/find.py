@@ -21,8 +21,8 @@ class Found(NamedTuple):
     in_inbox: bool
 
 
-async def find_call(database: Database, id_: str) -> Found:
-    """The call with this id, or the only one whose id begins so.
+async def find_call(database: Database, id_: str, *, exact: bool = False) -> Found:
+    """The call with this id, or, unless `exact`, the only one whose id begins so.
 
     Raises:
         CallNotFound: There is none.
@@ -31,7 +31,7 @@ async def find_call(database: Database, id_: str) -> Found:
     if not id_:
         raise UsageError("which call? Its id is empty")
     found = await database.find_calls(id_, limit=SHOWN + 1)
-    if not found:
+    if not found or (exact and found[0].id != id_):
         raise CallNotFound(f"no call has the id {id_!r}, or its retention is over")
     if len(found) > 1 and found[0].id != id_:
         names = ", ".join(each.id for each in found[:SHOWN])

@@ -23,6 +23,8 @@ COMMANDS = {
     "show": "fenbu._cli.show:show",
     "explain": "fenbu._cli.explain:explain",
     "signal": "fenbu._cli.steer:signal",
+    "complete": "fenbu._cli.steer:complete",
+    "fail": "fenbu._cli.steer:fail",
     "cancel": "fenbu._cli.steer:cancel",
     "retry": "fenbu._cli.steer:retry",
     "export": "fenbu._cli.replay:export",

@@ -27,7 +27,8 @@ from fenbu._cli.present import (
     status_text,
 )
 from fenbu._cli.target import app_option, find_url, json_option, url_option, with_database
-from fenbu._core import ids
+from fenbu._core import ids, journal
+from fenbu._core.command import OpenCallback
 from fenbu._core.model import FINISHED, Entry, EntryKind, Invocation, Loaded, Status
 from fenbu._storage.open import Database
 
@@ -121,11 +122,16 @@ def _timeline(loaded: Loaded, children: dict[int, Invocation]) -> None:
     for name in ("AT", "NO.", "WHAT", "ATTEMPT", "TOOK", "RESULT OR ERROR", "WHERE"):
         table.add_column(name, no_wrap=name in {"AT", "NO.", "TOOK"})
     begin = call.started_at or call.created_at
+    opened = {
+        ids.callback_name(number, call.attempt): number
+        for number, (kind, _, _) in commands.items()
+        if kind == OpenCallback.kind
+    }
     ended: set[int] = set()
     for entry in loaded.entries:
         kind, name, where = commands.get(entry.command, ("", "", ""))
         if entry.kind is not EntryKind.STEP_RETRYING:
-            ended.add(entry.command)
+            ended.add(opened.get(entry.name or "", entry.command))
         table.add_row(
             f"+{duration(max(entry.at - begin, 0.0))}", str(entry.command or ""),
             escape(_what(entry, f"{kind} {name}".strip(), children)), str(entry.attempt or ""),
@@ -135,6 +141,9 @@ def _timeline(loaded: Loaded, children: dict[int, Invocation]) -> None:
         if number not in ended:
             child = children.get(number)
             what = f"{kind} {name}".strip() + (f" {child.id}" if child is not None else "")
+            if kind == OpenCallback.kind:
+                its_name = ids.callback_name(number, call.attempt)
+                what = f"callback {ids.callback_token(its_name, call.partition, call.id)}"
             state = _state(call, kind, child)
             table.add_row("", str(number), escape(what), "", "", state, escape(where))
     console.print()
@@ -144,7 +153,7 @@ def _timeline(loaded: Loaded, children: dict[int, Invocation]) -> None:
 def _what(entry: Entry, command: str, children: dict[int, Invocation]) -> str:
     match entry.kind:
         case EntryKind.SIGNAL_RECEIVED:
-            return f"signal {entry.name}"
+            return journal.signal_text(entry.name or "")
         case EntryKind.CANCEL_REQUESTED:
             return f"cancel requested: {entry.name}"
         case EntryKind.STEP_RETRYING:

@@ -1,4 +1,4 @@
-"""`fenbu signal`, `fenbu cancel`, `fenbu retry`: say something to a call."""
+"""`fenbu signal`, `fenbu complete`, `fenbu fail`, `fenbu cancel`, `fenbu retry`: say something to a call."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import msgspec
 
 from fenbu._cli.find import find_call
 from fenbu._cli.target import app_option, find_url, no_node, url_option, with_database
+from fenbu._core.failure import failure_of
+from fenbu._core.ids import read_callback_token
 from fenbu._core.message import Cancel, Retry, Signal
 from fenbu._core.model import FINISHED, PARKED, Invocation, Status
 from fenbu._storage.open import Database
-from fenbu.errors import FenbuError
+from fenbu.errors import FenbuError, TerminalError
 
 
 def _send(
@@ -21,11 +23,13 @@ def _send(
     url: str | None,
     id_: str,
     message_for: Callable[[Invocation], Signal | Cancel | Retry],
+    *,
+    exact: bool = False,
 ) -> None:
     place = find_url(app_name, url)
 
     async def work(database: Database) -> None:
-        call = (await find_call(database, id_)).call
+        call = (await find_call(database, id_, exact=exact)).call
         message = message_for(call)
         ended = call.status in FINISHED
         if isinstance(message, Retry):
@@ -49,11 +53,50 @@ def _send(
 @url_option
 def signal(id_: str, name: str, value: str, app_name: str | None, url: str | None) -> None:
     """Send a named VALUE, JSON or plain text, to a call."""
+    payload = _json(value)
+    _send(app_name, url, id_, lambda call: Signal(call.partition, call.id, name, payload))
+
+
+@click.command(epilog="\b\nExample:\n  fenbu complete 3~118~order-7 true")
+@click.argument("token")
+@click.argument("value", default="null")
+@app_option
+@url_option
+def complete(token: str, value: str, app_name: str | None, url: str | None) -> None:
+    """Complete a callback with a VALUE, JSON or plain text."""
+    name, id_ = _read(token)
+    payload = _json(value)
+    _send(
+        app_name, url, id_, lambda call: Signal(call.partition, call.id, name, payload), exact=True
+    )
+
+
+@click.command(epilog='\b\nExample:\n  fenbu fail 3~118~order-7 "card refused"')
+@click.argument("token")
+@click.argument("message")
+@app_option
+@url_option
+def fail(token: str, message: str, app_name: str | None, url: str | None) -> None:
+    """Fail a callback: its workflow sees a TerminalError with this MESSAGE."""
+    name, id_ = _read(token)
+    failure = failure_of(TerminalError(message))
+    _send(app_name, url, id_, lambda call: Signal(call.partition, call.id, name, failure=failure))
+
+
+def _read(token: str) -> tuple[str, str]:
+    found = read_callback_token(token)
+    if found is None:
+        raise click.UsageError(f"{token!r} is not the token of a callback, like 3~118~order-7")
+    return found[0], found[2]
+
+
+def _json(value: str) -> str:
+    """As it is if it is JSON, else as a text."""
     try:
         msgspec.json.decode(value)
     except msgspec.DecodeError:
-        value = msgspec.json.encode(value).decode()
-    _send(app_name, url, id_, lambda call: Signal(call.partition, call.id, name, value))
+        return msgspec.json.encode(value).decode()
+    return value
 
 
 @click.command(epilog='\b\nExample:\n  fenbu cancel order-7 --reason "customer asked"')

@@ -20,7 +20,7 @@ from typing import Any
 from fenbu._core import ids, journal, location
 from fenbu._core.command import Command, MarkPatch, StartTimer
 from fenbu._core.loop import DeterministicLoop
-from fenbu._core.model import Entry, EntryKind, Invocation, Payload
+from fenbu._core.model import Entry, EntryKind, Invocation
 
 current: ContextVar[Activation | None] = ContextVar("fenbu_activation", default=None)
 """The activation whose code is running: set in the context in which all of its code runs.
@@ -79,8 +79,8 @@ class Activation:
         """Attempts of steps that have failed, by command."""
         self.retries: dict[int, float] = {}
         """When a failed step runs again, by command."""
-        self.signals: dict[str, deque[Payload]] = {}
-        self.signal_waiters: dict[str, list[asyncio.Future[Payload]]] = {}
+        self.signals: dict[str, deque[Entry]] = {}
+        self.signal_waiters: dict[str, list[asyncio.Future[Entry]]] = {}
         self.unheard: list[dict[str, Any]] = []
         self.leaving = False
         self._count = 0
@@ -120,7 +120,7 @@ class Activation:
                     journal.unexpected(self.invocation, entry)
                 loop.fire(handle)
             case EntryKind.SIGNAL_RECEIVED:
-                self._receive(entry.name or "", entry.value)  # type: ignore[arg-type]
+                self._receive(entry.name or "", entry)
             case EntryKind.CANCEL_REQUESTED:
                 self.main.cancel(entry.name)
             case EntryKind.STEP_RETRYING:
@@ -206,7 +206,7 @@ class Activation:
         """In words, what it waits for."""
         words = [f"{each.kind} {each.name}" for _, each in self.waiting.values()]
         words += [
-            f"signal {name}"
+            journal.signal_text(name)
             for name, waiters in self.signal_waiters.items()
             if any(not each.done() for each in waiters)
         ]
@@ -261,11 +261,11 @@ class Activation:
     def cancel_timer(self, number: int) -> None:
         self.timers.pop(number, None)
 
-    def next_signal(self, name: str) -> asyncio.Future[Payload]:
-        """A future for the next signal of this name: at once if one came before."""
+    def next_signal(self, name: str) -> asyncio.Future[Entry]:
+        """A future for the entry of the next signal of this name: at once if one came before."""
         if self.leaving:
             raise Leaving
-        future: asyncio.Future[Payload] = self.loop.create_future()
+        future: asyncio.Future[Entry] = self.loop.create_future()
         queue = self.signals.get(name)
         if queue:
             future.set_result(queue.popleft())
@@ -273,7 +273,7 @@ class Activation:
             self.signal_waiters.setdefault(name, []).append(future)
         return future
 
-    def return_signal(self, name: str, future: asyncio.Future[Payload]) -> None:
+    def return_signal(self, name: str, future: asyncio.Future[Entry]) -> None:
         """A wait was cancelled: if its signal had come already, the next wait gets it."""
         if future.done() and not future.cancelled():
             waiters = self.signal_waiters.get(name)
@@ -284,14 +284,14 @@ class Activation:
                     return
             self.signals.setdefault(name, deque()).appendleft(future.result())
 
-    def _receive(self, name: str, value: Payload) -> None:
+    def _receive(self, name: str, entry: Entry) -> None:
         waiters = self.signal_waiters.get(name)
         while waiters:
             waiter = waiters.pop(0)
             if not waiter.done():
-                waiter.set_result(value)
+                waiter.set_result(entry)
                 return
-        self.signals.setdefault(name, deque()).append(value)
+        self.signals.setdefault(name, deque()).append(entry)
 
     @property
     def random(self) -> random.Random:

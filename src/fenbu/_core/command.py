@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from msgspec import Struct
 
 from fenbu._core.codec import TypeCodec
-from fenbu._core.model import Payload
+from fenbu._core.model import Failure, Payload
 from fenbu._core.retry import Retry
 
 
@@ -75,8 +75,17 @@ class SendSignal(Struct, gc=False):
     location: str
     partition: int
     id: str
-    value: Payload
+    value: Payload | None
+    failure: Failure | None = None
     kind = "signal"
+
+
+class OpenCallback(Struct, gc=False):
+    """Somebody outside is to complete something: its number is in the token that he gets."""
+
+    location: str
+    name = ""
+    kind = "callback"
 
 
 class CancelCall(Struct, gc=False):
@@ -110,5 +119,6 @@ class MarkPatch(Struct, gc=False):
 
 
 Command: TypeAlias = (
-    RunStep | StartTimer | StartCall | AwaitCall | SendSignal | CancelCall | AbandonStep | MarkPatch
-)
+    RunStep | StartTimer | StartCall | AwaitCall | SendSignal | OpenCallback | CancelCall | AbandonStep
+    | MarkPatch
+)  # fmt: skip

@@ -28,7 +28,9 @@ def message_of(
         case AwaitCall():
             return Subscribe(command.partition, command.name, here)
         case SendSignal():
-            return Signal(command.partition, command.id, command.name, command.value)
+            return Signal(
+                command.partition, command.id, command.name, command.value, command.failure
+            )
         case CancelCall():
             return Cancel(command.partition, command.name, command.reason)
         case _:

@@ -11,6 +11,8 @@ from hashlib import sha256
 
 from fenbu._core import limit
 
+CALLBACK = "callback "
+
 
 def invocation_id(now: float, entropy: int) -> str:
     """A fresh id: 11 hex digits of milliseconds, so that ids sort by time, then 64 random bits."""
@@ -31,6 +33,26 @@ def child_id(parent: str, command: int) -> str:
 def run_id(id: str, run: int) -> str:  # noqa: A002
     """Names one run of a workflow that was retried, as the parent of its children."""
     return f"{id}~{run}" if run else id
+
+
+def callback_name(command: int, run: int) -> str:
+    """Under what name a run of a call receives what completes its `command`, a callback."""
+    return f"{CALLBACK}{command}.{run}" if run else f"{CALLBACK}{command}"
+
+
+def callback_token(name: str, partition: int, id: str) -> str:  # noqa: A002
+    """What whoever is to complete a callback gets; it says where to."""
+    return f"{name.removeprefix(CALLBACK)}~{partition}~{id}"
+
+
+def read_callback_token(token: str) -> tuple[str, int, str] | None:
+    """The name, partition and id that a token was made of; None if it is none."""
+    place, _, rest = token.partition("~")
+    partition, _, id_ = rest.partition("~")
+    number, _, run = place.partition(".")
+    if not (number.isdecimal() and (run or "0").isdecimal() and partition.isdecimal() and id_):
+        return None
+    return f"{CALLBACK}{place}", int(partition), id_
 
 
 def is_valid(id: str) -> bool:  # noqa: A002

@@ -12,6 +12,7 @@ from typing import NoReturn
 import msgspec
 
 from fenbu._core.command import Command, MarkPatch
+from fenbu._core.ids import CALLBACK
 from fenbu._core.model import Entry, Invocation
 from fenbu.errors import NonDeterminismError
 
@@ -46,6 +47,11 @@ def _text(command: Command) -> str:
 def recorded(text: str | None) -> list[tuple[str, str, str]]:
     """The (kind, name, location) of each command in a record."""
     return _decoder.decode(text) if text else []
+
+
+def signal_text(name: str) -> str:
+    """A signal in words."""
+    return name if name.startswith(CALLBACK) else f"signal {name}"
 
 
 def has_patch(text: str, name: str) -> bool:

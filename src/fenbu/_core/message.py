@@ -12,7 +12,7 @@ from typing import TypeAlias
 import msgspec
 from msgspec import Struct
 
-from fenbu._core.model import Address, Invocation, Outcome, Payload
+from fenbu._core.model import Address, Failure, Invocation, Outcome, Payload
 
 
 class Call(Struct, frozen=True, tag="call", gc=False):
@@ -51,12 +51,13 @@ class Subscribe(Struct, frozen=True, tag="subscribe", gc=False):
 
 
 class Signal(Struct, frozen=True, tag="signal", gc=False):
-    """A named value for a running call."""
+    """A named value for a running call, or an error that is raised where the value is waited for."""
 
     partition: int
     id: str
     name: str
-    value: Payload
+    value: Payload | None = None
+    failure: Failure | None = None
 
 
 class Cancel(Struct, frozen=True, tag="cancel", gc=False):

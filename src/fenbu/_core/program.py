@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fenbu._core import dispatch, journal
 from fenbu._core.activation import Activation
-from fenbu._core.command import AbandonStep, MarkPatch, RunStep, StartTimer
+from fenbu._core.command import AbandonStep, MarkPatch, OpenCallback, RunStep, StartTimer
 from fenbu._core.effect import StopBody, WakeAt
 from fenbu._core.event import BodyEnded
 from fenbu._core.handler import HandlerSpec
@@ -121,7 +121,7 @@ class Program(Resident):
                     if self.bodies.pop(command.command, None) is not None:
                         stop = StopBody(self.invocation.id, command.command)
                         self.partition.engine.batch.effects.append(stop)
-                case MarkPatch():
+                case MarkPatch() | OpenCallback():
                     pass  # It is in the journal, and that is all.
                 case _:
                     engine = self.partition.engine
@@ -274,6 +274,7 @@ class Program(Resident):
         if self.activation is not None:
             entry = self._entry(EntryKind.SIGNAL_RECEIVED, now, name=message.name)
             entry.value = message.value
+            entry.failure = message.failure
             self._event(entry, now)
 
     def _cancel(self, reason: str, now: float) -> None:

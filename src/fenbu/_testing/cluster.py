@@ -266,8 +266,8 @@ class Cluster:
     def _next_instant(self) -> float | None:
         """When something will happen: a durable timer, or one of a body or of the scenario itself."""
         nodes = {each.process: each for each in self.nodes}
-        if any(each.node is None or each.node.tenure is None for each in self.nodes):
-            return self.loop.time()  # It is about to join: then it may have something to do.
+        if self.network.is_busy or not all(map(_is_at_rest, self.nodes)):
+            return self.loop.time()  # Soon there may be something to do.
         instants = [
             when
             for when, process, context in self.loop.timers()
@@ -352,6 +352,12 @@ class Cluster:
             if tenure.executor.running_count or tenure.executor.waiting_count:
                 found.append(f"{machine.name} still runs bodies")
         return found
+
+
+def _is_at_rest(machine: Machine) -> bool:
+    """It has a place in the cluster, and nothing that the database would not store until now."""
+    tenure = machine.node.tenure if machine.node is not None else None
+    return tenure is not None and tenure.committer.trouble is None
 
 
 _asks: ContextVar[bool] = ContextVar("fenbu_asks", default=False)

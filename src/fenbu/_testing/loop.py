@@ -25,9 +25,8 @@ T = TypeVar("T")
 TURNS_MAX = 2_000_000
 """Callbacks of one run; a simulation that needs more does not end."""
 
-
-IDLE_TIMERS_MAX = 100
-"""Timers that ring and change nothing, before time is skipped."""
+IDLE_SECONDS = 30.0
+"""How long nothing happens before time is skipped: longer than whatever failed waits to be tried again."""
 
 CLOSES_MAX = 20
 """Code that awaits while it cleans up has to be told again."""
@@ -71,7 +70,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self.turns_max = TURNS_MAX
         self.foresee: Callable[[], float | None] | None = None
         """If given, says when something will happen that is not just somebody looking."""
-        self._idle_timers = 0
+        self._idle_since = 0.0
         self._now = 0.0
         self._timers: list[tuple[float, int, asyncio.TimerHandle, Process]] = []
         self._timer_count = 0
@@ -159,15 +158,14 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
                 continue
             self._now = max(self._now, when)
             process.ready.append(handle)
-            self._idle_timers += 1
-            if self.foresee is not None and self._idle_timers > IDLE_TIMERS_MAX:
+            if self.foresee is not None and self._now - self._idle_since > IDLE_SECONDS:
                 self._skip(self.foresee)
             return
         raise NeverEnds("everybody waits, and nothing is left that could happen")
 
     def busy(self) -> None:
         """Something has happened that is not just somebody looking whether something has."""
-        self._idle_timers = 0
+        self._idle_since = self._now
 
     def timers(self) -> Iterator[tuple[float, Process, Context]]:
         """Those that will ring."""
@@ -177,11 +175,11 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
 
     def _skip(self, foresee: Callable[[], float | None]) -> None:
         """Pass over the time in which everybody would only look whether something has happened."""
-        self._idle_timers = 0
         instant = foresee()
         if instant is None:
             raise NeverEnds("everybody waits, and nothing is left that could happen")
-        self._now = max(self._now, instant)
+        if instant > self._now:
+            self._now = self._idle_since = instant
 
     def _raise_error(self) -> NoReturn:
         context = self._errors[0]

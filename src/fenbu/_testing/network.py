@@ -12,7 +12,7 @@ from contextvars import Context, copy_context
 from typing import Any
 
 from fenbu._testing.database import SimulatedDatabase
-from fenbu._testing.loop import SimulatedLoop, process_now
+from fenbu._testing.loop import Process, SimulatedLoop, process_now
 from fenbu.errors import Unavailable
 
 Request = Coroutine[Any, Any, Any]
@@ -55,6 +55,8 @@ class Network:
         self.is_down = False
         self.notice_seconds = 0.0
         """How long the server takes to see that a connection has broken: keepalives, at worst."""
+        self._asked: dict[asyncio.Future[Any], Process | None] = {}
+        """Requests without an answer so far, and who has made them."""
         self._server = copy_context()
         self._server.run(process_now.set, loop.process("server"))
 
@@ -89,7 +91,16 @@ class Network:
             arrival = connection.free_at = max(arrival, connection.free_at)
         travel = _Travel(self, request, connection, answer, copy_context())
         loop.call_at(arrival, travel.arrive, context=self._server)
-        return await answer
+        self._asked[answer] = process_now.get()
+        try:
+            return await answer
+        finally:
+            self._asked.pop(answer, None)
+
+    @property
+    def is_busy(self) -> bool:
+        """Somebody waits for an answer."""
+        return any(each is None or each.is_alive for each in self._asked.values())
 
 
 class _Travel:

@@ -1,0 +1,175 @@
+"""Registering handlers: what the decorators `@app.task`, `@app.workflow` and `@app.entity` do."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from typing import Any, ParamSpec, Protocol, TypeVar, overload
+
+from fenbu._api.entity import Entity, operations_of
+from fenbu._api.function import DurableFunction
+from fenbu._api.options import make_spec
+from fenbu._api.runtime import Runtime
+from fenbu._core.handler import EntitySpec, HandlerSpec, Registry
+from fenbu._core.model import Kind
+from fenbu._core.retry import NO_RETRY, Retry
+from fenbu._core.signature import Signature
+from fenbu.errors import UsageError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+Seconds = float | timedelta
+
+
+class Handlers:
+    """The part of an `App` that has its handlers."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+
+    @property
+    def registry(self) -> Registry:
+        """The handlers that were registered."""
+        return self.runtime.registry
+
+    @overload
+    def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> DurableFunction[P, R]: ...
+    @overload
+    def task(self, function: Callable[P, R], /) -> DurableFunction[P, R]: ...
+    @overload
+    def task(
+        self,
+        *,
+        name: str | None = None,
+        version: int = 1,
+        retry: Retry = NO_RETRY,
+        timeout: Seconds | None = None,
+        attempt_timeout: Seconds | None = None,
+        retention: Seconds | None = None,
+        cpu: bool = False,
+    ) -> TaskDecorator: ...
+    def task(self, function: Any = None, **options: Any) -> Any:
+        """Register a function as a task: its whole body is the unit that is retried.
+
+        An `async def` runs on the node's event loop, a plain `def` in a thread. A body that runs at the
+        moment of a crash runs again (at least once).
+
+        Args:
+            name: The handler's name in the database; default: the function's.
+            version: A call runs with the version that it was started with; keep the older ones registered,
+                under the same name, while such calls are in flight.
+            retry: What to do when it raises; without it, the error is the call's outcome.
+            timeout: Seconds for the whole call, all attempts included.
+            attempt_timeout: Seconds for one attempt.
+            retention: Seconds that a finished call is kept; default: 7 days.
+            cpu: Run a plain function in another process.
+
+        Raises:
+            UsageError: The name is taken, or an option makes no sense.
+        """
+
+        def register(function: Any) -> DurableFunction[..., Any]:
+            return DurableFunction(self.runtime, self._register(Kind.TASK, function, options))
+
+        return register if function is None else register(function)
+
+    @overload
+    def workflow(
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> DurableFunction[P, R]: ...
+    @overload
+    def workflow(
+        self,
+        *,
+        name: str | None = None,
+        version: int = 1,
+        timeout: Seconds | None = None,
+        retention: Seconds | None = None,
+    ) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], DurableFunction[P, R]]: ...
+    def workflow(self, function: Any = None, **options: Any) -> Any:
+        """Register an `async def` as a workflow: it goes on after a crash where it was.
+
+        Its code runs on a loop of its own and is replayed from its journal, so it must ask for the same in
+        the same order each time: side effects go into steps, time and chance come from `fenbu.now()`,
+        `fenbu.random()` and `fenbu.uuid4()`. All of asyncio that needs no I/O works and is durable.
+
+        Args:
+            name: The handler's name in the database; default: the function's.
+            version: As for `task`. For a small change see also `fenbu.patched`.
+            timeout: Seconds for the whole call.
+            retention: Seconds that a finished call is kept; default: 7 days.
+
+        Raises:
+            UsageError: It is no `async def`, the name is taken, or an option makes no sense.
+        """
+
+        def register(function: Any) -> DurableFunction[..., Any]:
+            if not inspect.iscoroutinefunction(function):
+                raise UsageError(f"workflow {function!r} must be an `async def`")
+            return DurableFunction(self.runtime, self._register(Kind.WORKFLOW, function, options))
+
+        return register if function is None else register(function)
+
+    @overload
+    def entity(self, cls: type[T], /) -> type[T]: ...
+    @overload
+    def entity(
+        self,
+        *,
+        name: str | None = None,
+        timeout: Seconds | None = None,
+        retention: Seconds | None = None,
+    ) -> Callable[[type[T]], type[T]]: ...
+    def entity(self, cls: Any = None, **options: Any) -> Any:
+        """Register a class as an entity: see `Entity`.
+
+        Args:
+            name: The entity's name in the database; default: the class's.
+            timeout: Seconds for each operation.
+            retention: Seconds that finished operations are kept; default: 7 days.
+
+        Raises:
+            UsageError: The name is taken, or the class is not one that can be an entity.
+        """
+
+        def register(cls: type[Any]) -> type[Any]:
+            if not issubclass(cls, Entity):
+                body = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
+                cls = type(cls.__name__, (cls, Entity), body)
+            if "__init__" in vars(cls):
+                raise UsageError(
+                    f"entity {cls.__name__} must not define __init__: its state is its annotated fields"
+                )
+            name = options.pop("name", None) or cls.__name__
+            entity = EntitySpec(name, cls, self.runtime.registry.codec)
+            operations = operations_of(self.runtime, cls, name, **options)
+            for spec in operations.values():
+                spec.entity = entity
+                self.runtime.registry.add(spec)
+            type.__setattr__(cls, "_fenbu_runtime", self.runtime)
+            type.__setattr__(cls, "_fenbu_operations", operations)
+            return cls
+
+        return register if cls is None else register(cls)
+
+    def _register(self, kind: Kind, function: Any, options: dict[str, Any]) -> HandlerSpec:
+        if not callable(function) or isinstance(function, DurableFunction | type):
+            raise UsageError(f"@app.{kind} decorates a function, not {function!r}")
+        name = options.pop("name", None) or function.__qualname__.replace("<locals>.", "")
+        signature = Signature(function, self.runtime.registry.codec)
+        spec = make_spec(name=name, kind=kind, function=function, signature=signature, **options)
+        self.runtime.registry.add(spec)
+        return spec
+
+
+class TaskDecorator(Protocol):
+    """What `app.task(…)` with options returns; it keeps the signature of what it decorates."""
+
+    @overload
+    def __call__(
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> DurableFunction[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> DurableFunction[P, R]: ...
