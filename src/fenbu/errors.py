@@ -17,12 +17,16 @@
     │   └── UnsupportedDatabase   the file or server is not one that fenbu can use
     └── InternalError         a bug in fenbu: please report it
 
-Raised by user code to steer a retry: `TerminalError` (do not try again).
+Raised by user code to steer a retry: `TerminalError` (do not try again), `RetryLater` (again after a while).
 
 This module imports nothing of fenbu.
 """
 
 from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from datetime import timedelta
 
 
 class FenbuError(Exception):
@@ -39,6 +43,41 @@ class EncodingError(UsageError):
 
 class TerminalError(FenbuError):
     """Raise it in a task or step to fail at once, whatever its retry policy says."""
+
+
+class RetryLater(FenbuError):
+    """Raise it in a task or step to be run again after a while: it spends no attempt, and needs no policy.
+
+    For what is not there yet and will be: a report that is being made, a lock that somebody has.
+
+    Attributes:
+        after: Seconds until it runs again.
+
+    Example:
+        ```python
+        async def fetch_report(id: str) -> bytes:
+            answer = await service.get(id)
+            if answer.status == 202:
+                raise RetryLater(after=30)
+            return answer.body
+        ```
+    """
+
+    def __init__(
+        self, message: str = "it is to run again later", *, after: float | timedelta
+    ) -> None:
+        super().__init__(message)
+        seconds = after.total_seconds() if isinstance(after, timedelta) else after
+        if not 0 <= seconds < math.inf:
+            raise UsageError(f"RetryLater(after={after!r}): must be seconds, not negative")
+        self.after = float(seconds)
+
+    def __reduce__(self) -> tuple[Callable[..., RetryLater], tuple[str, float]]:
+        return (_retry_later, (str(self), self.after))
+
+
+def _retry_later(message: str, after: float) -> RetryLater:
+    return RetryLater(message, after=after)
 
 
 class CallError(FenbuError):

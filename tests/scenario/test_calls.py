@@ -19,6 +19,7 @@ from fenbu import (
     EncodingError,
     Entity,
     Retry,
+    RetryLater,
     Status,
     TerminalError,
     UsageError,
@@ -126,6 +127,66 @@ def test_retries_stop_at_success_at_the_last_attempt_and_at_terminal_errors(app:
             1,
             2,
         ]
+
+    asyncio.run(main())
+
+
+def test_what_is_to_run_again_later_spends_no_attempt(app: App) -> None:
+    asked: list[str] = []
+
+    async def fetch(name: str) -> tuple[int, str]:
+        asked.append(name)
+        if asked.count(name) < 4:
+            raise RetryLater("not there yet", after=timedelta(milliseconds=20))
+        attempt = fenbu.current_attempt()
+        return attempt.number, attempt.idempotency_key
+
+    @app.task
+    async def task(name: str) -> int:
+        return (await fetch(name))[0]
+
+    @app.workflow
+    async def report() -> list[int]:
+        quick = Retry(attempts=2, first_seconds=0.01)
+        plain, key = await step(fetch, "plain")
+        policy, other = await step.options(retry=quick)(fetch, "policy")
+        assert key != other
+        return [plain, policy]
+
+    async def main() -> None:
+        async with app:
+            assert await task("task") == 1
+            assert await report() == [1, 1]
+        assert len(asked) == 12
+
+    asyncio.run(main())
+
+
+def test_retries_end_with_their_total_time(app: App) -> None:
+    asked: list[str] = []
+    policy = Retry(attempts=None, first_seconds=0.02, factor=1, jitter=0, total_seconds=0.05)
+
+    @app.task(retry=policy)
+    async def task() -> None:
+        asked.append("task")
+        raise ConnectionError("not now")
+
+    async def body() -> None:
+        asked.append("step")
+        raise RetryLater("not there yet", after=0.02)
+
+    @app.workflow
+    async def steps() -> None:
+        await step.options(retry=policy)(body)
+
+    async def main() -> None:
+        async with app:
+            with pytest.raises(ConnectionError):
+                await task()
+            with pytest.raises(RetryLater, match="not there yet"):
+                await steps()
+        assert 2 <= asked.count("task") <= 3
+        assert 2 <= asked.count("step") <= 3
 
     asyncio.run(main())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import pickle
 import subprocess
 import sys
 import urllib.error
@@ -21,7 +22,7 @@ import fenbu.errors
 from fenbu._core import failure as failure_module
 from fenbu._core.failure import error_of, failure_of
 from fenbu._core.model import Failure
-from fenbu.errors import CallFailed
+from fenbu.errors import CallFailed, RetryLater
 
 
 class OutOfStock(Exception):
@@ -371,10 +372,19 @@ def test_errors_that_misbehave_are_stored_all_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [each for each in dir(fenbu.errors) if isinstance(getattr(fenbu.errors, each), type)]
+    "cls",
+    [
+        each
+        for each in vars(fenbu.errors).values()
+        if isinstance(each, type) and issubclass(each, fenbu.errors.FenbuError)
+    ],
 )
-def test_fenbus_own_errors_survive(name: str) -> None:
-    cls = getattr(fenbu.errors, name)
-    error = CallFailed("a:B", "m", "t") if cls is CallFailed else cls("text")
+def test_fenbus_own_errors_survive(cls: Any) -> None:
+    made = {CallFailed: lambda: cls("a:B", "m", "t"), RetryLater: lambda: cls("text", after=3)}
+    error = made.get(cls, lambda: cls("text"))()
     again = error_of(failure_of(raised(error)))
     assert (type(again), str(again)) == (cls, str(error))
+    assert vars(again).keys() >= vars(error).keys() - {"remote_traceback"}
+    pickled = pickle.loads(pickle.dumps(error))
+    assert (type(pickled), str(pickled)) == (cls, str(error))
+    assert getattr(pickled, "after", None) == getattr(error, "after", None)

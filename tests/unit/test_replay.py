@@ -13,6 +13,7 @@ from fenbu._api.signal import wait_signal
 from fenbu._api.step import step
 from fenbu._core.message import Retry, Signal
 from fenbu._core.model import Kind, Status
+from fenbu._core.retry import Retry as RetryPolicy
 from tests.unit.drive import Drive, bodies
 
 
@@ -202,3 +203,23 @@ def test_a_signal_for_a_cancelled_wait_goes_to_the_next() -> None:
     drive.completed(body, 1)
     drive.message(Signal(0, "a", "n", "7"))
     assert drive.rows["a"].result == "[7]"
+
+
+@pytest.mark.parametrize("waited", [10.0, 1000.0])
+def test_the_total_time_of_a_steps_attempts_counts_across_a_restart(waited: float) -> None:
+    drive = Drive()
+    policy = RetryPolicy(attempts=None, first_seconds=1, jitter=0, total_seconds=100)
+
+    async def work() -> int:
+        return await step.options(retry=policy)(act, 1)
+
+    drive.register(work, Kind.WORKFLOW)
+    (body,) = bodies(drive.call("work", id="a"))
+    drive.failed(body, ValueError("not now"), retryable=True)
+    drive.start()
+    drive.load_ready("a")
+    (again,) = bodies(drive.tick(waited))
+    assert again.attempt == 2
+    drive.failed(again, ValueError("not now"), retryable=True)
+    expected = "step_retrying" if waited < 100 else "step_failed"
+    assert [each.kind for each in drive.entries["a"]] == ["step_retrying", expected]

@@ -46,6 +46,7 @@ class Activation:
         "_random",
         "_recorded",
         "attempts",
+        "began",
         "chain",
         "context",
         "invocation",
@@ -77,6 +78,8 @@ class Activation:
         self.timers: dict[int, Any] = {}
         self.attempts: dict[int, int] = {}
         """Attempts of steps that have failed, by command."""
+        self.began: dict[int, float] = {}
+        """When the first attempt of such a step began."""
         self.retries: dict[int, float] = {}
         """When a failed step runs again, by command."""
         self.signals: dict[str, deque[Entry]] = {}
@@ -126,6 +129,7 @@ class Activation:
             case EntryKind.STEP_RETRYING:
                 self.attempts[entry.command] = entry.attempt
                 self.retries[entry.command] = entry.retry_at or 0.0
+                self.began.setdefault(entry.command, entry.at - (entry.seconds or 0.0))
                 return
         loop.drain()
 

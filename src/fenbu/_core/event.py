@@ -7,6 +7,7 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from fenbu._core.model import EntityState, Loaded, Outcome
+from fenbu._core.retry import Retry
 
 
 class BodyEnded(Struct, frozen=True, gc=False):
@@ -22,6 +23,22 @@ class BodyEnded(Struct, frozen=True, gc=False):
     """Its retry policy allows another attempt after this error."""
     random: float = 0.0
     """In [0, 1): spreads the delay before that attempt."""
+    after: float | None = None
+    """It asked for this delay itself, and has not spent an attempt."""
+
+    @property
+    def attempts_spent(self) -> int:
+        """With this one."""
+        return self.attempt - (self.after is not None)
+
+    def next_at(self, retry: Retry, began: float, now: float) -> float | None:
+        """When the next attempt begins, if there is to be one; the first one began at `began`."""
+        if not self.retryable:
+            return None
+        after = retry.delay(self.attempt, self.random) if self.after is None else self.after
+        if retry.total_seconds is not None and now + after > began + retry.total_seconds:
+            return None
+        return now + after
 
 
 class MarkDurable(Struct, frozen=True, gc=False):

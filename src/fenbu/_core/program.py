@@ -234,11 +234,13 @@ class Program(Resident):
             if isinstance(command, RunStep) and command.transaction is not None:
                 settled = (event.id, activation.run, event.command)
                 self.partition.engine.batch.rows.step_results_deleted.append(settled)
-        elif event.retryable and isinstance(command, RunStep):
-            kind = EntryKind.STEP_RETRYING
-            retry_at = now + command.retry.delay(event.attempt, event.random)
+        elif isinstance(command, RunStep):
+            began = activation.began.get(event.command, now - event.seconds)
+            retry_at = event.next_at(command.retry, began, now)
+            if retry_at is not None:
+                kind = EntryKind.STEP_RETRYING
         entry = Entry(
-            self.invocation.id, self._position + 1, kind, now, event.command, None, event.attempt,
+            self.invocation.id, self._position + 1, kind, now, event.command, None, event.attempts_spent,
             event.seconds, outcome.status, outcome.value, outcome.failure, retry_at,
         )  # fmt: skip
         self._event(entry, now)

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from msgspec import Struct
 
-from fenbu.errors import TerminalError, UsageError
+from fenbu.errors import RetryLater, TerminalError, UsageError
 
 
 class Retry(Struct, frozen=True, kw_only=True):
@@ -28,6 +28,7 @@ class Retry(Struct, frozen=True, kw_only=True):
         factor: By how much each delay is longer than the one before.
         max_seconds: The longest delay.
         jitter: The fraction of the delay that is left to chance, 0 to 1.
+        total_seconds: No attempt begins later than so many seconds after the first one; None for no end.
         never: Errors that are never tried again.
         only: If given, only these errors are tried again.
 
@@ -46,6 +47,7 @@ class Retry(Struct, frozen=True, kw_only=True):
     factor: float = 2.0
     max_seconds: float = 300.0
     jitter: float = 0.2
+    total_seconds: float | None = None
     never: tuple[type[Exception], ...] = ()
     only: tuple[type[Exception], ...] | None = None
 
@@ -56,6 +58,8 @@ class Retry(Struct, frozen=True, kw_only=True):
         self._require("factor", "a number from 1", 1)
         self._require("max_seconds", "a number of seconds, not negative", 0)
         self._require("jitter", "a fraction from 0 to 1", 0, 1)
+        if self.total_seconds is not None:
+            self._require("total_seconds", "a number of seconds, not negative, or None", 0)
         for name, errors in (
             ("never", self.never),
             ("only", () if self.only is None else self.only),
@@ -86,6 +90,8 @@ class Retry(Struct, frozen=True, kw_only=True):
 
     def again(self, attempt: int, error: BaseException) -> bool:
         """Whether to try again after this attempt, counted from 1, ended with this error."""
+        if isinstance(error, RetryLater):
+            return True
         if self.attempts is not None and attempt >= self.attempts:
             return False
         if isinstance(error, (TerminalError, UsageError, asyncio.CancelledError, *self.never)):

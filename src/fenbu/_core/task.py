@@ -5,7 +5,7 @@ from __future__ import annotations
 from fenbu._core import dispatch
 from fenbu._core.effect import StopBody, WakeAt
 from fenbu._core.event import BodyEnded
-from fenbu._core.model import Status
+from fenbu._core.model import Failure, Status
 from fenbu._core.resident import TIMEOUT, Resident
 from fenbu.errors import EncodingError
 
@@ -51,21 +51,21 @@ class Task(Resident):
         if self.bodies.pop(event.command, None) is None:
             return
         invocation, outcome = self.invocation, event.outcome
-        invocation.attempt = event.attempt
+        invocation.attempt = event.attempts_spent
+        began = now if invocation.started_at is None else invocation.started_at
         if invocation.cancel_reason is not None and outcome.status is not Status.COMPLETED:
             self._end_cancelled(now)
-        elif outcome.status is Status.FAILED and event.retryable:
-            self._retry_later(event, now)
+        elif (wake_at := event.next_at(self.spec.retry, began, now)) is not None:
+            self._wait_until(wake_at, outcome.failure)
         else:
             self.finish(outcome, now)
 
-    def _retry_later(self, event: BodyEnded, now: float) -> None:
+    def _wait_until(self, wake_at: float, failure: Failure | None) -> None:
         """Wait for the next attempt as a row, not in memory."""
         invocation = self.invocation
-        wake_at = now + self.spec.retry.delay(event.attempt, event.random)
         if invocation.deadline_at is not None:
             wake_at = min(wake_at, invocation.deadline_at)
-        invocation.failure = event.outcome.failure
+        invocation.failure = failure
         invocation.status = Status.PENDING
         invocation.crashes = 0
         invocation.wake_at = wake_at

@@ -30,7 +30,7 @@ from fenbu._core.model import Outcome, Payload, Status
 from fenbu._node.attempt import current
 from fenbu._node.clock import Clock
 from fenbu._storage.protocol import StepKey
-from fenbu.errors import CallTimedOut, UsageError
+from fenbu.errors import CallTimedOut, RetryLater, UsageError
 
 Key = tuple[str, int]
 
@@ -245,7 +245,7 @@ class Executor:
 
     async def _run(self, key: Key, body: RunBody) -> None:
         began = self._time()
-        retryable = False
+        retryable, after = False, None
         outcome = Outcome(Status.CANCELLED)
         current.set(body)
         try:
@@ -268,9 +268,10 @@ class Executor:
         except BaseException as error:  # noqa: BLE001 - whatever a body raises is its outcome
             outcome = Outcome(Status.FAILED, failure=failure_of(error))
             retryable = body.retry.again(body.attempt, error)
+            after = error.after if isinstance(error, RetryLater) else None
         finally:
             if self._running.pop(key, None) is not None:
-                self._end(body, outcome, self._time() - began, retryable=retryable)
+                self._end(body, outcome, self._time() - began, retryable=retryable, after=after)
                 if self._held:
                     self._quieter.set()
                 if self._waiting or not self._running:
@@ -329,7 +330,13 @@ class Executor:
             raise
 
     def _end(
-        self, body: RunBody, outcome: Outcome, seconds: float, *, retryable: bool = False
+        self,
+        body: RunBody,
+        outcome: Outcome,
+        seconds: float,
+        *,
+        retryable: bool = False,
+        after: float | None = None,
     ) -> None:
         ended = self._ended
         if not ended:
@@ -337,7 +344,7 @@ class Executor:
         ended.append(
             BodyEnded(
                 body.partition, body.id, body.command, body.attempt, outcome, seconds, retryable,
-                self._clock.random() if retryable else 0.0,
+                self._clock.random() if retryable else 0.0, after,
             )
         )  # fmt: skip
 
