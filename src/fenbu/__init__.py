@@ -9,7 +9,7 @@ from fenbu._api.entity import Entity, Operation, operation
 from fenbu._api.function import Bound, DurableFunction, SyncFunction
 from fenbu._api.handle import Handle, SyncHandle
 from fenbu._api.saga import saga
-from fenbu._api.signal import wait_signal
+from fenbu._api.signal import wait_signal, wait_until
 from fenbu._api.step import Step, TxStep, step, tx_step
 from fenbu._core.codec import CodecHook
 from fenbu._core.model import Status
@@ -78,4 +78,5 @@ __all__ = [
     "tx_step",
     "uuid4",
     "wait_signal",
+    "wait_until",
 ]

@@ -33,11 +33,14 @@ def file(tmp_path: Path) -> Path:
 @pytest.fixture
 def started(file: Path) -> Iterator[subprocess.Popen[str]]:
     """The demo, with a worker at work."""
+    # In the background of a shell SIGINT is ignored, which a child would inherit.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, "-m", "fenbu", "demo", "--flights", str(file)],
         stdout=subprocess.PIPE,
         text=True,
     )
+    signal.signal(signal.SIGINT, before)
     with process:
         yield process
         process.kill()

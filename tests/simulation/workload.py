@@ -199,6 +199,25 @@ async def cancels(world: World, name: str) -> None:
     world.check(lines in ([], ["cleaned up"]), f"cleaned up: {lines}")
 
 
+async def ends(world: World, name: str) -> None:
+    """Who is terminated ends, with those that he waits for, and cleans nothing up."""
+    handler = world.random.choice((service.cancellable, service.parent_of_cancellable))
+    handle = await patiently(lambda: handler.options(id=name).start(f"{name}-log"))
+    await world.pause(3.0)
+    asked = world.random.random() < 0.3
+    if asked:
+        await patiently(handle.cancel)
+    await patiently(handle.terminate)
+    try:
+        await patiently(handle.result)
+    except CallCancelled:
+        pass
+    else:
+        world.check(False, "a terminated call went well")
+    lines = await patiently(Log(f"{name}-log").all)
+    world.check(lines == [] or (asked and lines == ["cleaned up"]), f"cleaned up: {lines}")
+
+
 async def attempts(world: World, name: str) -> None:
     """Failing and hanging steps are tried again until they go well."""
     times = world.random.randrange(4)
@@ -315,6 +334,7 @@ WORKLOADS: dict[str, Workload] = {
     "crowd": crowd,
     "delays": delays,
     "deploys": deploys,
+    "ends": ends,
     "kept": kept,
     "local": local,
     "naps": naps,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar, cast, overload
 
 from fenbu._api.context import required_activation
@@ -39,6 +39,34 @@ def wait_signal(name: str, type: Any = Any) -> Coroutine[Any, Any, Any]:  # noqa
     running = required_activation("wait_signal()")
     codec = cast("Registry", running.context).codec.of(type)
     return _wait(running, name, codec)
+
+
+async def wait_until(condition: Callable[[], object]) -> None:
+    """Wait until a condition holds, over what the workflow has in its variables.
+
+    It is looked at after everything that happens to the call: a signal, a step's end, a timer. It must do
+    nothing but look.
+
+    Raises:
+        UsageError: This is not the code of a workflow or operation.
+        Exception: What the condition raises.
+
+    Example:
+        ```python
+        paid: list[int] = []
+
+        async def collect() -> None:
+            while True:
+                paid.append(await wait_signal("payment", int))
+
+        collecting = asyncio.create_task(collect())
+        async with asyncio.timeout(86400):
+            await wait_until(lambda: sum(paid) >= price)
+        ```
+    """
+    running = required_activation("wait_until()")
+    if not condition():
+        await running.until(condition)
 
 
 async def _wait(running: Activation, name: str, codec: TypeCodec) -> Any:

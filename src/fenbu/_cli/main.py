@@ -26,6 +26,7 @@ COMMANDS = {
     "complete": "fenbu._cli.steer:complete",
     "fail": "fenbu._cli.steer:fail",
     "cancel": "fenbu._cli.steer:cancel",
+    "terminate": "fenbu._cli.steer:terminate",
     "retry": "fenbu._cli.steer:retry",
     "export": "fenbu._cli.replay:export",
     "replay": "fenbu._cli.replay:replay",

@@ -1,4 +1,4 @@
-"""`fenbu signal`, `fenbu complete`, `fenbu fail`, `fenbu cancel`, `fenbu retry`: say something to a call."""
+"""`fenbu signal`, `complete`, `fail`, `cancel`, `terminate`, `retry`: say something to a call."""
 
 from __future__ import annotations
 
@@ -107,6 +107,16 @@ def _json(value: str) -> str:
 def cancel(id_: str, reason: str, app_name: str | None, url: str | None) -> None:
     """Ask a call to stop; its code may clean up."""
     _send(app_name, url, id_, lambda call: Cancel(call.partition, call.id, reason))
+
+
+@click.command(epilog='\b\nExample:\n  fenbu terminate order-7 --reason "does not end"')
+@click.argument("id_", metavar="ID")
+@click.option("--reason", default="from the command line")
+@app_option
+@url_option
+def terminate(id_: str, reason: str, app_name: str | None, url: str | None) -> None:
+    """End a call at once, without asking its code: nothing is cleaned up. Prefer cancel."""
+    _send(app_name, url, id_, lambda call: Cancel(call.partition, call.id, reason, at_once=True))
 
 
 @click.command(epilog="\b\nExample:\n  fenbu retry order-7")

@@ -29,6 +29,7 @@ from fenbu._core.message import (
 from fenbu._core.model import (
     FINISHED,
     PARKED,
+    TERMINATED,
     Invocation,
     Kind,
     Loaded,
@@ -162,7 +163,8 @@ class Absent:
                 invocation.started_at is None and invocation.status is Status.PENDING
             ):
                 self._partition.consume(number)
-                self._cancel_row(invocation, message.reason, now)
+                reason = f"{TERMINATED}{message.reason}" if message.at_once else message.reason
+                self._cancel_row(invocation, reason, now)
             case Reply() | Signal() if (
                 invocation.status is Status.PENDING or invocation.status in PARKED
             ):

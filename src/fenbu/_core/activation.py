@@ -42,12 +42,14 @@ class Activation:
 
     __slots__ = (
         "_count",
+        "_inside",
         "_patches",
         "_random",
         "_recorded",
         "attempts",
         "began",
         "chain",
+        "conditions",
         "context",
         "invocation",
         "issued",
@@ -85,6 +87,8 @@ class Activation:
         self.signals: dict[str, deque[Entry]] = {}
         self.signal_waiters: dict[str, list[asyncio.Future[Entry]]] = {}
         self.unheard: list[dict[str, Any]] = []
+        self.conditions: list[tuple[Callable[[], object], asyncio.Future[None]]] = []
+        """What the code waits for to hold, looked at after everything that happens."""
         self.leaving = False
         self._count = 0
         self._random: random.Random | None = None
@@ -92,7 +96,7 @@ class Activation:
         self._recorded: str | None = None
         """While the journal is replayed, what was recorded at the position that the code has come to."""
         self.loop = DeterministicLoop(self, now)
-        inside = Context()
+        self._inside = inside = Context()
         inside.run(current.set, self)
         self.main = self.loop.create_task(coroutine, name=invocation.handler, context=inside)
 
@@ -100,7 +104,7 @@ class Activation:
 
     def begin(self) -> None:
         """Run the code to its first wait."""
-        self.loop.drain()
+        self._drain()
 
     def apply(self, entry: Entry) -> None:
         """Let the code see one event, then run it to its next wait.
@@ -131,7 +135,28 @@ class Activation:
                 self.retries[entry.command] = entry.retry_at or 0.0
                 self.began.setdefault(entry.command, entry.at - (entry.seconds or 0.0))
                 return
-        loop.drain()
+        self._drain()
+
+    def _drain(self) -> None:
+        """Run the code to its next wait; and on, for as long as a condition holds that it waits for."""
+        self.loop.drain()
+        while self.conditions and self._look():
+            self.loop.drain()
+
+    def _look(self) -> bool:
+        """Whether a condition holds, or nobody waits for it any more."""
+        before, self.conditions = self.conditions, []
+        for condition, future in before:
+            try:
+                if future.done() or self._inside.run(condition):
+                    if not future.done():
+                        future.set_result(None)
+                    continue
+            except Exception as error:  # noqa: BLE001 - it is the code's own
+                future.set_exception(error)
+                continue
+            self.conditions.append((condition, future))
+        return len(self.conditions) < len(before)
 
     def replay(
         self, entries: Sequence[Entry], before: Callable[[int], None] = lambda _: None
@@ -184,7 +209,7 @@ class Activation:
         self.timers.clear()
         # Else the loop, its tasks and this activation hold each other until the garbage collector comes.
         self.loop.tasks.clear()
-        del self.loop, self.main
+        del self.loop, self.main, self._inside
 
     @property
     def ended(self) -> bool:
@@ -214,6 +239,8 @@ class Activation:
             for name, waiters in self.signal_waiters.items()
             if any(not each.done() for each in waiters)
         ]
+        if self.conditions:
+            words.append("a condition")
         if self.timers:
             words.append("a timer")
         return ", ".join(words[:5]) + (f" and {len(words) - 5} more" if len(words) > 5 else "")
@@ -275,6 +302,14 @@ class Activation:
             future.set_result(queue.popleft())
         else:
             self.signal_waiters.setdefault(name, []).append(future)
+        return future
+
+    def until(self, condition: Callable[[], object]) -> asyncio.Future[None]:
+        """A future that is done when the condition holds."""
+        if self.leaving:
+            raise Leaving
+        future: asyncio.Future[None] = self.loop.create_future()
+        self.conditions.append((condition, future))
         return future
 
     def return_signal(self, name: str, future: asyncio.Future[Entry]) -> None:

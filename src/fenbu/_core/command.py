@@ -89,12 +89,13 @@ class OpenCallback(Struct, gc=False):
 
 
 class CancelCall(Struct, gc=False):
-    """Ask a call to stop. `name` is its id."""
+    """Ask a call to stop, or end it `at_once`. `name` is its id."""
 
     name: str
     location: str
     partition: int
     reason: str
+    at_once: bool = False
     kind = "cancel"
 
 

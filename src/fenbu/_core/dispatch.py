@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from fenbu._core import ids
@@ -32,9 +33,17 @@ def message_of(
                 command.partition, command.id, command.name, command.value, command.failure
             )
         case CancelCall():
-            return Cancel(command.partition, command.name, command.reason)
+            return Cancel(command.partition, command.name, command.reason, command.at_once)
         case _:
             raise AssertionError(command)
+
+
+def ends_of_children(engine: Engine, activation: Activation, reason: str) -> Iterator[Cancel]:
+    """The messages that end the calls which a call waits for, when it is itself ended at once."""
+    for number, (_, command) in activation.waiting.items():
+        if isinstance(command, StartCall):
+            id_ = command.id or ids.child_id(activation.run, number)
+            yield Cancel(engine.place(command.entity, command.key, id_), id_, reason, at_once=True)
 
 
 def _call(

@@ -61,11 +61,12 @@ class Signal(Struct, frozen=True, tag="signal", gc=False):
 
 
 class Cancel(Struct, frozen=True, tag="cancel", gc=False):
-    """Ask a call to stop."""
+    """Ask a call to stop; or end it `at_once`, without asking its code."""
 
     partition: int
     id: str
     reason: str
+    at_once: bool = False
 
 
 class Retry(Struct, frozen=True, tag="retry", gc=False):

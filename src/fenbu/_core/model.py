@@ -57,6 +57,9 @@ class Status(StrEnum):
 
 
 FINISHED: Final = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.TIMED_OUT})
+TERMINATED: Final = "terminated: "
+"""How the reason begins of a cancellation that has not asked the call's code."""
+
 PARKED: Final = frozenset({Status.STUCK, Status.QUARANTINED, Status.UNHANDLED})
 
 

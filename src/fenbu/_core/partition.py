@@ -150,7 +150,7 @@ class Partition:
             case Signal():
                 resident.signal(message, now)
             case Cancel():
-                resident.cancel(message.reason, now)
+                resident.cancel(message.reason, now, at_once=message.at_once)
             case Subscribe():
                 resident.subscribe(message.reply_to)
             case Retry():

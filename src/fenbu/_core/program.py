@@ -279,6 +279,12 @@ class Program(Resident):
             entry.failure = message.failure
             self._event(entry, now)
 
+    def _end_children(self, reason: str) -> None:
+        if self.activation is not None:
+            engine = self.partition.engine
+            for message in list(dispatch.ends_of_children(engine, self.activation, reason)):
+                engine.send(message)
+
     def _cancel(self, reason: str, now: float) -> None:
         self.invocation.cancel_reason = reason
         self.save()

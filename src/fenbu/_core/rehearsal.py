@@ -14,7 +14,7 @@ from fenbu._core.failure import failure_of
 from fenbu._core.handler import HandlerSpec, Registry
 from fenbu._core.history import History
 from fenbu._core.loop import EndlessLoopError
-from fenbu._core.model import FINISHED, Kind, Loaded, Status
+from fenbu._core.model import FINISHED, TERMINATED, Kind, Loaded, Status
 from fenbu.errors import EncodingError, NonDeterminismError, UsageError
 
 
@@ -112,7 +112,7 @@ def _unlike(spec: HandlerSpec, loaded: Loaded, activation: Activation) -> str | 
     call = loaded.invocation
     if activation.hopeless:
         return "it waits for something that nothing will ever do: no step, call, signal or timer"
-    if call.status not in FINISHED:
+    if call.status not in FINISHED or (call.cancel_reason or "").startswith(TERMINATED):
         return None
     if not activation.main.done():
         return (

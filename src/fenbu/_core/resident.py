@@ -15,7 +15,7 @@ from fenbu._core.event import BodyEnded
 from fenbu._core.failure import failure_of
 from fenbu._core.handler import HandlerSpec
 from fenbu._core.message import Cancel, Message, Reply, Retry, Signal
-from fenbu._core.model import PARKED, Address, Invocation, Kind, Outcome, Status
+from fenbu._core.model import PARKED, TERMINATED, Address, Invocation, Kind, Outcome, Status
 from fenbu.errors import CallTimedOut, UsageError
 
 if TYPE_CHECKING:
@@ -235,9 +235,14 @@ class Resident(ABC):
     def signal(self, message: Signal, now: float) -> None:  # noqa: B027
         """A named value has come."""
 
-    def cancel(self, reason: str, now: float) -> None:
+    def cancel(self, reason: str, now: float, *, at_once: bool = False) -> None:
         """Ask it to stop: at once if its code does not run, else as its kind does."""
         invocation = self.invocation
+        if at_once:
+            invocation.cancel_reason = f"{TERMINATED}{reason}"
+            self._end_children(reason)
+            self._end_cancelled(now)
+            return
         if invocation.cancel_reason is not None:
             return
         if self.is_started:
@@ -265,6 +270,9 @@ class Resident(ABC):
     def is_started(self) -> bool:
         """Its code has begun, and can go on."""
         return self.invocation.started_at is not None and self.invocation.status not in PARKED
+
+    def _end_children(self, reason: str) -> None:  # noqa: B027 - tasks have none
+        """It is ended at once, and with it those that it waits for."""
 
     @abstractmethod
     def _cancel(self, reason: str, now: float) -> None:
