@@ -8,9 +8,9 @@ Three things are refused:
 - `asyncio.sleep` in a test's or a fixture's own body, or in a function that stands in neither.
 
 `asyncio.sleep` is free as `sleep(0)`, which only lets others run; in durable code (a function below a
-decorator `@….workflow`, a class below `@….entity`), where it is a durable timer; and in tests/unit, tests/kit
-and tests/simulation, whose loops have no real time. What is left is a function inside a test that sleeps
-for a second or more: a body that is meant to be cancelled.
+decorator `@….workflow`, a class below `@….entity`), where it is a durable timer; and in the folders of
+VIRTUAL_TIME, whose loops have no real time. What is left is a function inside a test that sleeps for a
+second or more: a body that is meant to be cancelled.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import pytest
 from tests.tidy import source
 
 REAL_TIME = {"chaos", "end_to_end"}
-VIRTUAL_TIME = {"unit", "simulation", "kit"}
+VIRTUAL_TIME = {"unit", "simulation", "kit", "contrib"}
 
 
 def test_no_test_sleeps():

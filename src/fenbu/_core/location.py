@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
+import sys
 from pathlib import PurePath
 from types import CodeType, FrameType
 
@@ -21,7 +21,9 @@ _PLACES_MAX = 10_000
 
 def caller() -> str:
     """The innermost line on the stack that belongs neither to fenbu nor to asyncio."""
-    frame: FrameType | None = inspect.currentframe()
+    # Not this function's own frame: where that stands changes while it runs, so it could not be remembered,
+    # and a variable for it would be a cycle.
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
     while frame is not None:
         code = frame.f_code
         found = _places.get((id(code), frame.f_lasti))

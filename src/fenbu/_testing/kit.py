@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from fenbu._api.app import App
 from fenbu._api.function import DurableFunction
-from fenbu._core.model import FINISHED
+from fenbu._core.handler import Registry
+from fenbu._core.model import FINISHED, Invocation
 from fenbu._testing.cluster import Cluster
 from fenbu._testing.loop import SimulatedLoop
 from fenbu._testing.simulation import Plan, Report, plan_of, shrink
@@ -161,12 +162,17 @@ def _crash_after(
 
 
 def _outcomes(cluster: Cluster) -> dict[str, Any]:
-    calls = cluster.database.invocations.values()
+    """Of all calls, but for those whose handler keeps nothing: where one crashes is left for a while."""
     return {
         each.id: (each.status, each.result, each.failure.message if each.failure else None)
-        for each in calls
-        if each.status in FINISHED
+        for each in cluster.database.invocations.values()
+        if each.status in FINISHED and _is_kept(cluster.registry, each)
     }
+
+
+def _is_kept(registry: Registry, call: Invocation) -> bool:
+    spec = registry.get(call.handler, call.version)
+    return spec is not None and spec.retention_seconds > 0
 
 
 def simulate(

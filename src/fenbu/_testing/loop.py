@@ -151,6 +151,8 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
             raise NeverEnds(f"more than {self.turns_max} callbacks ran, and no end is in sight")
 
     def _pass_time(self) -> None:
+        if self.foresee is not None and self._now - self._idle_since > IDLE_SECONDS:
+            self._skip(self.foresee)
         timers = self._timers
         while timers:
             when, _, handle, process = heapq.heappop(timers)
@@ -158,8 +160,6 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
                 continue
             self._now = max(self._now, when)
             process.ready.append(handle)
-            if self.foresee is not None and self._now - self._idle_since > IDLE_SECONDS:
-                self._skip(self.foresee)
             return
         raise NeverEnds("everybody waits, and nothing is left that could happen")
 
