@@ -94,10 +94,20 @@ async def test_deleted_calls_go_with_what_the_same_batch_writes_of_them(storage)
     assert (await stored(storage, "b")).entries == [entry("b", 0)]
 
 
-async def test_a_cleared_journal_begins_anew_in_the_same_batch(storage):
-    await write(storage, inserted=[call("a")], entries=[entry("a", 0), entry("a", 1)])
-    await write(storage, journals_cleared=["a"], entries=[entry("a", 0, name="new")])
-    assert (await stored(storage, "a")).entries == [entry("a", 0, name="new")]
+async def test_a_call_begins_anew_in_the_same_batch(storage):
+    await write(storage, inserted=[call("a"), call("b")], entries=[entry("a", 0), entry("a", 1)])
+    new = call("a", args='{"n": 2}', version=2, attempt=1)
+    changed = call("a", attempt=7)
+    await write(storage, rewritten=[new], updated=[changed], entries=[entry("a", 0, name="new")])
+    found = await stored(storage, "a")
+    assert (found.invocation, found.entries) == (new, [entry("a", 0, name="new")])
+    assert (await stored(storage, "b")).invocation == call("b")
+
+
+async def test_a_call_that_begins_anew_and_is_deleted_is_gone(storage):
+    await write(storage, inserted=[call("a")], entries=[entry("a", 0)])
+    await write(storage, rewritten=[call("a", version=2)], deleted=["a"])
+    assert await storage.load_calls(["a"]) == []
 
 
 async def test_entities_are_written_replaced_and_deleted(storage):

@@ -177,25 +177,26 @@ class StorageMachine(RuleBasedStateMachine):
 
     @rule(
         data=st.data(),
-        sizes=st.tuples(st.integers(0, 4), st.integers(0, 3)),
+        sizes=st.tuples(st.integers(0, 4), st.integers(0, 3), st.integers(0, 1)),
         deleted=st.lists(ids, max_size=1),
         written=st.lists(entries, max_size=4),
-        cleared=st.lists(ids, max_size=1),
         states=st.lists(entities, max_size=2, unique_by=lambda each: (each.entity, each.key)),
         states_deleted=st.lists(keys, max_size=1),
         inbox=st.lists(placed, max_size=3),
         inbox_deleted=st.lists(st.integers(0, 9), max_size=2, unique=True),
     )
     def commit(
-        self, data, sizes, deleted, written, cleared, states, states_deleted, inbox, inbox_deleted
+        self, data, sizes, deleted, written, states, states_deleted, inbox, inbox_deleted
     ):
         named = {(each.entity, each.key) for each in states}
+        inserted = self.numbered(data, sizes[0])
+        names = {each.id for each in inserted}
         batch = CommitBatch(
-            inserted=self.numbered(data, sizes[0]),
+            inserted=inserted,
             updated=self.numbered(data, sizes[1]),
             deleted=deleted,
             entries=written,
-            journals_cleared=cleared,
+            rewritten=[each for each in self.numbered(data, sizes[2]) if each.id not in names],
             entities=states,
             entities_deleted=[each for each in states_deleted if each not in named],
             inbox=inbox,

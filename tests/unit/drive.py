@@ -129,8 +129,10 @@ class Drive:
         for invocation in rows.updated:
             assert invocation.id in self.rows
             self.rows[invocation.id] = _copy(invocation)
-        for id_ in rows.journals_cleared:
-            self.entries.pop(id_, None)
+        for invocation in rows.rewritten:
+            assert invocation.id in self.rows
+            self.rows[invocation.id] = _copy(invocation)
+            self.entries.pop(invocation.id, None)
         for entry in rows.entries:
             journal = self.entries.setdefault(entry.id, [])
             assert entry.position == len(journal) + 1

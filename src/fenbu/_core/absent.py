@@ -237,7 +237,7 @@ class Absent:
         if invocation.status in FINISHED:
             if invocation.status is Status.COMPLETED:
                 return
-            batch.rows.journals_cleared.append(invocation.id)
+            batch.rows.rewritten.append(invocation)
             loaded.entries.clear()
             spec = self._partition.engine.registry.get(invocation.handler, invocation.version)
             task = spec is not None and spec.kind is Kind.TASK

@@ -24,8 +24,8 @@ class CommitBatch(Struct):
     deleted: list[str] = field(default_factory=list)
     """Ids of calls to forget: row and journal."""
     entries: list[Entry] = field(default_factory=list)
-    journals_cleared: list[str] = field(default_factory=list)
-    """Ids whose old journal goes before `entries` are written."""
+    rewritten: list[Invocation] = field(default_factory=list)
+    """Calls that begin anew: all of their row, and their old journal goes before `entries` are written."""
     entities: list[EntityState] = field(default_factory=list)
     entities_deleted: list[tuple[str, str]] = field(default_factory=list)
     inbox: list[Message] = field(default_factory=list)
@@ -43,7 +43,7 @@ class CommitBatch(Struct):
             or self.inbox
             or self.inbox_deleted
             or self.deleted
-            or self.journals_cleared
+            or self.rewritten
             or self.entities_deleted
         )
 

@@ -222,7 +222,7 @@ class Storage(Ownership, Protocol):
 
         Of a call that is in `updated` twice the last counts; one that is in no row is passed over; what
         an update writes are the fields that change after acceptance (from `sequence` on, and not
-        `parent` and `chain`). `journals_cleared` comes before everything else. Of a call in `deleted`
+        `parent` and `chain`). What `rewritten` replaces goes before everything else. Of a call in `deleted`
         nothing that the batch says elsewhere is written.
 
         What `inbox` holds for partitions of others is made known to their owners by a hint.

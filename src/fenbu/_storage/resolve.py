@@ -1,7 +1,7 @@
 """A batch without contradictions, so that the order in which a database writes its parts does not matter.
 
-What is left: no call in `deleted` is inserted, updated or gets entries; a call is updated once, an entity
-written once. One exception: `journals_cleared` comes before `entries`.
+What is left: no call in `deleted` is inserted, updated or gets entries; a call is updated once, or rewritten
+once and not updated; an entity is written once. One exception: what goes of `rewritten` does so before all else.
 """
 
 from __future__ import annotations
@@ -13,19 +13,23 @@ def resolve(batch: CommitBatch) -> CommitBatch:
     """The same for whoever reads the database afterwards. The rows themselves are not copied."""
     inserted, entries = batch.inserted, batch.entries
     updated = {each.id: each for each in batch.updated}
+    rewritten = {each.id: each for each in batch.rewritten}
+    for id_ in rewritten.keys() & updated.keys():
+        del updated[id_]
     if batch.deleted:
         deleted = set(batch.deleted)
         inserted = [each for each in inserted if each.id not in deleted]
         entries = [each for each in entries if each.id not in deleted]
-        for id_ in deleted & updated.keys():
-            del updated[id_]
+        for rows in (updated, rewritten):
+            for id_ in deleted & rows.keys():
+                del rows[id_]
     entities = {(each.entity, each.key): each for each in batch.entities}
     return CommitBatch(
         inserted=inserted,
         updated=list(updated.values()),
         deleted=batch.deleted,
         entries=entries,
-        journals_cleared=batch.journals_cleared,
+        rewritten=list(rewritten.values()),
         entities=list(entities.values()),
         entities_deleted=[each for each in batch.entities_deleted if each not in entities],
         inbox=batch.inbox,

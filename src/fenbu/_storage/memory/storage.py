@@ -84,7 +84,7 @@ class _Rows(NamedTuple):
     updated: dict[str, bytes]
     deleted: list[str]
     entries: list[tuple[str, int, bytes]]
-    journals_cleared: list[str]
+    rewritten: dict[str, bytes]
     entities: list[EntityState]
     entities_deleted: list[tuple[str, str]]
     inbox: list[Payload]
@@ -103,7 +103,7 @@ class _Rows(NamedTuple):
             {each.id: ENCODER.encode(each) for each in batch.updated},
             list(batch.deleted),
             [(each.id, each.position, ENCODER.encode(each)) for each in batch.entries],
-            list(batch.journals_cleared),
+            {each.id: ENCODER.encode(each) for each in batch.rewritten},
             list(batch.entities),
             list(batch.entities_deleted),
             [encode(each) for each in batch.inbox],
@@ -111,7 +111,7 @@ class _Rows(NamedTuple):
             list(batch.step_results_deleted),
             {
                 each.id: None if each.id in given else each.partition
-                for each in (*batch.inserted, *batch.updated)
+                for each in (*batch.inserted, *batch.updated, *batch.rewritten)
             },
         )
 
@@ -175,8 +175,9 @@ class MemoryStorage(Ownership):
 
     def _write(self, rows: _Rows) -> None:
         database = self.database
-        for each in rows.journals_cleared:
+        for each, row in rows.rewritten.items():
             database.journals.pop(each, None)
+            database.write_row(row)
         for _, row in rows.inserted:
             database.write_row(row)
         for each, row in rows.updated.items():
@@ -220,7 +221,7 @@ class MemoryStorage(Ownership):
         present = any(
             position in database.journals.get(id_, {})
             for id_, position in places
-            if id_ not in rows.journals_cleared
+            if id_ not in rows.rewritten
         )
         if len(set(places)) < len(places) or present:
             raise InternalError("a batch writes a journal entry that exists already")

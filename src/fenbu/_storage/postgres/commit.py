@@ -6,8 +6,8 @@ accepted; 1,000 entries; 1,000 entries; 1,000 entries and 1,000 calls ended): ar
 COPY would take a third less for entries, but cannot be part of a statement.
 
 The parts of one statement see the same snapshot and have no order, so what depends on order is decided
-before: see `resolve.py`, and here for a call that is inserted and updated. What is left, an old journal that
-goes before a new one begins, takes a transaction of two statements.
+before: see `resolve.py`, and here for a call that is inserted and updated. What is left, a call that goes
+before it begins anew, takes a transaction of two statements.
 
 Guarantees: one-outcome, no-split-brain. A row is in the database once or not at all: an id that exists
 already makes the whole batch fail. And so does a session that is not the one that holds the locks.
@@ -49,7 +49,8 @@ class Part(Struct, frozen=True):
 class Todo(Struct, frozen=True):
     """A batch, copied."""
 
-    journals_cleared: list[str]
+    rewritten: list[str]
+    """Calls that go before the parts."""
     parts: list[Part]
     partitions: set[int]
     """Whose inbox it writes to."""
@@ -70,7 +71,9 @@ def prepare(batch: CommitBatch) -> Todo:
                 for each in inserted
             ]
             updated = list(changed.values())
-        parts.append(Part("invocation_insert", [rows.inserted(inserted)]))
+    if inserted or batch.rewritten:
+        whole = [*inserted, *batch.rewritten]
+        parts.append(Part("invocation_insert", [rows.inserted(whole)]))
     if updated:
         parts.append(Part("invocation_update", [rows.updated(updated)]))
     if batch.entries:
@@ -93,7 +96,7 @@ def prepare(batch: CommitBatch) -> Todo:
         columns = zip(*batch.step_results_deleted, strict=True)
         parts.append(Part("step_result_delete", [list(each) for each in columns]))
     return Todo(
-        list(batch.journals_cleared),
+        [each.id for each in batch.rewritten],
         parts,
         {each.partition for each in batch.inbox},
         any(each.finished_at is not None for some in (inserted, updated) for each in some),
@@ -123,7 +126,7 @@ def _without_nul(todo: Todo) -> Todo:
         )
         for part in todo.parts
     ]
-    return Todo(todo.journals_cleared, parts, todo.partitions, ends=todo.ends)
+    return Todo(todo.rewritten, parts, todo.partitions, ends=todo.ends)
 
 
 def _shifted(offset: int, parameter: re.Match[str]) -> str:
@@ -143,7 +146,7 @@ class CommitWriter:
         Raises:
             OwnershipLost: The session is over; nothing was written.
         """
-        if not todo.parts and not todo.journals_cleared:
+        if not todo.parts:
             return Commit(CommitOutcome.COMMITTED)
         try:
             try:
@@ -158,13 +161,14 @@ class CommitWriter:
         return Commit(CommitOutcome.COMMITTED)
 
     async def _write(self, connection: Connection, todo: Todo) -> None:
-        if not todo.journals_cleared:
+        if not todo.rewritten:
             await self._execute(connection, todo.parts)
             return
         async with connection.transaction():
-            await self._execute(connection, [Part("entry_delete", [todo.journals_cleared])])
-            if todo.parts:
-                await self._execute(connection, todo.parts)
+            ids = [todo.rewritten]
+            gone = [Part("invocation_delete", ids), Part("entry_delete", ids)]
+            await self._execute(connection, gone)
+            await self._execute(connection, todo.parts)
 
     async def _execute(self, connection: Connection, parts: list[Part]) -> None:
         names = tuple(each.name for each in parts)
