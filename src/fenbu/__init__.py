@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from fenbu._api.app import App, Client
 from fenbu._api.callback import Callback, callback
-from fenbu._api.context import current_attempt, current_id, now, patched, random, rng, uuid4
+from fenbu._api.context import (
+    current_attempt,
+    current_id,
+    journal_length,
+    now,
+    patched,
+    random,
+    rng,
+    uuid4,
+)
 from fenbu._api.entity import Entity, Operation, operation
 from fenbu._api.function import Bound, DurableFunction, SyncFunction
 from fenbu._api.handle import Handle, SyncHandle
@@ -24,6 +33,7 @@ from fenbu.errors import (
     DeadlockError,
     EncodingError,
     FenbuError,
+    HistoryTooLong,
     NonDeterminismError,
     OwnershipLost,
     RetryLater,
@@ -51,6 +61,7 @@ __all__ = [
     "Entity",
     "FenbuError",
     "Handle",
+    "HistoryTooLong",
     "NonDeterminismError",
     "Operation",
     "OwnershipLost",
@@ -68,6 +79,7 @@ __all__ = [
     "callback",
     "current_attempt",
     "current_id",
+    "journal_length",
     "now",
     "operation",
     "patched",

@@ -8,6 +8,7 @@
     │   ├── CallCancelled     it was cancelled
     │   ├── CallTimedOut      its time was up
     │   ├── CallNotFound      no such call, or its retention is over
+    │   ├── HistoryTooLong    its journal grew without end
     │   └── DeadlockError     it would have waited for itself
     ├── NonDeterminismError   the code no longer matches its journal; the call is parked as stuck
     ├── StorageError
@@ -113,6 +114,10 @@ class CallTimedOut(CallError):
 
 class CallNotFound(CallError):
     """No call has this id, or it ended so long ago that its retention is over."""
+
+
+class HistoryTooLong(CallError):
+    """The call's journal grew beyond what can be replayed: let it continue as new now and then."""
 
 
 class DeadlockError(CallError):

@@ -185,9 +185,7 @@ class StorageMachine(RuleBasedStateMachine):
         inbox=st.lists(placed, max_size=3),
         inbox_deleted=st.lists(st.integers(0, 9), max_size=2, unique=True),
     )
-    def commit(
-        self, data, sizes, deleted, written, states, states_deleted, inbox, inbox_deleted
-    ):
+    def commit(self, data, sizes, deleted, written, states, states_deleted, inbox, inbox_deleted):
         named = {(each.entity, each.key) for each in states}
         inserted = self.numbered(data, sizes[0])
         names = {each.id for each in inserted}

@@ -104,6 +104,26 @@ async def signals(world: World, name: str) -> None:
     count = 2 + world.plan.size // 2
     call = service.collector.options(id=name)
     handle = await patiently(lambda: call.start(count))
+    await _send_numbers(world, handle, count)
+
+
+async def renewals(world: World, name: str) -> None:
+    """They also come once and in order to a call that continues as new; no child of its runs is left."""
+    count = 3 + world.plan.size
+    call = service.renewing.options(id=name)
+    handle = await patiently(lambda: call.start(0, [], count))
+    await _send_numbers(world, handle, count)
+    runs = world.cluster.database.invocations[name].attempt + 1
+    for run in range(runs):
+        child = service.collector.handle(f"{name}-{run}")
+        try:
+            await patiently(child.result)
+        except CallCancelled:
+            continue
+        world.check(False, f"a child of run {run} has ended by itself")
+
+
+async def _send_numbers(world: World, handle: Any, count: int) -> None:
     sent = 0
     while sent < count:
         try:
@@ -342,6 +362,7 @@ WORKLOADS: dict[str, Workload] = {
     "programs": programs,
     "races": races,
     "register": register,
+    "renewals": renewals,
     "sagas": sagas,
     "signals": signals,
     "trees": trees,

@@ -114,7 +114,9 @@ class Drive:
         return self.event(CallsLoaded(0, request.batch, request.ids, self.loaded(*request.ids)))
 
     def _ended(self, body: RunBody, outcome: Outcome, retryable: bool = False) -> list[Effect]:
-        event = BodyEnded(0, body.id, body.command, body.attempt, outcome, 0.1, retryable, 0.5)
+        event = BodyEnded(
+            0, body.id, body.command, body.attempt, outcome, 0.1, retryable, 0.5, None, body.run
+        )
         self.engine.body_ended(event, self.now)
         return self.commit()
 

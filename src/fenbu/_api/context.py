@@ -85,6 +85,24 @@ def patched(name: str) -> bool:
     return required_activation("patched()").patched(name)
 
 
+def journal_length() -> int:
+    """How many entries the journal of the running workflow or operation has; the same at each replay.
+
+    A long one is slow to replay, and 50,000 are refused: let a workflow that lives long continue as new after
+    some thousands.
+
+    Raises:
+        UsageError: Something else than the code of a workflow or operation is running.
+
+    Example:
+        ```python
+        if fenbu.journal_length() > 5_000:
+            watch.continue_as_new(seen)
+        ```
+    """
+    return required_activation("journal_length()").position
+
+
 def current_id() -> str:
     """The id of the call whose code, step or task body is running.
 

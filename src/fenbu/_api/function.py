@@ -6,19 +6,19 @@ import asyncio
 from collections.abc import Coroutine, Iterable
 from datetime import timedelta
 from functools import update_wrapper
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, Literal, NoReturn, ParamSpec, TypeVar
 
 from msgspec import Struct
 
-from fenbu._api.context import activation
+from fenbu._api.context import activation, required_activation
 from fenbu._api.handle import Handle, SyncHandle
-from fenbu._api.options import DEFAULT, CallOptions, checked_id, seconds
+from fenbu._api.options import DEFAULT, CallOptions, checked_id, checked_parent_end, seconds
 from fenbu._api.outcome import value_of
 from fenbu._api.runtime import Runtime
 from fenbu._api.transaction import start_in
 from fenbu._core import ids
-from fenbu._core.activation import Activation
-from fenbu._core.command import CancelCall, StartCall
+from fenbu._core.activation import Activation, ContinueAsNew
+from fenbu._core.command import CancelCall, ParentEnd, StartCall
 from fenbu._core.handler import HandlerSpec
 from fenbu._core.location import caller
 from fenbu._core.message import Call
@@ -82,6 +82,7 @@ class DurableFunction(Generic[P, R]):
         delay: float | timedelta | None = None,
         timeout: float | timedelta | None = None,
         transaction: object = None,
+        on_parent_end: Literal["abandon", "cancel", "wait"] | None = None,
     ) -> DurableFunction[P, R]:
         """The same function, called differently.
 
@@ -95,6 +96,9 @@ class DurableFunction(Generic[P, R]):
                 a SQLAlchemy session or connection, each sync or async, or Django's `connection`. The app need
                 not be open; if it is, nodes hear of the commit at once where the driver tells, else within
                 1.5 seconds.
+            on_parent_end: In workflow and entity code, what becomes of the call when the one that started it
+                ends or continues as new: it goes on (`abandon`, the default), is asked to stop (`cancel`), or
+                the parent's outcome waits for it (`wait`; a parent that is cancelled cancels it then).
 
         Example:
             ```python
@@ -113,6 +117,9 @@ class DurableFunction(Generic[P, R]):
             if timeout is None
             else seconds(timeout, "timeout"),
             transaction=self._options.transaction if transaction is None else transaction,
+            parent_end=self._options.parent_end
+            if on_parent_end is None
+            else checked_parent_end(on_parent_end),
         )
         return DurableFunction(self._runtime, self._spec, self._key, options)
 
@@ -175,6 +182,34 @@ class DurableFunction(Generic[P, R]):
             Unavailable: The database cannot be written; nothing was started.
         """
         return await start_many(self._runtime, [self.bind_tuple(each) for each in arguments])
+
+    def continue_as_new(self, *args: P.args, **kwargs: P.kwargs) -> NoReturn:
+        """In this workflow's own code: begin anew with these arguments, as the same call with no history.
+
+        For workflows that live long. The journal is gone, and so are running steps; signals that were not
+        read go with it, and whoever waits for the call goes on waiting. It leaves the code as an error does,
+        with `finally` blocks. A call that has been asked to stop is cancelled instead.
+
+        Raises:
+            UsageError: This is not the code of that workflow, or the arguments do not fit.
+
+        Example:
+            ```python
+            @app.workflow
+            async def poll(cursor: int) -> None:
+                for _ in range(1000):
+                    cursor = await step(read_page, cursor)
+                poll.continue_as_new(cursor)
+            ```
+        """
+        running = required_activation("continue_as_new()")
+        payload = self._spec.signature.check(args, kwargs)
+        call = running.invocation
+        if call.handler != self._spec.name or call.entity is not None:
+            raise UsageError(
+                f"{call.handler} can only continue as itself; to go on as {self._spec.name}, call or start it"
+            )
+        raise ContinueAsNew(self._spec.version, payload)
 
     def handle(self, id: str) -> Handle[R]:  # noqa: A002
         """The handle of an existing call of this function."""
@@ -256,7 +291,7 @@ class DurableFunction(Generic[P, R]):
         entity = None if spec.entity is None else spec.entity.name
         return StartCall(
             spec.name, spec.version, location, entity, self._key, payload, options.id, options.delay_seconds,
-            options.timeout_seconds, wait,
+            options.timeout_seconds, wait or options.parent_end is ParentEnd.WAIT, options.parent_end,
         )  # fmt: skip
 
     def _child(self, running: Activation, number: int) -> tuple[str, int]:
@@ -265,6 +300,8 @@ class DurableFunction(Generic[P, R]):
 
     async def _call_inside(self, running: Activation, command: StartCall) -> R:
         number, future = running.ask(command)
+        if command.parent_end is not ParentEnd.ABANDON:
+            running.bound[number] = command
         id_, partition = self._child(running, number)
         try:
             outcome = await future
@@ -275,12 +312,16 @@ class DurableFunction(Generic[P, R]):
         return self._value(outcome, id_)
 
     async def _start_inside(self, running: Activation, command: StartCall) -> Handle[R]:
-        number = running.issue(command)
-        return self._handle(*self._child(running, number))
+        return self._started(running, command)
 
     def start_inside(self, running: Activation, payload: Payload, location: str) -> Handle[R]:
         """Start a call from workflow or entity code."""
-        number = running.issue(self._command(payload, location, wait=False))
+        return self._started(running, self._command(payload, location, wait=False))
+
+    def _started(self, running: Activation, command: StartCall) -> Handle[R]:
+        number = running.ask(command)[0] if command.wait else running.issue(command)
+        if command.parent_end is not ParentEnd.ABANDON:
+            running.bound[number] = command
         return self._handle(*self._child(running, number))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from fenbu._core import ids, limit
+from fenbu._core.command import ParentEnd
 from fenbu._core.handler import HandlerSpec
 from fenbu.errors import UsageError
 
@@ -19,6 +20,7 @@ class CallOptions(Struct, frozen=True, kw_only=True, gc=False):
     delay_seconds: float = 0.0
     timeout_seconds: float | None = None
     transaction: Any = None
+    parent_end: ParentEnd = ParentEnd.ABANDON
 
 
 DEFAULT = CallOptions()
@@ -36,6 +38,20 @@ def seconds(value: float | timedelta | None, name: str) -> float | None:
     if not isinstance(number, int | float) or isinstance(number, bool) or not number >= 0:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise UsageError(f"{name} must be seconds (a number ≥ 0) or a timedelta, not {value!r}")
     return float(number)
+
+
+def checked_parent_end(value: str) -> ParentEnd:
+    """What becomes of a call when its parent ends.
+
+    Raises:
+        UsageError: It is none of the three.
+    """
+    try:
+        return ParentEnd(value)
+    except ValueError:
+        raise UsageError(
+            f"on_parent_end must be 'abandon', 'cancel' or 'wait', not {value!r}"
+        ) from None
 
 
 def checked_id(id_: str | None) -> str | None:

@@ -7,7 +7,9 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self
 
 from fenbu._api.step import step
+from fenbu._core.activation import ContinueAsNew
 from fenbu._core.retry import Retry
+from fenbu.errors import UsageError
 
 P = ParamSpec("P")
 
@@ -54,6 +56,11 @@ class saga:  # noqa: N801 - reads as the statement it is
     ) -> None:
         if error is None or isinstance(error, GeneratorExit):
             return
+        if isinstance(error, ContinueAsNew) and self._compensations:
+            error = UsageError(
+                "continue_as_new() inside `async with saga()` would forget what is to be undone: leave the "
+                "block first"
+            )
         while self._compensations:
             function, args, kwargs = self._compensations.pop()
             try:
@@ -64,3 +71,5 @@ class saga:  # noqa: N801 - reads as the statement it is
             except Exception as failed:  # noqa: BLE001 - the other compensations must run
                 name = getattr(function, "__qualname__", repr(function))
                 error.add_note(f"compensation {name} failed: {type(failed).__name__}: {failed}")
+        if kind is ContinueAsNew and isinstance(error, UsageError):
+            raise error

@@ -18,9 +18,9 @@ from contextvars import Context, ContextVar
 from typing import Any
 
 from fenbu._core import ids, journal, location
-from fenbu._core.command import Command, MarkPatch, StartTimer
+from fenbu._core.command import Command, MarkPatch, ParentEnd, StartCall, StartTimer
 from fenbu._core.loop import DeterministicLoop
-from fenbu._core.model import Entry, EntryKind, Invocation
+from fenbu._core.model import Entry, EntryKind, Invocation, Payload
 
 current: ContextVar[Activation | None] = ContextVar("fenbu_activation", default=None)
 """The activation whose code is running: set in the context in which all of its code runs.
@@ -37,6 +37,15 @@ class Leaving(BaseException):
     """Raised into code that asks for something durable while its activation is dropped."""
 
 
+class ContinueAsNew(BaseException):
+    """Raised through code that is to begin anew, with other arguments and an empty journal."""
+
+    def __init__(self, version: int, payload: Payload) -> None:
+        super().__init__("continues as new")
+        self.version = version
+        self.payload = payload
+
+
 class Activation:
     """See the module. `run` names this run of the call in ids derived from it."""
 
@@ -48,6 +57,7 @@ class Activation:
         "_recorded",
         "attempts",
         "began",
+        "bound",
         "chain",
         "conditions",
         "context",
@@ -56,6 +66,7 @@ class Activation:
         "leaving",
         "loop",
         "main",
+        "position",
         "retries",
         "run",
         "signal_waiters",
@@ -89,6 +100,10 @@ class Activation:
         self.unheard: list[dict[str, Any]] = []
         self.conditions: list[tuple[Callable[[], object], asyncio.Future[None]]] = []
         """What the code waits for to hold, looked at after everything that happens."""
+        self.bound: dict[int, StartCall] = {}
+        """Calls that it has started and that do not just go on when it ends, by command."""
+        self.position = 0
+        """In the journal: how many events the code has seen."""
         self.leaving = False
         self._count = 0
         self._random: random.Random | None = None
@@ -114,6 +129,7 @@ class Activation:
         """
         loop = self.loop
         loop.now = max(loop.now, entry.at)
+        self.position = entry.position
         match entry.kind:
             case EntryKind.STEP_COMPLETED | EntryKind.STEP_FAILED | EntryKind.CALL_FINISHED:
                 found = self.waiting.pop(entry.command, None)
@@ -176,7 +192,7 @@ class Activation:
         self.begin()
         journal.compare(invocation, 0, invocation.commands, self._take())
         for entry in entries:
-            if self.main.done():
+            if self.main.done() and not self.owes:
                 journal.unexpected(invocation, entry)
             self._recorded = entry.commands or ""
             before(entry.position)
@@ -216,6 +232,28 @@ class Activation:
         """It has ended, and no task of its code is left."""
         tasks = self.loop.tasks
         return self.main.done() and (len(tasks) == 1 or all(each.done() for each in tasks))
+
+    @property
+    def owes(self) -> bool:
+        """Calls that it has started have to end before it does."""
+        return any(
+            number in self.waiting
+            for number, command in self.bound.items()
+            if command.parent_end is ParentEnd.WAIT
+        )
+
+    def unread(self) -> list[Entry]:
+        """The signals that the code has not asked for, in the order in which they came.
+
+        Without those that complete a callback, which belongs to this run.
+        """
+        found = [
+            each
+            for name, entries in self.signals.items()
+            if not name.startswith(ids.CALLBACK)
+            for each in entries
+        ]
+        return sorted(found, key=lambda each: each.position)
 
     @property
     def hopeless(self) -> bool:

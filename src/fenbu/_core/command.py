@@ -7,6 +7,7 @@ change with a fix, what is asked for may not. The location is for people and is 
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import StrEnum
 from typing import Any, TypeAlias
 
 from msgspec import Struct
@@ -43,6 +44,17 @@ class StartTimer(Struct, gc=False):
     name = ""
 
 
+class ParentEnd(StrEnum):
+    """What becomes of a call when the one that started it ends, or continues as new."""
+
+    ABANDON = "abandon"
+    """It goes on."""
+    CANCEL = "cancel"
+    """It is asked to stop."""
+    WAIT = "wait"
+    """The parent ends after it. If the parent is cancelled, so is it."""
+
+
 class StartCall(Struct, gc=False):
     """Start a call; with `wait`, its outcome comes back."""
 
@@ -56,6 +68,7 @@ class StartCall(Struct, gc=False):
     delay_seconds: float
     timeout_seconds: float | None
     wait: bool
+    parent_end: ParentEnd = ParentEnd.ABANDON
     kind = "call"
 
 

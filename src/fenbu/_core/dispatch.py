@@ -6,7 +6,15 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from fenbu._core import ids
-from fenbu._core.command import AwaitCall, CancelCall, Command, RunStep, SendSignal, StartCall
+from fenbu._core.command import (
+    AwaitCall,
+    CancelCall,
+    Command,
+    ParentEnd,
+    RunStep,
+    SendSignal,
+    StartCall,
+)
 from fenbu._core.effect import RunBody
 from fenbu._core.message import Call, Cancel, Message, Signal, Subscribe
 from fenbu._core.model import Address, Invocation
@@ -22,7 +30,7 @@ def message_of(
 ) -> Message:
     """The message that carries out a command addressed to another call."""
     invocation = activation.invocation
-    here = Address(invocation.partition, invocation.id, number)
+    here = Address(invocation.partition, invocation.id, number, invocation.attempt)
     match command:
         case StartCall():
             return _call(engine, activation, here, command, now)
@@ -42,8 +50,28 @@ def ends_of_children(engine: Engine, activation: Activation, reason: str) -> Ite
     """The messages that end the calls which a call waits for, when it is itself ended at once."""
     for number, (_, command) in activation.waiting.items():
         if isinstance(command, StartCall):
-            id_ = command.id or ids.child_id(activation.run, number)
-            yield Cancel(engine.place(command.entity, command.key, id_), id_, reason, at_once=True)
+            yield _cancellation(engine, activation, number, command, reason, at_once=True)
+
+
+def cancellations(engine: Engine, activation: Activation, policy: ParentEnd) -> Iterator[Cancel]:
+    """The messages that ask those calls to stop whose parent ends, and which have this policy."""
+    for number, command in activation.bound.items():
+        if command.parent_end is policy:
+            yield _cancellation(engine, activation, number, command, "its parent has ended")
+
+
+def _cancellation(
+    engine: Engine,
+    activation: Activation,
+    number: int,
+    command: StartCall,
+    reason: str,
+    *,
+    at_once: bool = False,
+) -> Cancel:
+    id_ = command.id or ids.child_id(activation.run, number)
+    place = engine.place(command.entity, command.key, id_)
+    return Cancel(place, id_, reason, at_once=at_once)
 
 
 def _call(

@@ -114,11 +114,17 @@ class WakeAt(Struct, frozen=True, gc=False):
     at: float
 
 
+class Warn(Struct, frozen=True, gc=False):
+    """Something that people should know."""
+
+    text: str
+
+
 class ReadInbox(Struct, frozen=True, gc=False):
     """This batch put messages into an inbox of this node."""
 
 
 Effect: TypeAlias = (
     RunBody | StopBody | Accepted | Moved | Ended | Begin | LoadCalls | LoadEntity | LoadReady
-    | LoadOperations | WakeAt | ReadInbox
+    | LoadOperations | WakeAt | ReadInbox | Warn
 )  # fmt: skip

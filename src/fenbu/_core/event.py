@@ -25,6 +25,8 @@ class BodyEnded(Struct, frozen=True, gc=False):
     """In [0, 1): spreads the delay before that attempt."""
     after: float | None = None
     """It asked for this delay itself, and has not spent an attempt."""
+    run: str = ""
+    """That of the body: a step of an earlier run of the call may have the same number."""
 
     @property
     def attempts_spent(self) -> int:

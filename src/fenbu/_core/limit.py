@@ -40,6 +40,18 @@ INBOX_ROWS_MAX: Final = 4_096
 HANDLES_PER_DRAIN_MAX: Final = 1_000_000
 """Callbacks that workflow code may run without waiting for anything durable: an endless loop otherwise."""
 
+JOURNAL_ENTRIES_WARN: Final = 10_000
+"""A journal this long is slow to replay: the node says so, once."""
+
+JOURNAL_ENTRIES_MAX: Final = 50_000
+"""A call whose journal grows beyond this is asked to stop, and fails."""
+
+JOURNAL_ENTRIES_CLEANUP: Final = 1_000
+"""So many more it may use for cleaning up."""
+
+RUNS_IN_A_ROW_MAX: Final = 10_000
+"""How often a call may continue as new without waiting for anything durable: an endless loop otherwise."""
+
 CRASHES_MAX: Final = 4
 """Crashes of the process, with no progress of the call between them, until it is quarantined."""
 
@@ -64,5 +76,9 @@ DRAIN_SECONDS: Final = 30.0
 PAYLOAD_BYTES_MAX: Final = 64 * 1024 * 1024
 """The largest single argument list, result, state or signal."""
 
-if LOAD_ROWS_MAX > ACTIVE_CALLS_MAX or ID_LENGTH_DERIVED_MAX >= ID_LENGTH_MAX:
+if (
+    LOAD_ROWS_MAX > ACTIVE_CALLS_MAX
+    or ID_LENGTH_DERIVED_MAX >= ID_LENGTH_MAX
+    or JOURNAL_ENTRIES_WARN >= JOURNAL_ENTRIES_MAX
+):
     raise AssertionError("limits contradict each other")

@@ -90,6 +90,8 @@ class Address(Struct, frozen=True, array_like=True, gc=False):
     partition: int
     id: str
     command: int
+    run: int = 0
+    """Of the invocation, whose next run numbers its commands from 1 again."""
 
 
 class Invocation(Struct, kw_only=True, gc=False):

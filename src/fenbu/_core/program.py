@@ -5,18 +5,21 @@ Guarantee: step-once. A step whose outcome is in the journal is never run again.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
-from fenbu._core import dispatch, journal
-from fenbu._core.activation import Activation
-from fenbu._core.command import AbandonStep, MarkPatch, OpenCallback, RunStep, StartTimer
-from fenbu._core.effect import StopBody, WakeAt
+from msgspec.structs import replace
+
+from fenbu._core import dispatch, journal, limit
+from fenbu._core.activation import Activation, ContinueAsNew
+from fenbu._core.command import AbandonStep, MarkPatch, OpenCallback, ParentEnd, RunStep, StartTimer
+from fenbu._core.effect import StopBody, WakeAt, Warn
 from fenbu._core.event import BodyEnded
 from fenbu._core.handler import HandlerSpec
 from fenbu._core.loop import EndlessLoopError
 from fenbu._core.message import Reply, Signal
 from fenbu._core.model import Entry, EntryKind, Invocation, Outcome, Status
-from fenbu._core.resident import TIMEOUT, Resident
+from fenbu._core.resident import HISTORY, TIMEOUT, Resident
 from fenbu.errors import EncodingError, NonDeterminismError, UsageError
 
 if TYPE_CHECKING:
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 class Program(Resident):
     """See the module."""
 
-    __slots__ = ("_entries", "_position")
+    __slots__ = ("_carried", "_entries", "_position")
 
     def __init__(
         self,
@@ -39,6 +42,8 @@ class Program(Resident):
         self._entries = entries
         """The journal as loaded, until it has been replayed."""
         self._position = len(entries) if entries else 0
+        self._carried: deque[Entry] | None = None
+        """Signals that the run before has not read, on their way to this one."""
 
     # Running.
 
@@ -144,7 +149,7 @@ class Program(Resident):
         activation = self.activation
         if activation is None:
             return
-        if activation.main.done():
+        if activation.main.done() and not (activation.bound and self._is_owed(activation)):
             self._end(activation, now)
         elif self.bodies:
             return
@@ -163,12 +168,25 @@ class Program(Resident):
             self.partition.set_active(self, active=False)
             self.partition.engine.idle.add(self, now)
 
+    def _is_owed(self, activation: Activation) -> bool:
+        """Its code has ended: are there calls that it has to wait for? If it was cancelled, so are they."""
+        if not activation.owes:
+            return False
+        if activation.main.cancelled():
+            engine = self.partition.engine
+            for message in list(dispatch.cancellations(engine, activation, ParentEnd.WAIT)):
+                engine.send(message)
+        return True
+
     def _end(self, activation: Activation, now: float) -> None:
         main = activation.main
         if main.cancelled():
             self._end_cancelled(now)
             return
         error = main.exception()
+        if isinstance(error, ContinueAsNew):
+            self._continue(error, now)
+            return
         if error is None:
             try:
                 value = self.spec.signature.result.encode(main.result())
@@ -194,6 +212,61 @@ class Program(Resident):
         else:
             self.fail(error, now)
 
+    def _continue(self, begin: ContinueAsNew, now: float) -> None:
+        """Run its code anew, as often as it asks for that without waiting for anything."""
+        for _ in range(limit.RUNS_IN_A_ROW_MAX):
+            if self.invocation.cancel_reason is not None:
+                self._end_cancelled(now)
+                return
+            try:
+                self._begin_anew(begin, now)
+            except (EncodingError, EndlessLoopError) as error:
+                self.fail(error, now)
+                return
+            activation = self.activation
+            again = activation.main if activation is not None and activation.main.done() else None
+            error = None if again is None or again.cancelled() else again.exception()
+            if not isinstance(error, ContinueAsNew):
+                self._settle(now)
+                return
+            begin = error
+        self.fail(
+            EndlessLoopError(
+                f"{self.spec.name} {self.invocation.id} continued as new {limit.RUNS_IN_A_ROW_MAX:,} times "
+                "without waiting for a step, call, signal or timer"
+            ),
+            now,
+        )
+
+    def _begin_anew(self, begin: ContinueAsNew, now: float) -> None:
+        """The same call with other arguments and no history. Signals that were not read go with it."""
+        invocation, before, engine = self.invocation, self.activation, self.partition.engine
+        unread = [] if before is None else before.unread()
+        if before is not None and before.bound:
+            for message in list(dispatch.cancellations(engine, before, ParentEnd.CANCEL)):
+                engine.send(message)
+        carried = deque([*unread, *(self._carried or ())])
+        self._drop_code()
+        rows = engine.batch.rows
+        rows.entries = [each for each in rows.entries if each.id != invocation.id]
+        if self.accepted_in != engine.batch.number:
+            rows.rewritten.append(invocation)
+        self.saved_in = engine.batch.number
+        invocation.args, invocation.version = begin.payload, begin.version
+        invocation.attempt += 1
+        invocation.started_at, invocation.commands = now, None
+        self.spec = engine.registry.get(invocation.handler, begin.version) or self.spec
+        self._position, self._carried = 0, carried
+        coroutine = self.spec.coroutine(invocation.args)
+        activation = self.activation = Activation(invocation, coroutine, now, engine.registry)
+        activation.begin()
+        invocation.commands = journal.record([each for _, each in activation.issued])
+        self._carry_out(now)
+        while self._carried and not activation.main.done():
+            signal = self._carried.popleft()
+            entry = replace(signal, position=self._position + 1, at=now, commands=None)
+            self._see(activation, entry, now)
+
     # What happens to it.
 
     def _entry(
@@ -206,26 +279,49 @@ class Program(Resident):
         activation = self.activation
         if activation is None:
             return
+        try:
+            self._see(activation, entry, now)
+        except EndlessLoopError as error:
+            self.fail(error, now)
+            return
+        self._settle(now)
+        if entry.position >= limit.JOURNAL_ENTRIES_WARN:
+            self._guard(entry.position, now)
+
+    def _see(self, activation: Activation, entry: Entry, now: float) -> None:
         self._position = entry.position
         self.partition.engine.batch.rows.entries.append(entry)
         if self.invocation.crashes:
             self.progress()
-        try:
-            activation.apply(entry)
-        except EndlessLoopError as error:
-            self.fail(error, now)
-            return
+        activation.apply(entry)
         if activation.issued:
             entry.commands = journal.record([each for _, each in activation.issued])
             self._carry_out(now)
-        self._settle(now)
+
+    def _guard(self, length: int, now: float) -> None:
+        """The journal is long: say so, then ask the call to stop, then fail."""
+        if self.activation is None or self._position < length:
+            return
+        if length == limit.JOURNAL_ENTRIES_WARN:
+            text = (
+                f"the journal of {self.spec.name} {self.invocation.id} has {length:,} entries, and may have "
+                f"{limit.JOURNAL_ENTRIES_MAX:,}: let it continue as new now and then"
+            )
+            self.partition.engine.batch.effects.append(Warn(text))
+        elif length == limit.JOURNAL_ENTRIES_MAX:
+            self.cancel(HISTORY, now)
+        elif length >= limit.JOURNAL_ENTRIES_MAX + limit.JOURNAL_ENTRIES_CLEANUP:
+            self.invocation.cancel_reason = HISTORY
+            self._end_cancelled(now)
 
     def body_ended(self, event: BodyEnded, now: float) -> None:
-        if self.bodies.get(event.command) != event.attempt:
+        activation = self.activation
+        if self.bodies.get(event.command) != event.attempt or activation is None:
+            return
+        if event.run != activation.run:
             return
         del self.bodies[event.command]
-        activation = self.activation
-        if activation is None or event.command not in activation.waiting:
+        if event.command not in activation.waiting:
             return
         outcome, command = event.outcome, activation.waiting[event.command][1]
         kind, retry_at = EntryKind.STEP_FAILED, None
@@ -251,9 +347,9 @@ class Program(Resident):
         activation = self.activation
         if activation is None:
             super().timer_due(command, now)
-        elif command in activation.timers:
+        elif command in activation.timers and activation.timers[command].when() <= now:
             self._event(self._entry(EntryKind.TIMER_FIRED, now, command=command), now)
-        elif command in activation.retries and command in activation.waiting:
+        elif command in activation.waiting and activation.retries.get(command, now + 1) <= now:
             step = activation.waiting[command][1]
             if isinstance(step, RunStep) and command not in self.bodies:
                 self._run_step(command, step)
@@ -263,9 +359,14 @@ class Program(Resident):
     def reply(self, message: Reply, now: float) -> None:
         """A call that it waits for has ended."""
         activation = self.activation
-        if activation is not None and message.to.command in activation.waiting:
+        to = message.to
+        if (
+            activation is not None
+            and to.command in activation.waiting
+            and to.run == self.invocation.attempt
+        ):
             outcome = message.outcome
-            entry = self._entry(EntryKind.CALL_FINISHED, now, command=message.to.command)
+            entry = self._entry(EntryKind.CALL_FINISHED, now, command=to.command)
             entry.status = outcome.status
             entry.value = outcome.value
             entry.failure = outcome.failure

@@ -10,13 +10,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
+from fenbu._core import dispatch, limit
+from fenbu._core.command import ParentEnd
 from fenbu._core.effect import Begin, Ended, RunBody, StopBody
 from fenbu._core.event import BodyEnded
 from fenbu._core.failure import failure_of
 from fenbu._core.handler import HandlerSpec
 from fenbu._core.message import Cancel, Message, Reply, Retry, Signal
 from fenbu._core.model import PARKED, TERMINATED, Address, Invocation, Kind, Outcome, Status
-from fenbu.errors import CallTimedOut, UsageError
+from fenbu.errors import CallTimedOut, HistoryTooLong, UsageError
 
 if TYPE_CHECKING:
     from fenbu._core.activation import Activation
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
 TIMEOUT = "timeout"
 """The reason of a cancellation by the call's own timeout."""
+
+HISTORY = "its journal is too long"
+"""The reason of a cancellation because of that."""
 
 DEADLINE = 0
 """Stands for the call's deadline where the timer queue wants a command number."""
@@ -146,6 +151,9 @@ class Resident(ABC):
                 batch.rows.deleted.append(invocation.id)
         else:
             self.save()
+        if self.activation is not None and self.activation.bound:
+            for message in list(dispatch.cancellations(engine, self.activation, ParentEnd.CANCEL)):
+                engine.send(message)
         self._drop_code()
         self.partition.forget(self)
         self.partition.survived(self)
@@ -215,6 +223,15 @@ class Resident(ABC):
                 f"{self.spec.name} {self.invocation.id} did not end within its timeout"
             )
             self.fail(error, now, Status.TIMED_OUT)
+        elif self.invocation.cancel_reason == HISTORY:
+            self.fail(
+                HistoryTooLong(
+                    f"{self.spec.name} {self.invocation.id} has {limit.JOURNAL_ENTRIES_MAX:,} entries in its "
+                    "journal: let its code continue as new with `f.continue_as_new(…)` now and then "
+                    "(`fenbu.journal_length()` says when), or give parts of its work to calls of their own"
+                ),
+                now,
+            )
         else:
             self.finish(Outcome(Status.CANCELLED), now)
 
@@ -226,7 +243,8 @@ class Resident(ABC):
 
     def timer_due(self, command: int, now: float) -> None:
         """An instant that it armed has come."""
-        if command == DEADLINE and self.invocation.cancel_reason is None:
+        due = self.invocation.deadline_at
+        if command == DEADLINE and self.invocation.cancel_reason is None and due and due <= now:
             self.cancel(TIMEOUT, now)
 
     def reply(self, message: Reply, now: float) -> None:  # noqa: B027 - tasks wait for nothing

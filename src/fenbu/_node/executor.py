@@ -149,6 +149,13 @@ class Executor:
 
     def stop_body(self, key: Key) -> None:
         """Cancel a body; a plain function's thread goes on, but nobody listens."""
+        for held in self._held.values():
+            held.pop(key, None)
+        waiting = self._waiting.pop(key, None)
+        if waiting is not None:
+            # One that runs with this name belongs to an earlier run of the call, and is cancelled already.
+            self._end(waiting, Outcome(Status.CANCELLED), 0.0)
+            return
         running = self._running.get(key)
         if running is not None:
             task, body = running
@@ -159,12 +166,6 @@ class Executor:
                 del self._running[key]
                 self._end(body, Outcome(Status.CANCELLED), 0.0)
                 self._next()
-            return
-        for held in self._held.values():
-            held.pop(key, None)
-        waiting = self._waiting.pop(key, None)
-        if waiting is not None:
-            self._end(waiting, Outcome(Status.CANCELLED), 0.0)
 
     def hold(self, partitions: Iterable[int]) -> None:
         """Start nothing more of these partitions."""
@@ -344,7 +345,7 @@ class Executor:
         ended.append(
             BodyEnded(
                 body.partition, body.id, body.command, body.attempt, outcome, seconds, retryable,
-                self._clock.random() if retryable else 0.0, after,
+                self._clock.random() if retryable else 0.0, after, body.run,
             )
         )  # fmt: skip
 
@@ -360,9 +361,16 @@ class Executor:
         if self._starting:
             return  # A body that ended at once is on the stack, below the loop that started it.
         self._starting = True
+        behind: list[tuple[Key, RunBody]] = []
         while self._waiting and len(self._running) < self._concurrency:
             key, body = self._waiting.popitem(last=False)
-            self._start(key, body)
+            if key in self._running:
+                behind.append((key, body))  # An earlier run of its call has not let go yet.
+            else:
+                self._start(key, body)
+        for key, body in reversed(behind):
+            self._waiting[key] = body
+            self._waiting.move_to_end(key, last=False)
         self._starting = False
         if not self._running and len(self._ended) <= FEW:
             # Nothing else ends in this turn. Many have time: a commit that waits to be sent goes first.

@@ -30,6 +30,7 @@ from fenbu._core.effect import (
     RunBody,
     StopBody,
     WakeAt,
+    Warn,
 )
 from fenbu._core.engine import Engine
 from fenbu._core.event import BodyEnded, Event, MarkDurable
@@ -400,6 +401,8 @@ class Tenure:
                         self._alarm.wake_at(effect.at)
                     case ReadInbox():
                         self._wakeup.read()
+                    case Warn():
+                        log.warning("%s", effect.text)
                     case LoadCalls() | LoadEntity() | LoadOperations() | LoadReady():
                         loads.append(effect)
                     case _:

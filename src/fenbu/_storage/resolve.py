@@ -1,7 +1,7 @@
 """A batch without contradictions, so that the order in which a database writes its parts does not matter.
 
-What is left: no call in `deleted` is inserted, updated or gets entries; a call is updated once, or rewritten
-once and not updated; an entity is written once. One exception: what goes of `rewritten` does so before all else.
+What is left: no call in `deleted` is inserted, updated or gets entries; a call is updated, or is rewritten
+once; an entity is written once. One exception: what `rewritten` replaces goes before all else.
 """
 
 from __future__ import annotations
