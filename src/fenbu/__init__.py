@@ -25,6 +25,7 @@ from fenbu._core.model import Status
 from fenbu._core.retry import Retry
 from fenbu._node.attempt import Attempt
 from fenbu.errors import (
+    AlreadyExists,
     CallCancelled,
     CallError,
     CallFailed,
@@ -44,6 +45,7 @@ from fenbu.errors import (
 )
 
 __all__ = [
+    "AlreadyExists",
     "App",
     "Attempt",
     "Bound",

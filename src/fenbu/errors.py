@@ -7,6 +7,7 @@
     │   ├── CallFailed        it raised an error whose type is unknown here
     │   ├── CallCancelled     it was cancelled
     │   ├── CallTimedOut      its time was up
+    │   ├── AlreadyExists     a call has this id, and its sender wanted a new one
     │   ├── CallNotFound      no such call, or its retention is over
     │   ├── HistoryTooLong    its journal grew without end
     │   └── DeadlockError     it would have waited for itself
@@ -114,6 +115,10 @@ class CallTimedOut(CallError):
 
 class CallNotFound(CallError):
     """No call has this id, or it ended so long ago that its retention is over."""
+
+
+class AlreadyExists(CallError):
+    """A call with this id exists, and it was started with `if_exists="reject"`."""
 
 
 class HistoryTooLong(CallError):

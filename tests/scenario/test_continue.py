@@ -89,11 +89,6 @@ async def test_signals_that_were_not_read_go_with_it_in_order(app: App, each: in
         assert (await handle.result())[:30] == list(range(30))
 
 
-async def run_on() -> None:
-    """Let simulated time pass."""
-    await asyncio.sleep(1)
-
-
 def test_signals_are_neither_lost_nor_doubled_by_crashes() -> None:
     app = App("anew", url="memory:")
     collect = collector_of(app)
@@ -103,7 +98,7 @@ def test_signals_are_neither_lost_nor_doubled_by_crashes() -> None:
         for n in range(6):
             await handle.signal("n", n)
             if n % 3 == 0:
-                await run_on()
+                await asyncio.sleep(1)
         result: list[int] = await handle.result()
         assert result == list(range(6))
         return result

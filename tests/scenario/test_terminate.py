@@ -104,6 +104,25 @@ async def test_the_calls_that_it_waits_for_end_with_it_and_others_do_not(
     assert log.lines == []
 
 
+async def test_code_inside_a_task_group_is_dropped_like_any_other(app: App, log: Log) -> None:
+    @app.workflow
+    async def parent() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(asyncio.sleep(60))
+            await step(log.hang)
+
+    @app.workflow
+    async def other() -> int:
+        return 7
+
+    async with app:
+        handle = await parent.start()
+        await log.until()
+        await handle.terminate()
+        await _ended(handle)
+        assert await other() == 7  # The node is well.
+
+
 async def test_tasks_and_operations_and_what_waits_behind_them(app: App, log: Log) -> None:
     @app.task
     async def task() -> None:

@@ -89,6 +89,21 @@ async def collector(count: int) -> list[int]:
 
 
 @app.workflow
+async def claimed(number: int) -> int:
+    await step(some_work, 0.2)
+    return number
+
+
+@app.workflow
+async def taken_over(name: str) -> tuple[str, int]:
+    """Waits for a number, and for a child that must not be left when another call takes its place."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(nap(1.0))
+        number = await fenbu.wait_signal("number", int)
+    return name, number
+
+
+@app.workflow
 async def renewing(run: int, found: list[int], count: int) -> list[int]:
     """Takes two numbers in each run, which leaves a child to wait for and another one that has to stop."""
     await nap.options(on_parent_end="wait").start(0.3)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Any
 
-from fenbu import CallCancelled, CallNotFound, TerminalError, Unavailable
+from fenbu import AlreadyExists, CallCancelled, CallNotFound, TerminalError, Unavailable
 from fenbu._testing.linearizability import UNKNOWN, Observed, is_linearizable
 from fenbu._testing.simulation import Plan
 from tests.simulation import service
@@ -121,6 +121,52 @@ async def renewals(world: World, name: str) -> None:
         except CallCancelled:
             continue
         world.check(False, f"a child of run {run} has ended by itself")
+
+
+async def claims(world: World, name: str) -> None:
+    """Of those who want to be the first with an id, one is, and all others hear that."""
+    firsts: list[int] = []
+    doubts = 0
+
+    async def claim(number: int) -> None:
+        nonlocal doubts
+        await world.pause(2.0)
+        call = service.claimed.options(id=name, if_exists="reject")
+        try:
+            await call.start(number)
+        except AlreadyExists:
+            return
+        except Unavailable:
+            doubts += 1
+        else:
+            firsts.append(number)
+
+    count = 2 + world.plan.size
+    await asyncio.gather(*(claim(number) for number in range(count)))
+    world.check(len(firsts) <= 1, f"with one id, these calls were all accepted: {firsts}")
+    world.check(len(firsts) + doubts >= 1, "a call was rejected, and nobody has started one")
+    if firsts:
+        found = await patiently(service.claimed.handle(name).result)
+        world.check(found == firsts[0], f"{firsts[0]} was accepted, and {found} is there")
+
+
+async def takeovers(world: World, name: str) -> None:
+    """Each of several calls takes the place of the one before; what is left is the last one, alone."""
+    call = service.taken_over.options(id=name, if_exists="replace")
+    count = 2 + world.plan.size // 2
+    for number in range(count):
+        # Again and again until it is known to be there: then it takes its own place, too.
+        await patiently(lambda number=number: call.start(f"{name}-{number}"))
+        await world.pause(2.0)
+    handle = service.taken_over.handle(name)
+    while True:
+        try:
+            await patiently(lambda: handle.signal("number", 7))
+            found = await patiently(lambda: handle.result(timeout=60))
+        except TimeoutError:
+            continue
+        break
+    world.check(found == (f"{name}-{count - 1}", 7), f"the last call gave {found}")
 
 
 async def _send_numbers(world: World, handle: Any, count: int) -> None:
@@ -351,6 +397,7 @@ WORKLOADS: dict[str, Workload] = {
     "bank": bank,
     "cancels": cancels,
     "charges": charges,
+    "claims": claims,
     "crowd": crowd,
     "delays": delays,
     "deploys": deploys,
@@ -365,6 +412,7 @@ WORKLOADS: dict[str, Workload] = {
     "renewals": renewals,
     "sagas": sagas,
     "signals": signals,
+    "takeovers": takeovers,
     "trees": trees,
 }
 

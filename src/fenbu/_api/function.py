@@ -12,7 +12,14 @@ from msgspec import Struct
 
 from fenbu._api.context import activation, required_activation
 from fenbu._api.handle import Handle, SyncHandle
-from fenbu._api.options import DEFAULT, CallOptions, checked_id, checked_parent_end, seconds
+from fenbu._api.options import (
+    DEFAULT,
+    CallOptions,
+    checked_id,
+    checked_if_exists,
+    checked_parent_end,
+    seconds,
+)
 from fenbu._api.outcome import value_of
 from fenbu._api.runtime import Runtime
 from fenbu._api.transaction import start_in
@@ -21,7 +28,7 @@ from fenbu._core.activation import Activation, ContinueAsNew
 from fenbu._core.command import CancelCall, ParentEnd, StartCall
 from fenbu._core.handler import HandlerSpec
 from fenbu._core.location import caller
-from fenbu._core.message import Call
+from fenbu._core.message import Call, IfExists
 from fenbu._core.model import Entry, Invocation, Outcome, Payload
 from fenbu._node.attempt import current
 from fenbu.errors import UsageError
@@ -83,6 +90,7 @@ class DurableFunction(Generic[P, R]):
         timeout: float | timedelta | None = None,
         transaction: object = None,
         on_parent_end: Literal["abandon", "cancel", "wait"] | None = None,
+        if_exists: Literal["reuse", "reject", "replace", "after_failure"] | None = None,
     ) -> DurableFunction[P, R]:
         """The same function, called differently.
 
@@ -99,6 +107,10 @@ class DurableFunction(Generic[P, R]):
             on_parent_end: In workflow and entity code, what becomes of the call when the one that started it
                 ends or continues as new: it goes on (`abandon`, the default), is asked to stop (`cancel`), or
                 the parent's outcome waits for it (`wait`; a parent that is cancelled cancels it then).
+            if_exists: What the call means if there is one with its id: that one (`reuse`, the default);
+                nothing, and `AlreadyExists` is raised (`reject`); a new call in its place, which ends it at
+                once if it is still open (`replace`); or a new one only if that one has ended without a
+                result (`after_failure`).
 
         Example:
             ```python
@@ -110,8 +122,9 @@ class DurableFunction(Generic[P, R]):
         Raises:
             UsageError: A value makes no sense.
         """
+        id_ = checked_id(id) or self._options.id
         options = CallOptions(
-            id=checked_id(id) or self._options.id,
+            id=id_,
             delay_seconds=seconds(delay, "delay") or self._options.delay_seconds,
             timeout_seconds=self._options.timeout_seconds
             if timeout is None
@@ -120,6 +133,9 @@ class DurableFunction(Generic[P, R]):
             parent_end=self._options.parent_end
             if on_parent_end is None
             else checked_parent_end(on_parent_end),
+            if_exists=self._options.if_exists
+            if if_exists is None
+            else checked_if_exists(if_exists, id_),
         )
         return DurableFunction(self._runtime, self._spec, self._key, options)
 
@@ -244,7 +260,17 @@ class DurableFunction(Generic[P, R]):
             deadline_at=None if timeout_seconds is None else now + timeout_seconds,
             wake_at=now + options.delay_seconds if options.delay_seconds > 0 else None,
         )
-        return Call(invocation, fresh=options.id is None, waited=waited)
+        if options.if_exists is IfExists.REUSE:
+            return Call(invocation, fresh=options.id is None, waited=waited)
+        ticket = None
+        if options.transaction is None:
+            ticket = ids.invocation_id(now, clock.entropy())
+        elif options.if_exists is IfExists.REJECT:
+            raise UsageError(
+                f"{spec.name}: whether the call is rejected is known only when your transaction has "
+                "committed: if_exists='reject' is for calls outside of it"
+            )
+        return Call(invocation, waited=waited, if_exists=options.if_exists, ticket=ticket)
 
     def _partition(self, id_: str) -> int:
         count = self._runtime.registry.partition_count
@@ -288,10 +314,16 @@ class DurableFunction(Generic[P, R]):
                 f"{spec.name}: workflow and entity code has no transaction of its own; start calls with your "
                 "connection inside a step: `await tx_step(function, …)`"
             )
+        if options.if_exists is IfExists.REJECT and not wait:
+            raise UsageError(
+                f"{spec.name}: code of a workflow that only starts a call does not hear whether it is "
+                "rejected: await the call itself, or start it in a step"
+            )
         entity = None if spec.entity is None else spec.entity.name
         return StartCall(
             spec.name, spec.version, location, entity, self._key, payload, options.id, options.delay_seconds,
             options.timeout_seconds, wait or options.parent_end is ParentEnd.WAIT, options.parent_end,
+            options.if_exists,
         )  # fmt: skip
 
     def _child(self, running: Activation, number: int) -> tuple[str, int]:

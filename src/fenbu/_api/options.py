@@ -10,6 +10,7 @@ from msgspec import Struct
 from fenbu._core import ids, limit
 from fenbu._core.command import ParentEnd
 from fenbu._core.handler import HandlerSpec
+from fenbu._core.message import IfExists
 from fenbu.errors import UsageError
 
 
@@ -21,6 +22,7 @@ class CallOptions(Struct, frozen=True, kw_only=True, gc=False):
     timeout_seconds: float | None = None
     transaction: Any = None
     parent_end: ParentEnd = ParentEnd.ABANDON
+    if_exists: IfExists = IfExists.REUSE
 
 
 DEFAULT = CallOptions()
@@ -52,6 +54,25 @@ def checked_parent_end(value: str) -> ParentEnd:
         raise UsageError(
             f"on_parent_end must be 'abandon', 'cancel' or 'wait', not {value!r}"
         ) from None
+
+
+def checked_if_exists(value: str, id_: str | None) -> IfExists:
+    """What the call means if its id exists.
+
+    Raises:
+        UsageError: It is none of the four, or there is no id that could exist.
+    """
+    try:
+        policy = IfExists(value)
+    except ValueError:
+        raise UsageError(
+            f"if_exists must be 'reuse', 'reject', 'replace' or 'after_failure', not {value!r}"
+        ) from None
+    if id_ is None:
+        raise UsageError(
+            "if_exists belongs to calls with an id of your own: `options(id=…, if_exists=…)`"
+        )
+    return policy
 
 
 def checked_id(id_: str | None) -> str | None:

@@ -24,7 +24,7 @@ from fenbu._cli.target import (
     url_option,
 )
 from fenbu._core.handler import HandlerSpec
-from fenbu._core.message import Call
+from fenbu._core.message import Call, IfExists
 from fenbu._core.model import PARKED, Kind, Outcome, Payload, Status
 from fenbu.errors import CallNotFound, FenbuError, UsageError
 
@@ -242,6 +242,11 @@ def _say_failure(call: str, outcome: Outcome) -> None:
 @click.option("--key", help="The entity's key, for an operation.")
 @click.option("--id", "id_", help="The call's id: starting it again is the same call.")
 @click.option("--delay", type=seconds_of, default="0", help="Begin later: 90, 10m, 2h, 7d.")
+@click.option(
+    "--if-exists",
+    type=click.Choice([each.value for each in IfExists]),
+    help="What it means if there is a call with that id (default: reuse, that one).",
+)
 def start(
     handler: str,
     args: tuple[str, ...],
@@ -250,11 +255,12 @@ def start(
     key: str | None,
     id_: str | None,
     delay: float,
+    if_exists: Any,
 ) -> None:
     """Start HANDLER durably and print the call's id. ARGS are JSON or text, name=value or in order."""
     app = _needs_app(app_name, url)
     function, payload = _function(app, handler, key, args)
-    function = function.options(id=id_, delay=delay)
+    function = function.options(id=id_, delay=delay, if_exists=if_exists)
 
     async def work() -> tuple[str, str | None]:
         async with app.client():

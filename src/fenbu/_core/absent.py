@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from fenbu._core import conflict
 from fenbu._core.effect import Accepted, Ended, LoadCalls
 from fenbu._core.event import CallsLoaded
 from fenbu._core.failure import failure_of
@@ -19,6 +20,7 @@ from fenbu._core.message import (
     Cancel,
     Claim,
     Deadlock,
+    IfExists,
     Message,
     Probe,
     Reply,
@@ -123,7 +125,7 @@ class Absent:
             self._partition.consume(number)
             if isinstance(message, Call):
                 self._partition.accept(message, now, number)
-                self._partition.engine.batch.effects.append(Accepted(id_, existed=False))
+                conflict.tell(self._partition.engine.batch, message, now, existed=False)
             elif isinstance(message, Subscribe):
                 error = failure_of(CallNotFound(f"no call has the id {id_!r}"))
                 self._partition.engine.send(
@@ -141,13 +143,18 @@ class Absent:
             case Claim():
                 self._partition.consume(number)
                 self._let_go(invocation, message.to)
+            case Call() if conflict.begins_anew(message, invocation):
+                self._replace(loaded, message, number, now)
             case Call() | Subscribe():
                 self._partition.consume(number)
                 address = (
                     message.invocation.parent if isinstance(message, Call) else message.reply_to
                 )
                 if isinstance(message, Call):
-                    self._partition.engine.batch.effects.append(Accepted(id_, existed=True))
+                    conflict.tell(self._partition.engine.batch, message, now, existed=True)
+                    if (refusal := conflict.refusal(message)) is not None:
+                        self._partition.engine.send(refusal)
+                        return
                 if address is None:
                     return
                 if invocation.status in FINISHED:
@@ -179,11 +186,27 @@ class Absent:
             case Probe() | Deadlock():
                 raise AssertionError(message)  # They do not wait for anybody.
 
+    def _replace(self, loaded: Loaded, message: Call, number: int, now: float) -> None:
+        """A call takes the place of one that is not in memory."""
+        invocation, partition = loaded.invocation, self._partition
+        if invocation.status not in FINISHED:
+            has_begun = invocation.started_at is not None and invocation.status not in PARKED
+            if has_begun and partition.bring(loaded) is not None:
+                partition.receive(message, now, number)
+                return
+            self._cancel_row(invocation, f"{TERMINATED}replaced", now)
+        partition.consume(number)
+        partition.accept(message, now, 0, before=invocation)
+        conflict.tell(partition.engine.batch, message, now, existed=False)
+
     def _forward(self, invocation: Invocation, message: Message, number: int) -> None:
         """The call was given to another partition since the message was addressed."""
         self._partition.consume(number)
         engine, place = self._partition.engine, invocation.partition
         match message:
+            case Call() if message.if_exists is not IfExists.REUSE:
+                call = replace(message.invocation, partition=place)
+                engine.send(replace(message, invocation=call))
             case Call():
                 engine.batch.effects.append(Accepted(invocation.id, existed=True))
                 parent = message.invocation.parent

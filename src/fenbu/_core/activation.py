@@ -218,7 +218,9 @@ class Activation:
             for _ in range(CLOSES_MAX):
                 try:
                     task.inside.run(close)
-                except (Exception, Leaving, asyncio.CancelledError, GeneratorExit):  # noqa: BLE001, S112
+                except KeyboardInterrupt:
+                    raise
+                except BaseException:  # noqa: BLE001, S112 - a TaskGroup makes a group of what is thrown at it
                     continue  # The code's own trouble with being dropped concerns nobody: it runs again.
                 break
         self.waiting.clear()

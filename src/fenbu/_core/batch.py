@@ -71,6 +71,17 @@ class Batch:
         self.dropped: set[str] = set()
         """Calls accepted and finished within this batch whose handler keeps nothing."""
 
+    def forget(self, invocation: Invocation) -> None:
+        """A call begins anew: what this batch has of it is void, and if it was there before, all else is."""
+        rows, id_ = self.rows, invocation.id
+        rows.entries = [each for each in rows.entries if each.id != id_]
+        inserted = [each for each in rows.inserted if each.id != id_]
+        if len(inserted) == len(rows.inserted):
+            rows.rewritten.append(invocation)
+        else:
+            rows.inserted = [*inserted, invocation]
+            self.dropped.discard(id_)
+
     def finish(self) -> CommitBatch:
         """The rows to write."""
         rows = self.rows

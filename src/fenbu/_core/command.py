@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from msgspec import Struct
 
 from fenbu._core.codec import TypeCodec
+from fenbu._core.message import IfExists
 from fenbu._core.model import Failure, Payload
 from fenbu._core.retry import Retry
 
@@ -69,6 +70,7 @@ class StartCall(Struct, gc=False):
     timeout_seconds: float | None
     wait: bool
     parent_end: ParentEnd = ParentEnd.ABANDON
+    if_exists: IfExists = IfExists.REUSE
     kind = "call"
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from fenbu._core import ids
 from fenbu._core.command import AwaitCall, StartCall
 from fenbu._core.message import Deadlock, Probe
+from fenbu.errors import DeadlockError
 
 if TYPE_CHECKING:
     from fenbu._core.engine import Engine
@@ -37,6 +38,27 @@ def find(engine: Engine, waiting: Resident, mailbox: Mailbox) -> str | None:
         (mailbox.name,),
     )  # fmt: skip
     return _walk(engine, origin, mailbox.current)
+
+
+def receive(engine: Engine, message: Probe | Deadlock, now: float) -> None:
+    """The search has come to a partition of this node, or has found something there."""
+    if isinstance(message, Probe):
+        follow(engine, message)
+        return
+    resident = engine.partitions[message.partition].residents.get(message.id)
+    if resident is None or resident.mailbox is None:
+        return
+    if resident.mailbox.current is not resident:
+        refuse(resident, message.path, now)
+
+
+def refuse(waiting: Resident, path: str, now: float) -> None:
+    """An operation that would wait for itself fails."""
+    error = DeadlockError(
+        f"{waiting.spec.name} {waiting.invocation.id} would wait for itself: {path}. An entity runs one "
+        "operation at a time, so call back after the operation has ended, or use `.start()`"
+    )
+    waiting.fail(error, now)
 
 
 def follow(engine: Engine, probe: Probe) -> None:

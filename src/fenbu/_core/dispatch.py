@@ -92,7 +92,9 @@ def _call(
         deadline_at=engine.deadline(command.name, command.version, command.timeout_seconds, now),
         wake_at=now + command.delay_seconds if command.delay_seconds > 0 else None,
     )
-    return Call(invocation, fresh=command.id is None, waited=command.wait)
+    return Call(
+        invocation, fresh=command.id is None, waited=command.wait, if_exists=command.if_exists
+    )
 
 
 def task_body(spec: HandlerSpec, invocation: Invocation) -> RunBody:

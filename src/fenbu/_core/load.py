@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from fenbu._core.event import OperationsLoaded, ReadyLoaded
 from fenbu._core.model import Loaded
 
 
@@ -48,3 +49,10 @@ class Loads:
             if self.is_stale(loaded.invocation.id, batch):
                 return found[:index]
         return found
+
+
+def last_sequence(event: ReadyLoaded | OperationsLoaded, taken: list[Loaded]) -> int:
+    """The highest sequence that has been dealt with, when these of what was found have been."""
+    if len(taken) == len(event.found) and event.complete:
+        return event.until
+    return taken[-1].invocation.sequence if taken else -1

@@ -7,12 +7,26 @@ the batch that applies it. So a message takes effect exactly once without any re
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TypeAlias
 
 import msgspec
 from msgspec import Struct
 
 from fenbu._core.model import Address, Failure, Invocation, Outcome, Payload
+
+
+class IfExists(StrEnum):
+    """What a call means whose id exists already."""
+
+    REUSE = "reuse"
+    """That one."""
+    REJECT = "reject"
+    """Nothing: its sender hears of it."""
+    REPLACE = "replace"
+    """Itself: that one is ended at once, and forgotten."""
+    AFTER_FAILURE = "after_failure"
+    """Itself if that one has ended without a result, else that one."""
 
 
 class Call(Struct, frozen=True, tag="call", gc=False):
@@ -25,6 +39,9 @@ class Call(Struct, frozen=True, tag="call", gc=False):
     """Somebody waits for its outcome: it does not queue behind calls that were only started."""
     listener: str | None = None
     """Who waits in another process, by the name under which hints reach it."""
+    if_exists: IfExists = IfExists.REUSE
+    ticket: str | None = None
+    """The id of a call that tells the sender whether it was accepted, see `conflict.py`."""
 
     @property
     def partition(self) -> int:

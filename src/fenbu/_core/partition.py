@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fenbu._core import deadlock
+from fenbu._core import conflict, deadlock
 from fenbu._core.absent import Absent
-from fenbu._core.effect import Accepted, LoadReady, Moved, ReadInbox, WakeAt
+from fenbu._core.effect import LoadReady, Moved, ReadInbox, WakeAt
 from fenbu._core.event import (
     CallsLoaded,
     DueLoaded,
@@ -24,6 +24,7 @@ from fenbu._core.event import (
     ReadyLoaded,
 )
 from fenbu._core.handler import HandlerSpec
+from fenbu._core.load import last_sequence
 from fenbu._core.mailbox import Mailbox
 from fenbu._core.message import (
     Adopt,
@@ -51,17 +52,10 @@ from fenbu._core.order import MessageOrder, Receiver
 from fenbu._core.program import Program
 from fenbu._core.resident import Resident
 from fenbu._core.task import Task
-from fenbu.errors import DeadlockError, UsageError
+from fenbu.errors import UsageError
 
 if TYPE_CHECKING:
     from fenbu._core.engine import Engine
-
-
-def _last(event: ReadyLoaded | OperationsLoaded, taken: list[Loaded]) -> int:
-    """The highest sequence that has been dealt with."""
-    if len(taken) == len(event.found) and event.complete:
-        return event.until
-    return taken[-1].invocation.sequence if taken else -1
 
 
 class Partition:
@@ -110,7 +104,7 @@ class Partition:
             return
         if isinstance(message, Probe | Deadlock):
             self.consume(number)
-            self._search(message, now)
+            deadlock.receive(self.engine, message, now)
             return
         id_ = message.to.id if isinstance(message, Reply) else message.id
         resident = self.residents.get(id_)
@@ -177,16 +171,36 @@ class Partition:
         if (resident := self.residents.get(invocation.id)) is None:
             self._absent.hold(invocation.id, message, number)
             return
+        anew = conflict.begins_anew(message, resident.invocation)
+        if anew and resident.must_wait(Cancel(self.number, invocation.id, "")):
+            # Its children have to be ended with it: its code says which.
+            resident.mail.append((message, number))
+            return
         self.consume(number)
-        if invocation.parent is not None:
+        if anew:
+            resident.cancel("replaced", now, at_once=True)
+            self.accept(message, now, 0, before=resident.invocation)
+        conflict.tell(self.engine.batch, message, now, existed=not anew)
+        if anew:
+            return
+        if (refusal := conflict.refusal(message)) is not None:
+            self.engine.send(refusal)
+        elif invocation.parent is not None:
             resident.subscribe(invocation.parent)
-        self.engine.batch.effects.append(Accepted(invocation.id, existed=True))
 
-    def accept(self, message: Call, now: float, number: int) -> None:
+    def accept(
+        self, message: Call, now: float, number: int, *, before: Invocation | None = None
+    ) -> None:
+        """A call that does not exist, or takes the place of one `before` it, which has ended."""
         invocation, waited, batch = message.invocation, message.waited, self.engine.batch
         invocation.sequence = self._next_sequence
         self._next_sequence += 1
-        batch.rows.inserted.append(invocation)
+        if before is not None:
+            conflict.succeed(invocation, before, self.engine.registry)
+            self.engine.loads.changed(invocation.id, batch.number)
+            batch.forget(invocation)
+        else:
+            batch.rows.inserted.append(invocation)
         if not invocation.version:
             # Its sender, such as SQL, does not know the handler.
             invocation.version = self.engine.version(invocation.handler)
@@ -205,7 +219,8 @@ class Partition:
             batch.effects.append(WakeAt(invocation.wake_at))
             return
         resident = self._make(invocation, spec, [])
-        resident.saved_in = resident.accepted_in = batch.number
+        resident.saved_in = batch.number
+        resident.accepted_in = batch.number if before is None else -1
         # Callers of this process, and other calls, hear of the outcome from the batch that holds it.
         resident.asked_for = number != 0 and (waited or spec.read_only)
         if spec.kind is Kind.OPERATION:
@@ -245,7 +260,7 @@ class Partition:
         mailbox = self._mailbox(resident)
         if mailbox.name in invocation.chain:
             path = " → ".join((*invocation.chain, mailbox.name))
-            self._refuse_deadlock(resident, path, now)
+            deadlock.refuse(resident, path, now)
         elif self.spilled or self._active >= self.engine.window or mailbox.full():
             # Earlier operations on this key may wait in the database: it must not overtake them.
             if waited or not mailbox.idle:
@@ -258,28 +273,10 @@ class Partition:
             if mailbox.current is not None and invocation.parent is not None:
                 path = deadlock.find(self.engine, resident, mailbox)
                 if path is not None:
-                    self._refuse_deadlock(resident, path, now)
+                    deadlock.refuse(resident, path, now)
                     return
             mailbox.push(resident)
             mailbox.advance(now)
-
-    def _search(self, message: Probe | Deadlock, now: float) -> None:
-        """The search for a deadlock has come here, or has found one."""
-        if isinstance(message, Probe):
-            deadlock.follow(self.engine, message)
-            return
-        resident = self.residents.get(message.id)
-        if resident is None or resident.mailbox is None:
-            return
-        if resident.mailbox.current is not resident:
-            self._refuse_deadlock(resident, message.path, now)
-
-    def _refuse_deadlock(self, resident: Resident, path: str, now: float) -> None:
-        error = DeadlockError(
-            f"{resident.spec.name} {resident.invocation.id} would wait for itself: {path}. An entity runs "
-            "one operation at a time, so call back after the operation has ended, or use `.start()`"
-        )
-        resident.fail(error, now)
 
     def _mailbox(self, resident: Resident) -> Mailbox:
         entity, key = resident.spec.entity, resident.invocation.key
@@ -468,7 +465,7 @@ class Partition:
         found = self.engine.loads.fresh(event.found, event.batch)
         for loaded in found:
             self._bring_operation(loaded)
-        self._cursor = max(self._cursor, _last(event, found))
+        self._cursor = max(self._cursor, last_sequence(event, found))
         self.refill()
 
     def _operations_loaded(self, event: OperationsLoaded, now: float) -> None:
@@ -478,7 +475,7 @@ class Partition:
         found = self.engine.loads.fresh(event.found, event.batch)
         for loaded in found:
             self.bring(loaded)
-        mailbox.operations_loaded(_last(event, found))
+        mailbox.operations_loaded(last_sequence(event, found))
         mailbox.advance(now)
 
     def update(self, invocation: Invocation) -> None:

@@ -247,10 +247,7 @@ class Program(Resident):
                 engine.send(message)
         carried = deque([*unread, *(self._carried or ())])
         self._drop_code()
-        rows = engine.batch.rows
-        rows.entries = [each for each in rows.entries if each.id != invocation.id]
-        if self.accepted_in != engine.batch.number:
-            rows.rewritten.append(invocation)
+        engine.batch.forget(invocation)
         self.saved_in = engine.batch.number
         invocation.args, invocation.version = begin.payload, begin.version
         invocation.attempt += 1

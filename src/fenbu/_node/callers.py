@@ -50,7 +50,11 @@ class Callers:
         self._accepting.setdefault(id_, []).append(future)
         return future
 
-    def accepted(self, id_: str) -> None:
+    def accepted(self, id_: str, *, existed: bool) -> None:
+        if not existed:
+            # It may have taken the place of one that had ended.
+            self._recent.pop(id_, None)
+            self._less_recent.pop(id_, None)
         for future in self._accepting.pop(id_, ()):
             if not future.done():
                 future.set_result(None)
@@ -71,13 +75,16 @@ class Callers:
             futures.append(future)
         return future
 
-    def watch(self, id_: str) -> None:
+    def watch(self, id_: str, *, must_exist: bool = True) -> None:
         """A call that somebody may wait for is not in memory here."""
         if id_ in self._waiting:
-            self._watch.add(id_)
+            self._watch.add(id_, must_exist=must_exist)
 
     def watch_all(self) -> None:
         """Partitions have gone elsewhere: whoever waits for a call looks for it from now on."""
+        # There, another call may take the place of one that has ended.
+        self._recent.clear()
+        self._less_recent.clear()
         for id_ in self._waiting:
             self._watch.add(id_)
 

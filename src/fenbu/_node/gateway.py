@@ -11,13 +11,14 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
+from fenbu._core.conflict import REFUSED
 from fenbu._core.handler import Registry
 from fenbu._core.message import Call, Cancel, Retry, Signal
 from fenbu._core.model import Outcome, Status
 from fenbu._node.clock import Clock
 from fenbu._node.outcomes import OutcomeWatch
 from fenbu._storage.protocol import Storage
-from fenbu.errors import CallNotFound
+from fenbu.errors import AlreadyExists, CallNotFound
 
 
 class Gateway(Protocol):
@@ -39,7 +40,11 @@ class Gateway(Protocol):
         ...
 
     async def start_calls(self, calls: Sequence[Call]) -> None:
-        """Make the calls durable, all or none."""
+        """Make the calls durable, all or none.
+
+        Raises:
+            AlreadyExists: One is there already whose sender wanted a new one.
+        """
         ...
 
     async def call(self, call: Call) -> Outcome:
@@ -83,8 +88,14 @@ class RemoteGateway:
 
     async def start_calls(self, calls: Sequence[Call]) -> None:
         await self.storage.enqueue(calls)
+        for call in calls:
+            if call.ticket is not None:
+                check_accepted(call, await self._outcome(call.ticket, must_exist=False))
 
     async def call(self, call: Call) -> Outcome:
+        if call.ticket is not None:
+            await self.start_calls([call])
+            return await self._outcome(call.invocation.id, must_exist=True)
         await self.storage.enqueue([replace(call, listener=self.storage.listener)])
         return await self._outcome(call.invocation.id, must_exist=False)
 
@@ -125,6 +136,16 @@ class RemoteGateway:
     async def close(self) -> None:
         """Stop watching."""
         await self._watch.stop()
+
+
+def check_accepted(call: Call, verdict: Outcome) -> None:
+    """What the ticket of a call says.
+
+    Raises:
+        AlreadyExists: It was not accepted.
+    """
+    if verdict.value == REFUSED:
+        raise AlreadyExists(f"there is a call with the id {call.invocation.id!r} already")
 
 
 async def read_status(storage: Storage, id_: str) -> Status:

@@ -21,7 +21,7 @@ from fenbu._core.model import Outcome, Status
 from fenbu._node import collector
 from fenbu._node.callers import Callers
 from fenbu._node.clock import Clock, SystemClock
-from fenbu._node.gateway import read_status
+from fenbu._node.gateway import check_accepted, read_status
 from fenbu._node.membership import Membership
 from fenbu._node.retention import delete_finished
 from fenbu._node.telemetry import Telemetry, log
@@ -271,6 +271,17 @@ class Node:
             if not tenure.is_over:
                 raise
             await self._confirm([each.invocation.id for each in calls], error)
+        for call in calls:
+            if call.ticket is not None:
+                check_accepted(call, await self._verdict(call.ticket))
+
+    async def _verdict(self, ticket: str) -> Outcome:
+        recent = self._callers.recent(ticket)
+        if recent is not None:
+            return recent
+        future = self._callers.wait(ticket)
+        self._callers.watch(ticket, must_exist=False)
+        return await future
 
     async def _confirm(self, ids: list[str], lost: Exception) -> None:
         """The session was lost while these calls were written: see whether they were."""

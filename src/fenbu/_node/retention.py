@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from fenbu._core import limit
+from fenbu._core.conflict import TICKET
 from fenbu._core.handler import Registry
 from fenbu._node.clock import Clock
 from fenbu._node.telemetry import log
@@ -19,15 +20,17 @@ PAUSE_SECONDS_MIN = 10.0
 async def delete_finished(registry: Registry, storage: Storage, clock: Clock) -> None:
     """Go round the handlers for as long as the node lives."""
     while True:
-        names = registry.names()
+        names = [*registry.names(), TICKET]
         pause = max(PAUSE_SECONDS_MIN, ROUND_SECONDS / max(1, len(names)))
         await asyncio.sleep(pause)
         for name in names:
             spec = registry.latest(name)
-            if spec is None:
+            if spec is None and name != TICKET:
                 continue
             try:
-                kept = max(spec.retention_seconds, limit.RETENTION_SECONDS_MIN)
+                kept = limit.RETENTION_SECONDS_MIN
+                if spec is not None:
+                    kept = max(spec.retention_seconds, kept)
                 before = clock.now() - kept
                 deleted = limit.DELETE_ROWS_MAX
                 while deleted >= limit.DELETE_ROWS_MAX:

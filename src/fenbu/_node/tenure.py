@@ -394,7 +394,7 @@ class Tenure:
                     case Begin():
                         self._apply(MarkDurable(effect.partition, effect.id))
                     case Accepted():
-                        self._callers.accepted(effect.id)
+                        self._callers.accepted(effect.id, existed=effect.existed)
                     case Moved():
                         self._callers.watch(effect.id)
                     case WakeAt():
