@@ -32,6 +32,8 @@ class Drive:
         self.states: dict[tuple[str, str], Any] = {}
         self.inbox: dict[int, Message] = {}
         self._numbers = 0
+        self._unread: list[int] = []
+        """What this node put into the inbox, by number."""
         self.batches: list[CommitBatch] = []
         self.start()
 
@@ -105,11 +107,21 @@ class Drive:
     def cancelled(self, body: RunBody) -> list[Effect]:
         return self._ended(body, Outcome(Status.CANCELLED))
 
-    def event_after_load(self, message: Message) -> list[Effect]:
-        """A message from the inbox to a call that is in no memory."""
+    def from_inbox(self, message: Message) -> list[Effect]:
+        """Another process has sent it."""
         self._numbers += 1
         self.inbox[self._numbers] = message
-        effects = self.message(message, self._numbers)
+        return self.message(message, self._numbers)
+
+    def read_inbox(self) -> None:
+        """What this node put into the inbox has been read."""
+        unread, self._unread = self._unread, []
+        for number in unread:
+            self.message(self.inbox[number], number)
+
+    def event_after_load(self, message: Message) -> list[Effect]:
+        """A message from the inbox to a call that is in no memory."""
+        effects = self.from_inbox(message)
         (request,) = [each for each in effects if isinstance(each, LoadCalls)]
         return self.event(CallsLoaded(0, request.batch, request.ids, self.loaded(*request.ids)))
 
@@ -151,6 +163,7 @@ class Drive:
         for message in rows.inbox:
             self._numbers += 1
             self.inbox[self._numbers] = message
+            self._unread.append(self._numbers)
         return batch.effects
 
     def loaded(self, *ids: str) -> list[Loaded]:

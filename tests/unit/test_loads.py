@@ -6,9 +6,9 @@ import pytest
 
 from fenbu._api.signal import wait_signal
 from fenbu._api.step import step
-from fenbu._core.effect import LoadCalls, LoadReady
-from fenbu._core.event import CallsLoaded, ReadyLoaded
-from fenbu._core.message import Call, Cancel, Signal
+from fenbu._core.effect import Effect, LoadCalls, LoadReady
+from fenbu._core.event import CallsLoaded, DueLoaded, ReadyLoaded
+from fenbu._core.message import Call, Cancel, Retry, Signal
 from fenbu._core.model import Invocation, Kind, Status
 from tests.unit.drive import Drive, bodies
 
@@ -89,6 +89,87 @@ def test_a_signal_right_behind_a_call_that_spills_waits_for_it() -> None:
     found = drive.loaded("16", "a")
     drive.marks(drive.event(ReadyLoaded(0, request.batch, request.until, found, complete=True)))
     assert drive.rows["a"].result == "7"
+    assert drive.inbox == {}
+
+
+async def collects(count: int) -> list[int]:
+    return [await wait_signal("n", int) for _ in range(count)]
+
+
+def _signal(number: int) -> Signal:
+    return Signal(0, "a", "n", str(number))
+
+
+def _load(effects: list[Effect]) -> LoadCalls:
+    (load,) = [each for each in effects if isinstance(each, LoadCalls)]
+    return load
+
+
+def _answer(drive: Drive, load: LoadCalls) -> None:
+    """And what is asked for again, because the call has changed since."""
+    effects = drive.event(CallsLoaded(0, load.batch, load.ids, drive.loaded(*load.ids)))
+    for again in effects:
+        if isinstance(again, LoadCalls):
+            _answer(drive, again)
+
+
+@pytest.mark.guarantee("message-once-in-order")
+def test_a_signal_does_not_overtake_one_that_waits_for_the_row_of_its_call(drive: Drive) -> None:
+    drive.register(collects, Kind.WORKFLOW)
+    drive.call("collects", 3, id="a")
+    drive.start()
+    load = _load(drive.from_inbox(_signal(1)))
+    # The backlog brings the call while its row is being read for the first signal.
+    drive.load_ready("a")
+    drive.from_inbox(_signal(2))
+    drive.message(_signal(3))
+    _answer(drive, load)
+    drive.read_inbox()
+    assert drive.rows["a"].result == "[1,2,3]"
+    assert drive.inbox == {}
+
+
+@pytest.mark.guarantee("message-once-in-order")
+def test_signals_that_code_could_not_see_come_before_those_that_wait_for_the_row(
+    drive: Drive,
+) -> None:
+    fits = True
+
+    async def listens() -> list[int]:
+        if not fits:
+            await step(act, 1)
+        return [await wait_signal("n", int) for _ in range(2)]
+
+    drive.register(listens, Kind.WORKFLOW)
+    drive.call("listens", id="a")
+    drive.start()
+    fits = False
+    drive.load_ready("a")
+    assert drive.rows["a"].status is Status.STUCK
+    drive.event_after_load(_signal(1))
+    drive.event_after_load(Retry(0, "a"))
+    load = _load(drive.from_inbox(_signal(2)))
+    drive.load_ready("a")  # It has the first, and is stuck again before it sees it.
+    _answer(drive, load)
+    fits = True
+    drive.event_after_load(Retry(0, "a"))
+    drive.load_ready("a")
+    assert drive.rows["a"].result == "[1,2]"
+    assert drive.inbox == {}
+
+
+@pytest.mark.guarantee("message-once-in-order")
+def test_a_call_that_is_cancelled_before_it_begins_leaves_nothing_in_the_inbox(
+    drive: Drive,
+) -> None:
+    drive.register(collects, Kind.WORKFLOW)
+    drive.call("collects", 1, id="a", wake_at=drive.now + 5)
+    drive.event_after_load(_signal(1))
+    load = _load(drive.from_inbox(Cancel(0, "a", "why")))
+    drive.from_inbox(_signal(2))
+    drive.event(DueLoaded(0, drive.load_begins(), drive.loaded("a")))
+    _answer(drive, load)
+    assert drive.rows["a"].status is Status.CANCELLED
     assert drive.inbox == {}
 
 

@@ -1,7 +1,7 @@
 """Messages for calls that are not in memory: they wait until the rows of their calls have been read.
 
 Guarantee: message-once-in-order. A message leaves the inbox in the batch that applies it, and those for one
-call are applied in the order in which they came.
+call are applied in the order in which they came: also if the call comes to memory another way meanwhile.
 """
 
 from __future__ import annotations
@@ -53,19 +53,28 @@ class Absent:
 
     def __init__(self, partition: Partition) -> None:
         self._partition = partition
-        self._held: dict[str, list[Numbered]] = {}
-        """Messages that wait until their call has been loaded."""
+        self.held: dict[str, list[Numbered]] = {}
+        """Messages that wait until their call has been loaded; no other to it may overtake them."""
         self._parked: dict[str, list[Numbered]] = {}
         """Messages for calls whose code has not begun or cannot go on: theirs when they come to memory."""
 
     def hold(self, id_: str, message: Message, number: int) -> None:
         """Keep a message until it is known what became of its call."""
-        held = self._held.get(id_)
+        held = self.held.get(id_)
         if held is None:
-            self._held[id_] = [(message, number)]
+            self.held[id_] = [(message, number)]
             self._load(id_)
         else:
             held.append((message, number))
+
+    def take_back(self, id_: str, mail: list[Numbered]) -> None:
+        """The call leaves memory and has not seen them: they came before all that wait here."""
+        if mail:
+            behind = self.held.pop(id_, ())
+            self.held[id_] = [*mail, *behind]
+            mail.clear()
+            if not behind:
+                self._load(id_)
 
     def take_parked(self, id_: str) -> list[Numbered]:
         """The call comes to memory: its messages are its own from now on."""
@@ -74,7 +83,7 @@ class Absent:
     def hand_back(self) -> None:
         """The partition goes to another owner. What came through the inbox is still there for him."""
         batch = self._partition.engine.batch
-        for id_, held in self._held.items():
+        for id_, held in self.held.items():
             for message, number in held:
                 if not number:
                     batch.rows.inbox.append(message)
@@ -93,20 +102,18 @@ class Absent:
             if self._partition.engine.loads.is_stale(id_, event.batch):
                 self._load(id_)
                 continue
-            held = self._held.pop(id_, [])
-            left = self._deliver(id_, found.get(id_), held, now)
-            if left:
-                self._held[id_] = left
-                self._load(id_)
+            held = self.held.pop(id_, [])
+            for message, number in self._deliver(id_, found.get(id_), held, now):
+                self.hold(id_, message, number)
 
     def _deliver(
         self, id_: str, loaded: Loaded | None, held: list[Numbered], now: float
     ) -> list[Numbered]:
-        """Those that are left: the call was in memory by then, and one of them has ended it."""
+        """Those that are left: the call was in memory, and one of them, or what it is, made it leave."""
         residents = self._partition.residents
         was_resident = id_ in residents
         for index, (message, number) in enumerate(held):
-            if was_resident and id_ not in residents:
+            if id_ in self.held or (was_resident and id_ not in residents):
                 return held[index:]
             self._deliver_loaded(id_, loaded, message, number, now)
             if loaded is None and isinstance(message, Call):

@@ -107,7 +107,8 @@ class Partition:
             deadlock.receive(self.engine, message, now)
             return
         id_ = message.to.id if isinstance(message, Reply) else message.id
-        resident = self.residents.get(id_)
+        # In memory by now or not: it must not overtake those that wait for the row of their call.
+        resident = None if id_ in self._absent.held else self.residents.get(id_)
         if number == 0 and (resident is None or resident.must_come_by_inbox(message)):
             self._queue(message)
         elif resident is None:
@@ -119,7 +120,7 @@ class Partition:
             self.consume(number)
         else:
             self.consume(number)
-            self._deliver(resident, message, now)
+            self.deliver(resident, message, now)
 
     def carry(self, message: Message, now: float) -> None:
         """Apply what a call of this node has sent, in the batch that it was sent with."""
@@ -137,7 +138,8 @@ class Partition:
         batch.effects.append(ReadInbox())
         self.order.sent(message, batch.number)
 
-    def _deliver(self, resident: Resident, message: Message, now: float) -> None:
+    def deliver(self, resident: Resident, message: Message, now: float) -> None:
+        """Let a call in memory have a message that it can receive."""
         match message:
             case Reply():
                 resident.reply(message, now)
@@ -314,9 +316,7 @@ class Partition:
         self.engine.idle.remove(resident)
         if resident.mailbox is not None:
             resident.mailbox.remove(resident)
-        for message, number in resident.mail:
-            self._absent.hold(resident.invocation.id, message, number)
-        resident.mail.clear()
+        self._absent.take_back(resident.invocation.id, resident.mail)
         if self.spilled:
             self.refill()
 

@@ -91,7 +91,8 @@ class Program(Resident):
         """Deliver what came before the code could receive it."""
         while self.mail and self.activation is not None:
             message, number = self.mail.pop(0)
-            self.partition.receive(message, now, number)
+            self.partition.consume(number)
+            self.partition.deliver(self, message, now)
 
     def _resume(self, now: float) -> None:
         """After a replay: what is still waited for is asked for again."""
