@@ -7,7 +7,7 @@ import pytest
 from fenbu._api.signal import wait_signal
 from fenbu._api.step import step
 from fenbu._core.effect import Effect, LoadCalls, LoadReady
-from fenbu._core.event import CallsLoaded, DueLoaded, ReadyLoaded
+from fenbu._core.event import CallsLoaded, DueLoaded, EntityLoaded, ReadyLoaded
 from fenbu._core.message import Call, Cancel, Retry, Signal
 from fenbu._core.model import Invocation, Kind, Status
 from tests.unit.drive import Drive, bodies
@@ -170,6 +170,34 @@ def test_a_call_that_is_cancelled_before_it_begins_leaves_nothing_in_the_inbox(
     drive.event(DueLoaded(0, drive.load_begins(), drive.loaded("a")))
     _answer(drive, load)
     assert drive.rows["a"].status is Status.CANCELLED
+    assert drive.inbox == {}
+
+
+@pytest.mark.guarantee("message-once-in-order")
+def test_what_came_while_an_operation_was_stuck_is_there_when_it_tries_again(drive: Drive) -> None:
+    fits = True
+
+    class Listener:
+        async def listen(self) -> int:
+            if not fits:
+                await step(act, 1)
+            return await wait_signal("n", int)
+
+    drive.register_entity(Listener)
+    drive.call("Listener.listen", id="a", key="k")
+    state = EntityLoaded(0, "Listener", "k", None)
+    drive.event(state)
+    drive.start()
+    fits = False
+    drive.load_ready("a")
+    drive.event(state)
+    assert drive.rows["a"].status is Status.STUCK
+    drive.from_inbox(_signal(7))
+    fits = True
+    load = _load(drive.from_inbox(Retry(0, "a")))
+    drive.load_ready("a")
+    _answer(drive, load)
+    assert drive.rows["a"].result == "7"
     assert drive.inbox == {}
 
 

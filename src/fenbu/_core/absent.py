@@ -261,9 +261,9 @@ class Absent:
         """Start a finished call anew, or let a parked one go on where it stopped."""
         invocation = loaded.invocation
         batch = self._partition.engine.batch
-        resident = self._partition.residents.pop(invocation.id, None)
-        if resident is not None and resident.mailbox is not None:
-            resident.mailbox.remove(resident)
+        resident = self._partition.residents.get(invocation.id)
+        if resident is not None:
+            self._partition.forget(resident)
         if invocation.status in FINISHED:
             if invocation.status is Status.COMPLETED:
                 return
