@@ -222,7 +222,7 @@ class Engine:
         resident = owner.residents.get(id_) if owner is not None else None
         if owner is None or resident is None or resident.bodies.keys() != commands:
             return False
-        if not owner.can_give(resident):
+        if resident.is_bound or owner.order.expects(id_):
             return False
         owner.give(resident, to, now)
         if self.batch.messages:

@@ -336,15 +336,6 @@ class Partition:
             self.survived(resident)
         self._absent.hand_back()
 
-    def can_give(self, resident: Resident) -> bool:
-        """Whether a call may go on in another partition: nothing binds it to this one."""
-        return (
-            resident.mailbox is None
-            and resident.marked
-            and not resident.mail
-            and not self.order.expects(resident.invocation.id)
-        )
-
     def give(self, resident: Resident, to: int, now: float) -> None:
         """Let a call go on in another partition, whose owner has time for it. None of its bodies runs.
 

@@ -17,7 +17,7 @@ from fenbu._core.effect import StopBody, WakeAt, Warn
 from fenbu._core.event import BodyEnded
 from fenbu._core.handler import HandlerSpec
 from fenbu._core.loop import EndlessLoopError
-from fenbu._core.message import Reply, Signal
+from fenbu._core.message import Call, Reply, Signal
 from fenbu._core.model import Entry, EntryKind, Invocation, Outcome, Status
 from fenbu._core.resident import HISTORY, TIMEOUT, Resident
 from fenbu.errors import EncodingError, NonDeterminismError, UsageError
@@ -91,6 +91,9 @@ class Program(Resident):
         """Deliver what came before the code could receive it."""
         while self.mail and self.activation is not None:
             message, number = self.mail.pop(0)
+            if isinstance(message, Call):  # It takes this one's place.
+                self.partition.receive(message, now, number)
+                continue
             self.partition.consume(number)
             self.partition.deliver(self, message, now)
 

@@ -285,6 +285,11 @@ class Resident(ABC):
         return isinstance(message, Reply | Signal)
 
     @property
+    def is_bound(self) -> bool:
+        """It cannot go on in another partition: its entity, or what it has not seen yet, is here."""
+        return self.mailbox is not None or not self.marked or bool(self.mail)
+
+    @property
     def is_started(self) -> bool:
         """Its code has begun, and can go on."""
         return self.invocation.started_at is not None and self.invocation.status not in PARKED
