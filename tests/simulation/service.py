@@ -71,6 +71,13 @@ class Register(Entity):
     async def read(self) -> int:
         return self.value
 
+    @operation(read_only=True)
+    async def look(self, seconds: float) -> int:
+        """Long enough that others run beside it; a write in between would be seen."""
+        before = self.value
+        await step(some_work, seconds)
+        return self.value if self.value == before else -1
+
 
 @app.workflow
 async def nap(seconds: float) -> float:

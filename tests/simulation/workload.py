@@ -64,7 +64,7 @@ async def register(world: World, name: str) -> None:
             await world.pause(2.0)
             value = number * 100 + turn
             what: Any = chance.choice(
-                [("write", value), ("read",), ("swap", chance.randrange(3) * 100, value)]
+                [("write", value), ("read",), ("look",), ("swap", chance.randrange(3) * 100, value)]
             )
             operations = Register(name)
             called = world.now
@@ -74,6 +74,8 @@ async def register(world: World, name: str) -> None:
                         answer: Any = await operations.write(value)
                     case ("swap", old, new):
                         answer = await operations.swap(old, new)
+                    case ("look",):
+                        answer = await operations.look(chance.choice((0.01, 0.3, 1.5)))
                     case _:
                         answer = await operations.read()
             except Unavailable:

@@ -233,6 +233,7 @@ class Absent:
         batch = self._partition.engine.batch
         resident = self._partition.residents.pop(invocation.id, None)
         if resident is not None and resident.mailbox is not None:
+            resident.mailbox.discard(resident)
             resident.mailbox.remove(resident)
         if invocation.status in FINISHED:
             if invocation.status is Status.COMPLETED:

@@ -1,7 +1,7 @@
 """Who waits for whom: finds the circle that an operation would close by waiting for its turn.
 
 An operation that waits holds up its caller, which holds its entity, and so on along its chain. From the
-operation whose turn it is, a depth-first walk follows what that one waits for. Where the trail leads to a
+operations whose turn it is, a depth-first walk follows what that one waits for. Where the trail leads to a
 partition of another node, a `Probe` carries it on: edge chasing, after Chandy, Misra and Haas (1983). The
 last wait that closes a circle finds all others there, so it is enough to look when an operation begins to
 wait.
@@ -9,7 +9,7 @@ wait.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from fenbu._core import ids
 from fenbu._core.command import AwaitCall, StartCall
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from fenbu._core.engine import Engine
     from fenbu._core.mailbox import Mailbox
     from fenbu._core.resident import Resident
+
+Trail: TypeAlias = "tuple[Resident, tuple[str, ...]]"
+"""A call, and the entities on the way to it."""
 
 PATH_MAX = 100
 """Entities on a trail; a longer one is not followed."""
@@ -36,7 +39,7 @@ def find(engine: Engine, waiting: Resident, mailbox: Mailbox) -> str | None:
         invocation.partition, invocation.id, invocation.partition, invocation.id, invocation.chain,
         (mailbox.name,),
     )  # fmt: skip
-    return _walk(engine, origin, mailbox.current)
+    return _walk(engine, origin, [(each, origin.path) for each in mailbox.running()])
 
 
 def follow(engine: Engine, probe: Probe) -> None:
@@ -47,7 +50,7 @@ def follow(engine: Engine, probe: Probe) -> None:
         return  # It has ended, or is yet to come: then it looks for itself.
     path = _arrive(probe, resident)
     if path is None:
-        path = _walk(engine, probe, resident)
+        path = _walk(engine, probe, _onwards(resident, probe.path))
     if path is not None:
         engine.send(Deadlock(probe.origin_partition, probe.origin_id, path))
 
@@ -55,20 +58,28 @@ def follow(engine: Engine, probe: Probe) -> None:
 def _arrive(probe: Probe, resident: Resident) -> str | None:
     """Whether this call waits for the turn of an entity that the origin's callers hold."""
     box = resident.mailbox
-    if box is None or box.current is resident or box.name not in probe.held:
+    if box is None or box.runs(resident) or box.name not in probe.held:
+        return None
+    if not box.holds_up(resident):
         return None
     return " → ".join((box.name, *probe.path, box.name))
 
 
-def _walk(engine: Engine, probe: Probe, start: Resident | None) -> str | None:
+def _onwards(resident: Resident, path: tuple[str, ...]) -> list[Trail]:
+    """Where the trail goes on: with the call itself or, if it waits, with those whose turn it is."""
+    box = resident.mailbox
+    if box is None or box.runs(resident):
+        return [(resident, path)]
+    if not box.holds_up(resident):
+        return []
+    return [(each, (*path, box.name)) for each in box.running()]
+
+
+def _walk(engine: Engine, probe: Probe, stack: list[Trail]) -> str | None:
     seen: set[str] = set()
-    stack: list[tuple[Resident | None, tuple[str, ...]]] = [(start, probe.path)]
-    if start is not None and start.mailbox is not None and start.mailbox.current is not start:
-        # It waits itself: the trail goes on with the one whose turn it is.
-        stack = [(start.mailbox.current, (*probe.path, start.mailbox.name))]
     while stack:
         resident, path = stack.pop()
-        if resident is None or resident.activation is None or len(path) > PATH_MAX:
+        if resident.activation is None or len(path) > PATH_MAX:
             continue
         if resident.invocation.id in seen:
             continue
@@ -84,12 +95,10 @@ def _walk(engine: Engine, probe: Probe, start: Resident | None) -> str | None:
             if child is None:
                 continue
             box = child.mailbox
-            if box is not None and box.current is not child:
-                if box.name in probe.held:
-                    return " → ".join((box.name, *path, box.name))
-                stack.append((box.current, (*path, box.name)))
-            else:
-                stack.append((child, path))
+            onwards = _onwards(child, path)
+            if onwards and box is not None and not box.runs(child) and box.name in probe.held:
+                return " → ".join((box.name, *path, box.name))
+            stack += onwards
     return None
 
 

@@ -1,7 +1,9 @@
 """Turn-taking of one entity: its operations run one at a time, in order of acceptance.
 
 It holds the entity's state, the operation that runs and those that wait. The state changes only when an
-operation ends well, in the batch that also holds its result and messages.
+operation ends well, in the batch that also holds its result and messages. Read-only operations that wait
+next to each other run at the same time: they begin behind every write that was accepted before them, and
+the next write begins when they have ended, so each sees one state from its first line to its last.
 Guarantee: entity-linear.
 """
 
@@ -36,6 +38,7 @@ class Mailbox:
         "loaded",
         "partition",
         "queue",
+        "readers",
         "spilled_until",
         "state",
     )
@@ -49,6 +52,9 @@ class Mailbox:
         self.instance: Any = None
         """Built from `state` when first needed; dropped when an operation fails half-way."""
         self.current: Resident | None = None
+        """The operation that runs, unless it is read-only."""
+        self.readers: dict[Resident, Any] = {}
+        """The read-only operations that run, each with the instance that it looks at."""
         self.queue: deque[Resident] = deque()
         self.cursor = -1
         """The highest sequence that has been in the queue."""
@@ -69,11 +75,39 @@ class Mailbox:
 
     @property
     def idle(self) -> bool:
-        return self.current is None and not self.queue and not self.spilled and not self._loading
+        return not (
+            self.current is not None or self.readers or self.queue or self.spilled or self._loading
+        )
 
     def full(self) -> bool:
         """A further operation has to wait in the database."""
-        return self.spilled or len(self.queue) >= limit.MAILBOX_OPERATIONS_MAX
+        count = len(self.queue) + len(self.readers)
+        return self.spilled or count >= limit.MAILBOX_OPERATIONS_MAX
+
+    def running(self) -> list[Resident]:
+        """The operations that run."""
+        return list(self.readers) if self.current is None else [self.current]
+
+    def runs(self, resident: Resident) -> bool:
+        """It has its turn."""
+        return self.current is resident or resident in self.readers
+
+    def holds_up(self, resident: Resident) -> bool:
+        """An operation that waits does so for those that run, and not only to be loaded."""
+        if self.current is not None or not self.readers:
+            return self.current is not None
+        for each in self.queue:
+            if each is resident:
+                break
+            if not each.spec.read_only:
+                return True
+        return not resident.spec.read_only
+
+    def instance_of(self, resident: Resident) -> Any:
+        """What the code of an operation that has its turn gets as `self`."""
+        if self.current is resident:
+            return self.instance
+        return self.readers[resident]
 
     def spill(self, sequence: int) -> None:
         """An accepted operation stays in the database until its turn comes nearer."""
@@ -87,7 +121,7 @@ class Mailbox:
         self.cursor = max(self.cursor, resident.invocation.sequence)
 
     def advance(self, now: float) -> None:
-        """Start operations while none runs and one waits."""
+        """Start operations while it is the turn of one that waits."""
         if self._advancing:
             return
         self._advancing = True
@@ -96,26 +130,45 @@ class Mailbox:
                 if not self.loaded:
                     self._load()
                     return
-                if not self.queue[0].marked:
+                resident = self.queue[0]
+                if not resident.marked or (self.readers and not resident.spec.read_only):
                     return
-                resident = self.queue.popleft()
-                self.current = resident
-                if self.instance is None:
-                    try:
-                        self.instance = self.entity.instance(self.key, self.state)
-                    except (EncodingError, UsageError) as error:
-                        resident.park(Status.STUCK, error)
-                        return
+                self.queue.popleft()
+                if not self._admit(resident):
+                    return
                 resident.start(now)
         finally:
             self._advancing = False
         if self.spilled and self.current is None:
             self._fetch()
 
+    def _admit(self, resident: Resident) -> bool:
+        """Give an operation its turn, and an instance; without one it is stuck."""
+        is_reader = resident.spec.read_only
+        if is_reader:
+            self.readers[resident] = None
+        else:
+            self.current = resident
+        try:
+            if self.instance is None:
+                self.instance = self.entity.instance(self.key, self.state)
+            if is_reader:
+                # What one of them does to the state, though it must not, no other one sees.
+                alone = len(self.readers) == 1
+                self.readers[resident] = (
+                    self.instance if alone else self.entity.instance(self.key, self.state)
+                )
+        except (EncodingError, UsageError) as error:
+            resident.park(Status.STUCK, error)
+            return False
+        return True
+
     def remove(self, resident: Resident) -> None:
         """An operation leaves before its turn, or while it runs."""
         if self.current is resident:
             self.current = None
+        elif resident in self.readers:
+            del self.readers[resident]
         elif resident in self.queue:
             self.queue.remove(resident)
 
@@ -138,14 +191,14 @@ class Mailbox:
         Raises:
             EncodingError: The state does not fit the class, or a read-only operation changed it.
         """
-        deleted = self.instance.__dict__.pop("_deleted", False)
-        state = None if deleted else self.entity.encode(self.instance)
+        instance = self.instance_of(resident)
+        deleted = instance.__dict__.pop("_deleted", False)
+        state = None if deleted else self.entity.encode(instance)
         if deleted:
             self.instance = None
         if state == self.state or (self.state is None and state == self.entity.initial):
             return
         if resident.spec.read_only:
-            self.instance = None
             raise EncodingError(
                 f"{resident.spec.name} is marked read_only, but it changed the state of {self.name}"
             )
@@ -158,7 +211,7 @@ class Mailbox:
 
     def discard(self, resident: Resident) -> None:
         """An operation failed: if it had begun, what it did to the state is void."""
-        if self.current is resident:
+        if self.current is resident or self.readers.get(resident) is self.instance:
             self.instance = None
 
     def _load(self) -> None:

@@ -255,7 +255,7 @@ class Partition:
         else:
             self._spilled_until = self._cursor = invocation.sequence
             self.residents[invocation.id] = resident
-            if mailbox.current is not None and invocation.parent is not None:
+            if invocation.parent is not None and mailbox.holds_up(resident):
                 path = deadlock.find(self.engine, resident, mailbox)
                 if path is not None:
                     self._refuse_deadlock(resident, path, now)
@@ -271,7 +271,7 @@ class Partition:
         resident = self.residents.get(message.id)
         if resident is None or resident.mailbox is None:
             return
-        if resident.mailbox.current is not resident:
+        if not resident.mailbox.runs(resident):
             self._refuse_deadlock(resident, message.path, now)
 
     def _refuse_deadlock(self, resident: Resident, path: str, now: float) -> None:

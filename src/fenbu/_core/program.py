@@ -54,7 +54,7 @@ class Program(Resident):
             invocation.started_at = now
         invocation.status = Status.RUNNING
         try:
-            instance = self.mailbox.instance if self.mailbox is not None else None
+            instance = self.mailbox.instance_of(self) if self.mailbox is not None else None
             coroutine = self.spec.coroutine(invocation.args, instance)
         except EncodingError as error:
             if fresh:
