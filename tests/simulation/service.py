@@ -126,6 +126,36 @@ class Log(Entity):
         return self.lines
 
 
+@app.entity
+class Clock(Entity):
+    """It has written down what its alarm did."""
+
+    lines: list[str] = []
+
+    @operation
+    async def set(self, number: int, seconds: float, fails: bool) -> None:
+        self.alarm(seconds, self.ring, number)
+        self.lines.append(f"set {number}")
+        if number % 2:
+            await step(some_work, 0.1)
+        if fails:
+            raise TerminalError("this one is not set")
+
+    @operation
+    async def stop(self) -> None:
+        self.cancel_alarm(self.ring)
+        self.lines.append("stop ")
+
+    @operation
+    async def ring(self, number: int) -> None:
+        await step(some_work, 0.02)
+        self.lines.append(f"ring {number}")
+
+    @operation(read_only=True)
+    async def all(self) -> list[str]:
+        return self.lines
+
+
 @app.workflow
 async def writer(log: str, copies: int, name: str, count: int) -> None:
     """One-way messages from one sender to a few receivers."""

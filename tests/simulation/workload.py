@@ -12,6 +12,7 @@ from fenbu._testing.linearizability import UNKNOWN, Observed, is_linearizable
 from fenbu._testing.simulation import Plan
 from tests.simulation import service
 from tests.simulation.deploy import deploys
+from tests.simulation.entities import alarms
 from tests.simulation.programs import programs
 from tests.simulation.service import Account, Log, Register
 from tests.simulation.world import World, patiently
@@ -349,6 +350,7 @@ async def kept(world: World, name: str) -> None:
 
 
 WORKLOADS: dict[str, Workload] = {
+    "alarms": alarms,
     "attempts": attempts,
     "bank": bank,
     "cancels": cancels,

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 from fenbu._core import limit
 from fenbu._core.effect import LoadEntity, LoadOperations
 from fenbu._core.handler import EntitySpec
+from fenbu._core.message import Call
 from fenbu._core.model import EntityState, Payload, Status
+from fenbu._core.wish import ATTRIBUTE, Wishes, alarm_call, read_alarms, write_alarms
 from fenbu.errors import EncodingError, UsageError
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ class Mailbox:
         "_advancing",
         "_fetching",
         "_loading",
+        "alarms",
         "current",
         "cursor",
         "entity",
@@ -48,6 +51,8 @@ class Mailbox:
         self.entity = entity
         self.key = key
         self.state: Payload | None = None
+        self.alarms: str | None = None
+        """As in the row."""
         self.loaded = False
         self.instance: Any = None
         """Built from `state` when first needed; dropped when an operation fails half-way."""
@@ -177,7 +182,8 @@ class Mailbox:
         self._loading = False
         if not self.loaded:
             self.loaded = True
-            self.state = state.state if state is not None else None
+            if state is not None:
+                self.state, self.alarms = state.state, state.alarms
         self.advance(now)
 
     def operations_loaded(self, last: int) -> None:
@@ -186,28 +192,78 @@ class Mailbox:
         self.cursor = max(self.cursor, last)
 
     def keep(self, resident: Resident, now: float) -> None:
-        """The running operation ended well: its state counts from now on.
+        """The running operation ended well: its state counts from now on, and so does what it wished.
 
         Raises:
             EncodingError: The state does not fit the class, or a read-only operation changed it.
         """
         instance = self.instance_of(resident)
-        deleted = instance.__dict__.pop("_deleted", False)
+        wishes: Wishes | None = instance.__dict__.pop(ATTRIBUTE, None)
+        deleted = wishes is not None and wishes.deleted
         state = None if deleted else self.entity.encode(instance)
         if deleted:
             self.instance = None
-        if state == self.state or (self.state is None and state == self.entity.initial):
-            return
+        changed = state != self.state and not (self.state is None and state == self.entity.initial)
         if resident.spec.read_only:
-            raise EncodingError(
-                f"{resident.spec.name} is marked read_only, but it changed the state of {self.name}"
-            )
-        self.state = state
-        name = (self.entity.name, self.key)
+            if changed or wishes is not None:
+                raise EncodingError(
+                    f"{resident.spec.name} is marked read_only, but it changed the state of {self.name}"
+                )
+            return
+        if wishes is not None or self._may_be_alarm(resident):
+            changed |= self._set_alarms(resident, wishes or Wishes(), now)
+        if changed:
+            self.state = state
+            self._write(now)
+
+    def _write(self, now: float) -> None:
+        """What the entity is now goes into the open batch."""
+        name, state = (self.entity.name, self.key), self.state
         number = self.partition.number
         self.partition.engine.batch.entities[name] = (
-            None if state is None else EntityState(*name, number, state, 1, now)
+            None if state is None else EntityState(*name, number, state, 1, now, self.alarms)
         )
+
+    def _set_alarms(self, resident: Resident, wishes: Wishes, now: float) -> bool:
+        """Set and cancel alarms; whether that changes the row."""
+        before = read_alarms(self.alarms)
+        mine = resident.invocation.id
+        alarms = {name: id_ for name, id_ in before.items() if id_ != mine}
+        for name in before if wishes.deleted else wishes.alarms:
+            if (old := alarms.pop(name, None)) is not None:
+                self._forget_call(old)
+        for name, alarm in () if wishes.deleted else wishes.alarms.items():
+            if alarm is not None:
+                call = alarm_call(alarm, name, resident.invocation, now)
+                engine = self.partition.engine
+                call.deadline_at = engine.deadline(alarm.handler, alarm.version, None, alarm.at)
+                self.partition.accept(Call(call, fresh=True), now, 0)
+                alarms[name] = call.id
+        self.alarms = write_alarms(alarms)
+        return alarms != before
+
+    def _forget_call(self, id_: str) -> None:
+        """An alarm is not to ring: its call waits in the database, or for its turn."""
+        partition, engine = self.partition, self.partition.engine
+        engine.batch.rows.deleted.append(id_)
+        engine.loads.changed(id_, engine.batch.number)
+        resident = partition.residents.get(id_)
+        if resident is not None:
+            resident.drop()
+            partition.forget(resident)
+            partition.survived(resident)
+
+    def _may_be_alarm(self, resident: Resident) -> bool:
+        return self.alarms is not None and resident.invocation.id in self.alarms
+
+    def rung(self, resident: Resident, now: float) -> None:
+        """An operation has ended, well or not: if it was an alarm, this is over."""
+        if (
+            self._may_be_alarm(resident)
+            and resident.invocation.id in read_alarms(self.alarms).values()
+        ):
+            self._set_alarms(resident, Wishes(), now)
+            self._write(now)
 
     def discard(self, resident: Resident) -> None:
         """An operation failed: if it had begun, what it did to the state is void."""

@@ -179,6 +179,8 @@ class EntityState(Struct, frozen=True, gc=False):
     state: Payload
     version: int = 1
     changed_at: float = 0.0
+    alarms: str | None = None
+    """JSON: by operation, the id of the call that waits for the instant of its alarm."""
 
 
 class Loaded(Struct, gc=False):

@@ -155,6 +155,8 @@ class Resident(ABC):
             for message in list(dispatch.cancellations(engine, self.activation, ParentEnd.CANCEL)):
                 engine.send(message)
         self._drop_code()
+        if self.mailbox is not None and self.mailbox.alarms is not None:
+            self.mailbox.rung(self, now)
         self.partition.forget(self)
         self.partition.survived(self)
         batch.effects.append(Ended(invocation.id, outcome))
