@@ -95,7 +95,7 @@ def _replay(
                 "an operation can be replayed only while it is open: the state of its entity before it is "
                 "not kept"
             )
-        instance = spec.entity.instance(call.key or "", history.state)
+        instance = spec.entity.instance(call.key or "", history.state, history.state_version)
     coroutine = spec.coroutine(call.args, instance)
     activation = Activation(call, coroutine, call.started_at or 0.0, registry)
     try:
