@@ -156,6 +156,52 @@ class Clock(Entity):
         return self.lines
 
 
+@app.entity
+class Desk(Entity):
+    """Who visits it is called back, and everybody writes down what he does."""
+
+    lines: list[str] = []
+
+    @operation
+    async def visit(self, number: int, notes: int, fails: bool) -> None:
+        self.lines.append(f"{number} in")
+        await step(some_work, 0.05)
+        async with asyncio.TaskGroup() as group:
+            for each in range(notes):
+                group.create_task(back(self.key, number, each))
+        self.lines.append(f"{number} out")
+        await step(some_work, 0.05)
+        if fails:
+            raise TerminalError("this visit is void")
+
+    @operation(reentrant=True)
+    async def note(self, number: int, each: int, fails: bool) -> int:
+        self.lines.append(f"{number} note {each}")
+        count = len(self.lines)
+        await step(some_work, 0.05)
+        if fails:
+            raise TerminalError("this note is void")
+        self.lines.append(f"{number} end {each}")
+        return len(self.lines) - count
+
+    @operation
+    async def pass_by(self, number: int) -> None:
+        self.lines.append(f"{number} passed")
+
+    @operation(read_only=True)
+    async def all(self) -> list[str]:
+        await step(some_work, 0.05)
+        return self.lines
+
+
+@app.workflow
+async def back(desk: str, number: int, each: int) -> None:
+    with contextlib.suppress(TerminalError):
+        await Desk(desk).note(number, -each, True)
+    if await Desk(desk).note(number, each, False) != 1:
+        raise AssertionError("somebody else wrote while a note was made")
+
+
 @app.workflow
 async def writer(log: str, copies: int, name: str, count: int) -> None:
     """One-way messages from one sender to a few receivers."""

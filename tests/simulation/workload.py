@@ -12,7 +12,7 @@ from fenbu._testing.linearizability import UNKNOWN, Observed, is_linearizable
 from fenbu._testing.simulation import Plan
 from tests.simulation import service
 from tests.simulation.deploy import deploys
-from tests.simulation.entities import alarms
+from tests.simulation.entities import alarms, visits
 from tests.simulation.programs import programs
 from tests.simulation.service import Account, Log, Register
 from tests.simulation.world import World, patiently
@@ -370,6 +370,7 @@ WORKLOADS: dict[str, Workload] = {
     "sagas": sagas,
     "signals": signals,
     "trees": trees,
+    "visits": visits,
 }
 
 

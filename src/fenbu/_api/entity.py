@@ -248,6 +248,7 @@ def operation(
 def operation(
     *,
     read_only: bool = False,
+    reentrant: bool = False,
     timeout: float | timedelta | None = None,
     retention: float | timedelta | None = None,
 ) -> Callable[[Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]], Operation[P, R]]: ...
@@ -258,6 +259,9 @@ def operation(function: Any = None, **options: Any) -> Any:
 
     Args:
         read_only: It does not change the state, which is checked. Its finished calls are not kept.
+        reentrant: Calls that an operation of the same entity waits for may call it back: it runs in the turn
+            of that one, which stands still meanwhile, and sees its state. What it changes counts when that
+            one ends well, and is void if it fails. It can neither set alarms nor delete the entity then.
         timeout: Seconds within which a call must end.
         retention: Seconds that a finished call is kept.
 
@@ -315,4 +319,5 @@ def _spec(runtime: Runtime, name: str, function: Any, options: dict[str, Any]) -
         timeout=options.get("timeout"),
         retention=0.0 if read_only and retention is None else retention,
         read_only=read_only,
+        reentrant=bool(options.get("reentrant", False)),
     )

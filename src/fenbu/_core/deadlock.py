@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, TypeAlias
 from fenbu._core import ids
 from fenbu._core.command import AwaitCall, StartCall
 from fenbu._core.message import Deadlock, Probe
+from fenbu._core.nest import MARK
+from fenbu.errors import DeadlockError
 
 if TYPE_CHECKING:
     from fenbu._core.engine import Engine
@@ -25,6 +27,34 @@ Trail: TypeAlias = "tuple[Resident, tuple[str, ...]]"
 
 PATH_MAX = 100
 """Entities on a trail; a longer one is not followed."""
+
+
+def search(engine: Engine, message: Probe | Deadlock, now: float) -> None:
+    """The search for a deadlock has come here, or has found one."""
+    if isinstance(message, Probe):
+        follow(engine, message)
+        return
+    resident = engine.partitions[message.partition].residents.get(message.id)
+    if resident is None or resident.mailbox is None:
+        return
+    if not resident.mailbox.runs(resident):
+        refuse(resident, message.path, now)
+
+
+def refuse(resident: Resident, path: str, now: float) -> None:
+    """End an operation that would wait for itself."""
+    error = DeadlockError(
+        f"{resident.spec.name} {resident.invocation.id} would wait for itself: {path}. An entity runs "
+        "one operation at a time, so call back after the operation has ended, use `.start()`, or mark "
+        "the operation as reentrant"
+    )
+    resident.fail(error, now)
+
+
+def refuse_chain(resident: Resident, name: str, now: float) -> None:
+    """An operation was called by one that its own entity waits for."""
+    held = [each for each in resident.invocation.chain if not each.startswith(MARK)]
+    refuse(resident, " → ".join((*held, name)), now)
 
 
 def find(engine: Engine, waiting: Resident, mailbox: Mailbox) -> str | None:
@@ -39,7 +69,7 @@ def find(engine: Engine, waiting: Resident, mailbox: Mailbox) -> str | None:
         invocation.partition, invocation.id, invocation.partition, invocation.id, invocation.chain,
         (mailbox.name,),
     )  # fmt: skip
-    return _walk(engine, origin, [(each, origin.path) for each in mailbox.running()])
+    return _walk(engine, origin, [(each, origin.path) for each in mailbox.ahead_of(waiting)])
 
 
 def follow(engine: Engine, probe: Probe) -> None:
@@ -58,7 +88,7 @@ def follow(engine: Engine, probe: Probe) -> None:
 def _arrive(probe: Probe, resident: Resident) -> str | None:
     """Whether this call waits for the turn of an entity that the origin's callers hold."""
     box = resident.mailbox
-    if box is None or box.runs(resident) or box.name not in probe.held:
+    if box is None or box.runs(resident) or not box.is_held(resident, probe.held):
         return None
     if not box.holds_up(resident):
         return None
@@ -72,7 +102,7 @@ def _onwards(resident: Resident, path: tuple[str, ...]) -> list[Trail]:
         return [(resident, path)]
     if not box.holds_up(resident):
         return []
-    return [(each, (*path, box.name)) for each in box.running()]
+    return [(each, (*path, box.name)) for each in box.ahead_of(resident)]
 
 
 def _walk(engine: Engine, probe: Probe, stack: list[Trail]) -> str | None:
@@ -96,7 +126,8 @@ def _walk(engine: Engine, probe: Probe, stack: list[Trail]) -> str | None:
                 continue
             box = child.mailbox
             onwards = _onwards(child, path)
-            if onwards and box is not None and not box.runs(child) and box.name in probe.held:
+            waits = onwards and box is not None and not box.runs(child)
+            if waits and box is not None and box.is_held(child, probe.held):
                 return " → ".join((box.name, *path, box.name))
             stack += onwards
     return None

@@ -35,6 +35,8 @@ class HandlerSpec(Struct, kw_only=True, eq=False):
     cpu: bool = False
     """Runs in the process pool."""
     read_only: bool = False
+    reentrant: bool = False
+    """It may run in the turn of an operation of its entity that waits for it."""
     entity: EntitySpec | None = None
 
     def coroutine(self, args: Payload, instance: Any = None) -> Coroutine[Any, Any, Any]:
@@ -57,6 +59,8 @@ class EntitySpec:
         self.cls = cls
         self.version: int = getattr(cls, "__version__", 1)
         """Of the states that it writes."""
+        self.reentrant = False
+        """It has reentrant operations."""
         self._codec = codec
         self._struct: type[Any] | None = None
         self._fields: tuple[str, ...] = ()
@@ -154,6 +158,12 @@ class EntitySpec:
                 "class does not declare: leave out what is to be forgotten"
             )
         return self._codec.of(dict[str, Any]).encode(new)
+
+    def assign(self, instance: Any, state: Payload) -> None:
+        """Give an instance the fields of a state that `encode` has made."""
+        fields = self._type.decode(state)
+        for name in self._fields:
+            instance.__dict__[name] = getattr(fields, name)
 
     def encode(self, instance: Any) -> Payload:
         """The state to store.

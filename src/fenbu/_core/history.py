@@ -40,7 +40,7 @@ class _File(Struct):
 
 def write(history: History) -> bytes:
     """The text of a file."""
-    file = {
+    file: dict[str, Any] = {
         "fenbu_history": FORMAT,
         "call": _fields(history.loaded.invocation, "args", "result"),
         "journal": [_fields(each, "value") for each in history.loaded.entries],

@@ -17,6 +17,7 @@ from fenbu._core.effect import LoadEntity, LoadOperations
 from fenbu._core.handler import EntitySpec
 from fenbu._core.message import Call
 from fenbu._core.model import EntityState, Payload, Status
+from fenbu._core.nest import MARK, Nest, outer_id
 from fenbu._core.wish import ATTRIBUTE, Wishes, alarm_call, read_alarms, write_alarms
 from fenbu.errors import EncodingError, UsageError
 
@@ -39,6 +40,7 @@ class Mailbox:
         "instance",
         "key",
         "loaded",
+        "nest",
         "partition",
         "queue",
         "readers",
@@ -62,6 +64,8 @@ class Mailbox:
         """The operation that runs, unless it is read-only."""
         self.readers: dict[Resident, Any] = {}
         """The read-only operations that run, each with the instance that it looks at."""
+        self.nest: Nest | None = None
+        """The reentrant operations that run, or are to run, in the turn of another."""
         self.queue: deque[Resident] = deque()
         self.cursor = -1
         """The highest sequence that has been in the queue."""
@@ -83,8 +87,25 @@ class Mailbox:
     @property
     def idle(self) -> bool:
         return not (
-            self.current is not None or self.readers or self.queue or self.spilled or self._loading
+            self.current is not None
+            or self.readers
+            or self.queue
+            or self.nest is not None
+            or self.spilled
+            or self._loading
         )
+
+    @property
+    def is_complete(self) -> bool:
+        """No operation on it waits in the database that could run."""
+        return not (self.spilled or self._fetching or self.partition.spilled)
+
+    def nested(self) -> Nest:
+        """Where reentrant operations are."""
+        if self.nest is None:
+            self.nest = Nest(self)
+            self.partition.nested.add(self)
+        return self.nest
 
     def full(self) -> bool:
         """A further operation has to wait in the database."""
@@ -97,10 +118,33 @@ class Mailbox:
 
     def runs(self, resident: Resident) -> bool:
         """It has its turn."""
-        return self.current is resident or resident in self.readers
+        return (
+            self.current is resident
+            or resident in self.readers
+            or (self.nest is not None and resident in self.nest.running)
+        )
+
+    def waits_inside(self, resident: Resident) -> bool:
+        """It is to run in the turn of another."""
+        return self.nest is not None and resident in self.nest.waiting
+
+    def ahead_of(self, resident: Resident) -> list[Resident]:
+        """Those that an operation waits for."""
+        if self.nest is not None and resident in self.nest.waiting:
+            top = self.nest.top()
+            return [] if top is None else [top]
+        return self.running()
+
+    def is_held(self, resident: Resident, chain: tuple[str, ...]) -> bool:
+        """Whether one of a chain of callers holds up an operation that waits."""
+        if self.waits_inside(resident):
+            return any(f"{MARK}{each.invocation.id}" in chain for each in self.ahead_of(resident))
+        return self.name in chain
 
     def holds_up(self, resident: Resident) -> bool:
         """An operation that waits does so for those that run, and not only to be loaded."""
+        if self.nest is not None and resident in self.nest.waiting:
+            return self.nest.is_behind_another(resident)
         if self.current is not None or not self.readers:
             return self.current is not None
         for each in self.queue:
@@ -114,6 +158,8 @@ class Mailbox:
         """What the code of an operation that has its turn gets as `self`."""
         if self.current is resident:
             return self.instance
+        if self.nest is not None and resident in self.nest.running:
+            return self.nest.running[resident][0]
         return self.readers[resident]
 
     def spill(self, sequence: int) -> None:
@@ -124,6 +170,9 @@ class Mailbox:
 
     def push(self, resident: Resident) -> None:
         """Queue an operation; `advance` starts it."""
+        if resident.spec.reentrant and outer_id(resident, self.name) is not None:
+            self.nested().waiting.append(resident)
+            return
         self.queue.append(resident)
         self.cursor = max(self.cursor, resident.invocation.sequence)
 
@@ -133,21 +182,43 @@ class Mailbox:
             return
         self._advancing = True
         try:
-            while self.current is None and self.queue:
-                if not self.loaded:
-                    self._load()
-                    return
-                resident = self.queue[0]
-                if not resident.marked or (self.readers and not resident.spec.read_only):
-                    return
-                self.queue.popleft()
-                if not self._admit(resident):
-                    return
-                resident.start(now)
+            while (self.nest is not None and self._inside(now)) or self._start_next(now):
+                pass
         finally:
             self._advancing = False
-        if self.spilled and self.current is None:
+        if self.spilled and self.current is None and not self.queue:
             self._fetch()
+
+    def _start_next(self, now: float) -> bool:
+        """Start the operation that is next; false if it cannot begin now."""
+        if self.current is not None or not self.queue:
+            return False
+        if not self.loaded:
+            self._load()
+            return False
+        resident = self.queue[0]
+        if not resident.marked or (self.readers and not resident.spec.read_only):
+            return False
+        self.queue.popleft()
+        if not self._admit(resident):
+            return False
+        resident.start(now)
+        return True
+
+    def _inside(self, now: float) -> bool:
+        """Let those go on that run in the turn of another."""
+        nest = self.nest
+        if nest is None:
+            return False
+        went = nest.step(now)
+        if not went and nest.is_empty:
+            self.nest = None
+            self.partition.nested.discard(self)
+        return went
+
+    def read_beside(self, resident: Resident) -> None:
+        """A read-only operation begins beside the one that waits for it."""
+        self.readers[resident] = self._instance()
 
     def _admit(self, resident: Resident) -> bool:
         """Give an operation its turn, and an instance; without one it is stuck."""
@@ -173,6 +244,8 @@ class Mailbox:
 
     def remove(self, resident: Resident) -> None:
         """An operation leaves before its turn, or while it runs."""
+        if self.nest is not None and self.nest.remove(resident, self.partition.engine.now):
+            return
         if self.current is resident:
             self.current = None
         elif resident in self.readers:
@@ -200,6 +273,9 @@ class Mailbox:
         Raises:
             EncodingError: The state does not fit the class, or a read-only operation changed it.
         """
+        if self.nest is not None and resident in self.nest.running:
+            self.nest.keep(resident)
+            return
         instance = self.instance_of(resident)
         wishes: Wishes | None = instance.__dict__.pop(ATTRIBUTE, None)
         deleted = wishes is not None and wishes.deleted
