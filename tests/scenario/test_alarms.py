@@ -264,7 +264,6 @@ def _only(scenario: Any) -> Any:
             try:
                 found = await scenario()
             except fenbu.Unavailable:
-                await asyncio.sleep(1)
                 continue
             assert found["unpaid"][-1] == "remind again", found
             return

@@ -54,21 +54,6 @@ def make(app: App) -> Any:
                 await around(self.key, ["lost"], True)
             return self.log
 
-        @operation
-        async def deep(self, levels: int) -> int:
-            self.total += 1
-            if levels:
-                await deeper(self.key, levels - 1)
-            self.log.append(f"level {levels}")
-            return self.total
-
-        @operation(reentrant=True)
-        async def inner_deep(self, levels: int) -> None:
-            self.total += 1
-            if levels:
-                await deeper(self.key, levels - 1)
-            self.log.append(f"level {levels}")
-
         @operation(read_only=True)
         async def reads(self) -> list[str]:
             return await peek(self.key)
@@ -93,16 +78,44 @@ def make(app: App) -> Any:
         async def all(self) -> tuple[list[str], int]:
             return self.log, self.total
 
+    return Desk
+
+
+def make_deep(app: App) -> Any:
     @app.workflow
     async def deeper(key: str, levels: int) -> None:
-        await Desk(key).inner_deep(levels)
+        await Well(key).inner(levels)
 
-    return Desk
+    @app.entity
+    class Well(Entity):
+        log: list[str] = []
+        total: int = 0
+
+        @operation
+        async def go_down(self, levels: int) -> int:
+            self.total += 1
+            if levels:
+                await deeper(self.key, levels - 1)
+            self.log.append(f"level {levels}")
+            return self.total
+
+        @operation(reentrant=True)
+        async def inner(self, levels: int) -> None:
+            self.total += 1
+            if levels:
+                await deeper(self.key, levels - 1)
+            self.log.append(f"level {levels}")
+
+        @operation(read_only=True)
+        async def all(self) -> tuple[list[str], int]:
+            return self.log, self.total
+
+    return Well
 
 
 @pytest.mark.guarantee("entity-linear")
 def test_an_inner_operation_runs_in_the_turn_of_the_outer_one_on_its_state(app: App) -> None:
-    desk = make(app)
+    desk, well = make(app), make_deep(app)
 
     async def main() -> None:
         async with app:
@@ -111,8 +124,8 @@ def test_an_inner_operation_runs_in_the_turn_of_the_outer_one_on_its_state(app: 
             assert await desk("a").all() == (found, 211)
             # Not called from there, it is an operation like any other.
             assert await desk("a").note("z", False) == "z at 311"
-            assert await desk("b").deep(3) == 4
-            assert await desk("b").all() == (["level 0", "level 1", "level 2", "level 3"], 4)
+            assert await well("b").go_down(3) == 4
+            assert await well("b").all() == (["level 0", "level 1", "level 2", "level 3"], 4)
 
     asyncio.run(main())
 
@@ -242,7 +255,7 @@ def test_who_terminates_the_outer_one_ends_the_inner_one(app: App) -> None:
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_crash_anywhere_leaves_no_half_of_an_inner_operation(fails: bool) -> None:
     app = App("reentrant", url="memory:")
-    desk = make(app)
+    desk, well = make(app), make_deep(app)
 
     async def scenario() -> Any:
         handle = await desk("a").visit.options(id="v").start(["x", "y"], fails)
@@ -250,11 +263,12 @@ def test_a_crash_anywhere_leaves_no_half_of_an_inner_operation(fails: bool) -> N
             await handle.result()
         await desk("a").both.options(id="b")()
         await desk("a").careful.options(id="c")()
-        await desk("a").deep.options(id="d")(2)
+        await well("a").go_down.options(id="d")(2)
         log, total = await desk("a").all()
-        return sorted(log), total
+        return sorted(log), total, await well("a").all()
 
-    assert run(app, scenario)[1] == (0 if fails else 211) + 400 + 3
+    expected = (["level 0", "level 1", "level 2"], 3)
+    assert run(app, scenario)[1:] == ((0 if fails else 211) + 400, expected)
     assert crash_everywhere(app, scenario) >= 15
 
 

@@ -57,6 +57,35 @@ def refuse_chain(resident: Resident, name: str, now: float) -> None:
     refuse(resident, " → ".join((*held, name)), now)
 
 
+def holds_up(box: Mailbox, resident: Resident) -> bool:
+    """An operation that waits does so for those that run, and not only to be loaded."""
+    if box.nest is not None and resident in box.nest.waiting:
+        return box.nest.is_behind_another(resident)
+    if box.current is not None or not box.readers:
+        return box.current is not None
+    for each in box.queue:
+        if each is resident:
+            break
+        if not each.spec.read_only:
+            return True
+    return not resident.spec.read_only
+
+
+def _ahead_of(box: Mailbox, resident: Resident) -> list[Resident]:
+    """Those that an operation waits for."""
+    if box.nest is not None and resident in box.nest.waiting:
+        top = box.nest.top()
+        return [] if top is None else [top]
+    return box.running()
+
+
+def _is_held(box: Mailbox, resident: Resident, chain: tuple[str, ...]) -> bool:
+    """Whether one of a chain of callers holds up an operation that waits."""
+    if box.nest is not None and resident in box.nest.waiting:
+        return any(f"{MARK}{each.invocation.id}" in chain for each in _ahead_of(box, resident))
+    return box.name in chain
+
+
 def find(engine: Engine, waiting: Resident, mailbox: Mailbox) -> str | None:
     """The circle that would close if this operation waited for its turn, in words.
 
@@ -69,7 +98,7 @@ def find(engine: Engine, waiting: Resident, mailbox: Mailbox) -> str | None:
         invocation.partition, invocation.id, invocation.partition, invocation.id, invocation.chain,
         (mailbox.name,),
     )  # fmt: skip
-    return _walk(engine, origin, [(each, origin.path) for each in mailbox.ahead_of(waiting)])
+    return _walk(engine, origin, [(each, origin.path) for each in _ahead_of(mailbox, waiting)])
 
 
 def follow(engine: Engine, probe: Probe) -> None:
@@ -88,9 +117,9 @@ def follow(engine: Engine, probe: Probe) -> None:
 def _arrive(probe: Probe, resident: Resident) -> str | None:
     """Whether this call waits for the turn of an entity that the origin's callers hold."""
     box = resident.mailbox
-    if box is None or box.runs(resident) or not box.is_held(resident, probe.held):
+    if box is None or box.runs(resident) or not _is_held(box, resident, probe.held):
         return None
-    if not box.holds_up(resident):
+    if not holds_up(box, resident):
         return None
     return " → ".join((box.name, *probe.path, box.name))
 
@@ -100,9 +129,9 @@ def _onwards(resident: Resident, path: tuple[str, ...]) -> list[Trail]:
     box = resident.mailbox
     if box is None or box.runs(resident):
         return [(resident, path)]
-    if not box.holds_up(resident):
+    if not holds_up(box, resident):
         return []
-    return [(each, (*path, box.name)) for each in box.ahead_of(resident)]
+    return [(each, (*path, box.name)) for each in _ahead_of(box, resident)]
 
 
 def _walk(engine: Engine, probe: Probe, stack: list[Trail]) -> str | None:
@@ -127,7 +156,7 @@ def _walk(engine: Engine, probe: Probe, stack: list[Trail]) -> str | None:
             box = child.mailbox
             onwards = _onwards(child, path)
             waits = onwards and box is not None and not box.runs(child)
-            if waits and box is not None and box.is_held(child, probe.held):
+            if waits and box is not None and _is_held(box, child, probe.held):
                 return " → ".join((box.name, *path, box.name))
             stack += onwards
     return None

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from fenbu._core import limit
 from fenbu._core.effect import LoadEntity, LoadOperations
 from fenbu._core.handler import EntitySpec
-from fenbu._core.message import Call
+from fenbu._core.message import Call, Cancel, Message
 from fenbu._core.model import EntityState, Payload, Status
-from fenbu._core.nest import MARK, Nest, outer_id
+from fenbu._core.nest import Nest, outer_id
 from fenbu._core.wish import ATTRIBUTE, Wishes, alarm_call, read_alarms, write_alarms
 from fenbu.errors import EncodingError, UsageError
 
@@ -124,36 +124,6 @@ class Mailbox:
             or (self.nest is not None and resident in self.nest.running)
         )
 
-    def waits_inside(self, resident: Resident) -> bool:
-        """It is to run in the turn of another."""
-        return self.nest is not None and resident in self.nest.waiting
-
-    def ahead_of(self, resident: Resident) -> list[Resident]:
-        """Those that an operation waits for."""
-        if self.nest is not None and resident in self.nest.waiting:
-            top = self.nest.top()
-            return [] if top is None else [top]
-        return self.running()
-
-    def is_held(self, resident: Resident, chain: tuple[str, ...]) -> bool:
-        """Whether one of a chain of callers holds up an operation that waits."""
-        if self.waits_inside(resident):
-            return any(f"{MARK}{each.invocation.id}" in chain for each in self.ahead_of(resident))
-        return self.name in chain
-
-    def holds_up(self, resident: Resident) -> bool:
-        """An operation that waits does so for those that run, and not only to be loaded."""
-        if self.nest is not None and resident in self.nest.waiting:
-            return self.nest.is_behind_another(resident)
-        if self.current is not None or not self.readers:
-            return self.current is not None
-        for each in self.queue:
-            if each is resident:
-                break
-            if not each.spec.read_only:
-                return True
-        return not resident.spec.read_only
-
     def instance_of(self, resident: Resident) -> Any:
         """What the code of an operation that has its turn gets as `self`."""
         if self.current is resident:
@@ -215,6 +185,13 @@ class Mailbox:
             self.nest = None
             self.partition.nested.discard(self)
         return went
+
+    def mailed(self, resident: Resident, message: Message, now: float) -> None:
+        """A message waits for an operation, which may stand still."""
+        if self.nest is not None:
+            if isinstance(message, Cancel):
+                self.nest.hurry(resident, now)
+            self.advance(now)
 
     def read_beside(self, resident: Resident) -> None:
         """A read-only operation begins beside the one that waits for it."""

@@ -128,7 +128,7 @@ class Nest:
                 return each.marked
         if id_ in self._mailbox.partition.residents or not self._mailbox.is_complete:
             return False
-        outer.take_back(id_, None, now)
+        outer.note(EntryKind.INNER_ENDED, id_, None, now)
         return True
 
     def _begin(self, resident: Resident, outer: Resident, now: float) -> None:
@@ -235,7 +235,7 @@ class Nest:
         outer = self.outer(resident)
         kept = self._kept.pop(resident, None)
         if outer is not None:
-            outer.take_back(resident.invocation.id, kept, now)
+            outer.note(EntryKind.INNER_ENDED, resident.invocation.id, kept, now)
         return True
 
 

@@ -124,7 +124,8 @@ class Partition:
         elif resident.must_wait(message):
             # It leaves the inbox with the batch that has it in the journal.
             resident.mail.append((message, number))
-            resident.mailed(message, now)
+            if resident.mailbox is not None:
+                resident.mailbox.mailed(resident, message, now)
         elif isinstance(message, Reply | Signal) and resident.spec.kind is Kind.TASK:
             self.consume(number)
         else:
@@ -263,7 +264,7 @@ class Partition:
                 self._spilled_until = self._cursor = invocation.sequence
             self.residents[invocation.id] = resident
             mailbox.push(resident)
-            if invocation.parent is not None and mailbox.holds_up(resident):
+            if invocation.parent is not None and deadlock.holds_up(mailbox, resident):
                 path = deadlock.find(self.engine, resident, mailbox)
                 if path is not None:
                     deadlock.refuse(resident, path, now)

@@ -358,8 +358,8 @@ class Program(Resident):
             super().timer_due(command, now)
         elif activation.lent is not None:
             self._defer(partial(self.timer_due, command))
-            if command == DEADLINE:
-                self.hurry(now)
+            if command == DEADLINE and self.mailbox is not None:
+                self.mailbox.nested().hurry(self, now)
         elif command in activation.timers and activation.timers[command].when() <= now:
             self._event(self._entry(EntryKind.TIMER_FIRED, now, command=command), now)
         elif command in activation.waiting and activation.retries.get(command, now + 1) <= now:
@@ -406,6 +406,8 @@ class Program(Resident):
             self.mailbox.nested().defer(self, event)
 
     def note(self, kind: EntryKind, name: str, value: Payload | None, now: float) -> None:
+        if kind is EntryKind.INNER_ENDED and self._lent() != name:
+            return
         entry = self._entry(kind, now, name=name)
         entry.value = value
         self._position = entry.position
@@ -415,16 +417,13 @@ class Program(Resident):
         elif self._entries is not None:
             self._entries.append(entry)
 
-    def take_back(self, id_: str, value: Payload | None, now: float) -> None:
+    def _lent(self) -> str | None:
+        """To whom its turn is given, also before its code has been replayed."""
         if self.activation is not None:
-            lent = self.activation.lent
-        else:
-            kinds = (EntryKind.INNER_BEGAN, EntryKind.INNER_ENDED)
-            turns = [each for each in self._entries or () if each.kind in kinds]
-            began = bool(turns) and turns[-1].kind is EntryKind.INNER_BEGAN
-            lent = turns[-1].name if began else None
-        if lent == id_:
-            self.note(EntryKind.INNER_ENDED, id_, value, now)
+            return self.activation.lent
+        kinds = (EntryKind.INNER_BEGAN, EntryKind.INNER_ENDED)
+        turns = [each for each in self._entries or () if each.kind in kinds]
+        return turns[-1].name if turns and turns[-1].kind is EntryKind.INNER_BEGAN else None
 
     def _end_children(self, reason: str) -> None:
         if self.activation is not None:

@@ -282,24 +282,8 @@ class Resident(ABC):
             self._end_cancelled(now)
 
     def note(self, kind: EntryKind, name: str, value: Payload | None, now: float) -> None:
-        """Write into its journal what happens to its turn."""
+        """Write into its journal that it gives its turn away, or has it back if it had given it."""
         raise AssertionError((self.invocation, kind, name, value, now))
-
-    def take_back(self, id_: str, value: Payload | None, now: float) -> None:
-        """A reentrant operation has ended: if it ran in this one's turn, this one goes on."""
-        raise AssertionError((self.invocation, id_, value, now))
-
-    def mailed(self, message: Message, now: float) -> None:
-        """A message waits for it."""
-        if self.mailbox is not None and self.mailbox.nest is not None:
-            if isinstance(message, Cancel):
-                self.hurry(now)
-            self.mailbox.advance(now)
-
-    def hurry(self, now: float) -> None:
-        """It stands still and is to end: so is what runs in its turn."""
-        if self.mailbox is not None and self.mailbox.nest is not None:
-            self.mailbox.nest.hurry(self, now)
 
     def must_come_by_inbox(self, message: Message) -> bool:
         """What a client of this node sends has to lie there until the code can see it."""
