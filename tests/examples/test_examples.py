@@ -27,6 +27,7 @@ SAYS = {
         "order-2: checked cup, charged cup",
         "order-3: charged pot in 3 parts",
     ],
+    "shopping_cart": ["ann: paid 1850, 150 off", "mail to bob: your cart waits"],
     "chat_agent": ["assistant: Oslo has 4 degrees; Kyoto has 5 degrees"],
 }
 

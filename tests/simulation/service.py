@@ -71,6 +71,13 @@ class Register(Entity):
     async def read(self) -> int:
         return self.value
 
+    @operation(read_only=True)
+    async def look(self, seconds: float) -> int:
+        """Long enough that others run beside it; a write in between would be seen."""
+        before = self.value
+        await step(some_work, seconds)
+        return self.value if self.value == before else -1
+
 
 @app.workflow
 async def nap(seconds: float) -> float:
@@ -132,6 +139,82 @@ class Log(Entity):
     @operation(read_only=True)
     async def all(self) -> list[str]:
         return self.lines
+
+
+@app.entity
+class Clock(Entity):
+    """It has written down what its alarm did."""
+
+    lines: list[str] = []
+
+    @operation
+    async def set(self, number: int, seconds: float, fails: bool) -> None:
+        self.alarm(seconds, self.ring, number)
+        self.lines.append(f"set {number}")
+        if number % 2:
+            await step(some_work, 0.1)
+        if fails:
+            raise TerminalError("this one is not set")
+
+    @operation
+    async def stop(self) -> None:
+        self.cancel_alarm(self.ring)
+        self.lines.append("stop ")
+
+    @operation
+    async def ring(self, number: int) -> None:
+        await step(some_work, 0.02)
+        self.lines.append(f"ring {number}")
+
+    @operation(read_only=True)
+    async def all(self) -> list[str]:
+        return self.lines
+
+
+@app.entity
+class Desk(Entity):
+    """Who visits it is called back, and everybody writes down what he does."""
+
+    lines: list[str] = []
+
+    @operation
+    async def visit(self, number: int, notes: int, fails: bool) -> None:
+        self.lines.append(f"{number} in")
+        await step(some_work, 0.05)
+        async with asyncio.TaskGroup() as group:
+            for each in range(notes):
+                group.create_task(back(self.key, number, each))
+        self.lines.append(f"{number} out")
+        await step(some_work, 0.05)
+        if fails:
+            raise TerminalError("this visit is void")
+
+    @operation(reentrant=True)
+    async def note(self, number: int, each: int, fails: bool) -> int:
+        self.lines.append(f"{number} note {each}")
+        count = len(self.lines)
+        await step(some_work, 0.05)
+        if fails:
+            raise TerminalError("this note is void")
+        self.lines.append(f"{number} end {each}")
+        return len(self.lines) - count
+
+    @operation
+    async def pass_by(self, number: int) -> None:
+        self.lines.append(f"{number} passed")
+
+    @operation(read_only=True)
+    async def all(self) -> list[str]:
+        await step(some_work, 0.05)
+        return self.lines
+
+
+@app.workflow
+async def back(desk: str, number: int, each: int) -> None:
+    with contextlib.suppress(TerminalError):
+        await Desk(desk).note(number, -each, True)
+    if await Desk(desk).note(number, each, False) != 1:
+        raise AssertionError("somebody else wrote while a note was made")
 
 
 @app.workflow

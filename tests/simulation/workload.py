@@ -12,6 +12,7 @@ from fenbu._testing.linearizability import UNKNOWN, Observed, is_linearizable
 from fenbu._testing.simulation import Plan
 from tests.simulation import service
 from tests.simulation.deploy import deploys
+from tests.simulation.entities import alarms, visits
 from tests.simulation.programs import programs
 from tests.simulation.service import Account, Log, Register
 from tests.simulation.world import World, patiently
@@ -64,7 +65,7 @@ async def register(world: World, name: str) -> None:
             await world.pause(2.0)
             value = number * 100 + turn
             what: Any = chance.choice(
-                [("write", value), ("read",), ("swap", chance.randrange(3) * 100, value)]
+                [("write", value), ("read",), ("look",), ("swap", chance.randrange(3) * 100, value)]
             )
             operations = Register(name)
             called = world.now
@@ -74,6 +75,8 @@ async def register(world: World, name: str) -> None:
                         answer: Any = await operations.write(value)
                     case ("swap", old, new):
                         answer = await operations.swap(old, new)
+                    case ("look",):
+                        answer = await operations.look(chance.choice((0.01, 0.3, 1.5)))
                     case _:
                         answer = await operations.read()
             except Unavailable:
@@ -393,6 +396,7 @@ async def kept(world: World, name: str) -> None:
 
 
 WORKLOADS: dict[str, Workload] = {
+    "alarms": alarms,
     "attempts": attempts,
     "bank": bank,
     "cancels": cancels,
@@ -414,6 +418,7 @@ WORKLOADS: dict[str, Workload] = {
     "signals": signals,
     "takeovers": takeovers,
     "trees": trees,
+    "visits": visits,
 }
 
 

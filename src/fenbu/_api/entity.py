@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -20,13 +20,14 @@ from typing import (
 from fenbu._api.context import required_activation
 from fenbu._api.function import DurableFunction
 from fenbu._api.handle import Handle
-from fenbu._api.options import checked_key, make_spec
+from fenbu._api.options import checked_key, make_spec, seconds
 from fenbu._api.runtime import Runtime
 from fenbu._core.handler import HandlerSpec
 from fenbu._core.location import caller
 from fenbu._core.model import Kind
 from fenbu._core.retry import NO_RETRY
 from fenbu._core.signature import Signature
+from fenbu._core.wish import Alarm, wishes_of
 from fenbu.errors import UsageError
 
 P = ParamSpec("P")
@@ -73,9 +74,12 @@ class Entity:
         return cast("str", self.__dict__["_key"])
 
     def delete(self) -> None:
-        """Forget this entity's state when the operation ends well; the next one finds the defaults."""
+        """Forget this entity when the operation ends well: the next one finds the defaults.
+
+        Its alarms are cancelled, also one that this operation has set.
+        """
         required_activation("delete()")
-        self.__dict__["_deleted"] = True
+        wishes_of(self).deleted = True
 
     def send_later(
         self,
@@ -99,15 +103,77 @@ class Entity:
             ```
         """
         running = required_activation("send_later()")
+        _, spec = self._operation(operation, "send_later")
+        runtime: Runtime = type(self).__dict__["_fenbu_runtime"]
+        function: DurableFunction[..., Any] = DurableFunction(runtime, spec, self.key)
+        bound = function.options(delay=delay)
+        return bound.start_inside(running, spec.signature.check(args, kwargs), caller())
+
+    def alarm(
+        self,
+        when: float | timedelta | datetime,
+        operation: Callable[P, Coroutine[Any, Any, Any]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> None:
+        """Have one of this entity's operations called at an instant: once, and not early.
+
+        There is at most one alarm for each operation: setting it again replaces it. It is set when the
+        operation that sets it ends well, and not at all if that fails. While it waits it costs a row.
+        Different from `send_later`, which starts a call of its own each time.
+
+        Args:
+            when: Seconds from now, or an instant, with its time zone.
+            operation: One of this entity's operations: `self.expire`.
+
+        Raises:
+            UsageError: It is no operation, its arguments do not fit, the instant has no time zone, or no
+                operation is running.
+
+        Example:
+            ```python
+            async def touch(self) -> None:
+                self.alarm(1800, self.expire)    # 30 minutes after the last touch
+            ```
+        """
+        running = required_activation("alarm()")
+        name, spec = self._operation(operation, "alarm")
+        if not isinstance(when, datetime):
+            at = running.loop.now + (seconds(when, "alarm") or 0.0)
+        elif when.tzinfo is None:
+            raise UsageError(f"alarm: {when} has no time zone; use `fenbu.now()` and `tzinfo=…`")
+        else:
+            at = when.timestamp()
+        alarm = Alarm(at, spec.name, spec.version, spec.signature.check(args, kwargs))
+        wishes_of(self).alarms[name] = alarm
+
+    def cancel_alarm(self, operation: Callable[..., Coroutine[Any, Any, Any]]) -> None:
+        """Have no alarm for an operation any more, once the operation that runs ends well.
+
+        Does nothing if there is none. One whose instant has come, and which waits for its turn, is cancelled
+        too.
+
+        Raises:
+            UsageError: It is no operation, or no operation is running.
+
+        Example:
+            ```python
+            async def pay(self) -> None:
+                self.cancel_alarm(self.expire)
+            ```
+        """
+        required_activation("cancel_alarm()")
+        name, _ = self._operation(operation, "cancel_alarm")
+        wishes_of(self).alarms[name] = None
+
+    def _operation(self, operation: object, what: str) -> tuple[str, HandlerSpec]:
+        """One of this entity's own, by what it is called on `self`."""
         cls = type(self)
         specs: dict[str, HandlerSpec] = cls.__dict__["_fenbu_operations"]
         name = getattr(operation, "__name__", "")
         if name not in specs:
-            raise UsageError(f"send_later: {operation!r} is no operation of {cls.__name__}")
-        runtime: Runtime = cls.__dict__["_fenbu_runtime"]
-        function: DurableFunction[..., Any] = DurableFunction(runtime, specs[name], self.key)
-        bound = function.options(delay=delay)
-        return bound.start_inside(running, specs[name].signature.check(args, kwargs), caller())
+            raise UsageError(f"{what}: {operation!r} is no operation of {cls.__name__}")
+        return name, specs[name]
 
 
 class Reference:
@@ -182,6 +248,7 @@ def operation(
 def operation(
     *,
     read_only: bool = False,
+    reentrant: bool = False,
     timeout: float | timedelta | None = None,
     retention: float | timedelta | None = None,
 ) -> Callable[[Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]], Operation[P, R]]: ...
@@ -192,6 +259,9 @@ def operation(function: Any = None, **options: Any) -> Any:
 
     Args:
         read_only: It does not change the state, which is checked. Its finished calls are not kept.
+        reentrant: Calls that an operation of the same entity waits for may call it back: it runs in the turn
+            of that one, which stands still meanwhile, and sees its state. What it changes counts when that
+            one ends well, and is void if it fails. It can neither set alarms nor delete the entity then.
         timeout: Seconds within which a call must end.
         retention: Seconds that a finished call is kept.
 
@@ -249,4 +319,5 @@ def _spec(runtime: Runtime, name: str, function: Any, options: dict[str, Any]) -
         timeout=options.get("timeout"),
         retention=0.0 if read_only and retention is None else retention,
         read_only=read_only,
+        reentrant=bool(options.get("reentrant", False)),
     )

@@ -145,6 +145,7 @@ class Handlers:
             name = options.pop("name", None) or cls.__name__
             entity = EntitySpec(name, cls, self.runtime.registry.codec)
             operations = operations_of(self.runtime, cls, name, **options)
+            entity.reentrant = any(spec.reentrant for spec in operations.values())
             for spec in operations.values():
                 spec.entity = entity
                 self.runtime.registry.add(spec)

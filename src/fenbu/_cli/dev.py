@@ -245,6 +245,10 @@ class View:
                 )
             case EntryKind.CANCEL_REQUESTED:
                 self._line(entry.id, "cancel requested", "yellow", entry.name or "")
+            case EntryKind.INNER_BEGAN:
+                self._line(entry.id, "gives its turn to", "magenta", entry.name or "")
+            case EntryKind.INNER_ENDED:
+                self._line(entry.id, "has its turn back from", "magenta", entry.name or "")
             case EntryKind.TIMER_FIRED:
                 self._line(entry.id, "timer", "magenta", "")
             case _ if entry.status is Status.COMPLETED:

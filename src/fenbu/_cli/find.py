@@ -50,10 +50,11 @@ async def histories_of(database: Database, calls: list[Loaded]) -> list[History]
         for call in (each.invocation for each in calls)
         if call.entity is not None and call.status not in FINISHED
     }
-    states = {
-        (each.entity, each.key): each.state for each in await database.load_entities(list(names))
-    }
-    return [
-        History(each, states.get((each.invocation.entity or "", each.invocation.key or "")))
-        for each in calls
-    ]
+    states = {(each.entity, each.key): each for each in await database.load_entities(list(names))}
+    histories: list[History] = []
+    for each in calls:
+        state = states.get((each.invocation.entity or "", each.invocation.key or ""))
+        histories.append(
+            History(each) if state is None else History(each, state.state, state.version)
+        )
+    return histories

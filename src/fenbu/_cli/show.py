@@ -156,6 +156,10 @@ def _what(entry: Entry, command: str, children: dict[int, Invocation]) -> str:
             return journal.signal_text(entry.name or "")
         case EntryKind.CANCEL_REQUESTED:
             return f"cancel requested: {entry.name}"
+        case EntryKind.INNER_BEGAN:
+            return f"gives its turn to {entry.name}"
+        case EntryKind.INNER_ENDED:
+            return f"has its turn back from {entry.name}"
         case EntryKind.STEP_RETRYING:
             return f"{command}, again at {instant(entry.retry_at)}"
         case EntryKind.CALL_FINISHED if entry.command in children:

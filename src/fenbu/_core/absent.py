@@ -263,6 +263,8 @@ class Absent:
         batch = self._partition.engine.batch
         resident = self._partition.residents.get(invocation.id)
         if resident is not None:
+            if resident.mailbox is not None:
+                resident.mailbox.discard(resident)
             self._partition.forget(resident)
         if invocation.status in FINISHED:
             if invocation.status is Status.COMPLETED:

@@ -64,9 +64,11 @@ class Activation:
         "invocation",
         "issued",
         "leaving",
+        "lent",
         "loop",
         "main",
         "position",
+        "restate",
         "retries",
         "run",
         "signal_waiters",
@@ -105,6 +107,10 @@ class Activation:
         self.position = 0
         """In the journal: how many events the code has seen."""
         self.leaving = False
+        self.lent: str | None = None
+        """The reentrant operation that runs in its turn: until that has ended, it stands still."""
+        self.restate: Callable[[Payload], None] | None = None
+        """Sets the state of its entity."""
         self._count = 0
         self._random: random.Random | None = None
         self._patches: dict[str, bool] = {}
@@ -150,6 +156,14 @@ class Activation:
                 self.attempts[entry.command] = entry.attempt
                 self.retries[entry.command] = entry.retry_at or 0.0
                 self.began.setdefault(entry.command, entry.at - (entry.seconds or 0.0))
+                return
+            case EntryKind.INNER_BEGAN:
+                self.lent = entry.name
+                return
+            case EntryKind.INNER_ENDED:
+                self.lent = None
+                if entry.value is not None and self.restate is not None:
+                    self.restate(entry.value)
                 return
         self._drain()
 

@@ -35,6 +35,8 @@ class HandlerSpec(Struct, kw_only=True, eq=False):
     cpu: bool = False
     """Runs in the process pool."""
     read_only: bool = False
+    reentrant: bool = False
+    """It may run in the turn of an operation of its entity that waits for it."""
     entity: EntitySpec | None = None
 
     def coroutine(self, args: Payload, instance: Any = None) -> Coroutine[Any, Any, Any]:
@@ -55,6 +57,10 @@ class EntitySpec:
     def __init__(self, name: str, cls: type[Any], codec: Codec) -> None:
         self.name = name
         self.cls = cls
+        self.version: int = getattr(cls, "__version__", 1)
+        """Of the states that it writes."""
+        self.reentrant = False
+        """It has reentrant operations."""
         self._codec = codec
         self._struct: type[Any] | None = None
         self._fields: tuple[str, ...] = ()
@@ -96,14 +102,29 @@ class EntitySpec:
             return msgspec.field(default_factory=default.copy)
         return default
 
-    def instance(self, key: str, state: Payload | None) -> Any:
-        """An instance to run operations on; `state` None is an entity that does not exist yet."""
+    def instance(self, key: str, state: Payload | None, version: int | None = None) -> Any:
+        """An instance to run operations on; `state` None is an entity that does not exist yet.
+
+        `version` is that of the state; None is the class's own.
+
+        Raises:
+            EncodingError: The state does not fit the class.
+            UsageError: The class's `__upgrade__` failed, or the state is of a newer class.
+        """
         if self._struct is None:
             self._build()
         try:
-            fields = self._type.decode(self.initial if state is None else state)
+            if state is None:
+                fields = self._type.decode(self.initial)
+            elif version is None or version == self.version:
+                fields = self._type.decode(state)
+            else:
+                fields = self._type.decode(self._upgraded(key, state, version))
         except EncodingError as error:
-            raise EncodingError(f"state of {self.name}({key!r}): {error}") from None
+            raise EncodingError(
+                f"state of {self.name}({key!r}): {error}. A stored state of another shape needs a class with "
+                "a higher `__version__` and an `__upgrade__`"
+            ) from None
         # Calling the class makes a reference to an entity; this is the entity itself.
         made = object.__new__(self.cls)
         attributes = made.__dict__
@@ -111,6 +132,38 @@ class EntitySpec:
             attributes[name] = getattr(fields, name)
         attributes["_key"] = key
         return made
+
+    def _upgraded(self, key: str, state: Payload, version: int) -> Payload:
+        """A stored state of an older class as one of this class."""
+        upgrade = getattr(self.cls, "__upgrade__", None)
+        if version > self.version:
+            raise UsageError(
+                f"state of {self.name}({key!r}) has version {version}, and the class here has "
+                f"{self.version}: deploy the newer one"
+            )
+        if upgrade is None:
+            return state
+        old = self._codec.of(dict[str, Any]).decode(state)
+        try:
+            new = upgrade(old, version)
+            unknown = sorted(set(new) - set(self._fields))
+        except Exception as error:
+            raise UsageError(
+                f"{self.name}.__upgrade__ from version {version} failed for the key {key!r} with "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        if unknown:
+            raise UsageError(
+                f"{self.name}.__upgrade__ from version {version} returned {', '.join(unknown)}, which the "
+                "class does not declare: leave out what is to be forgotten"
+            )
+        return self._codec.of(dict[str, Any]).encode(new)
+
+    def assign(self, instance: Any, state: Payload) -> None:
+        """Give an instance the fields of a state that `encode` has made."""
+        fields = self._type.decode(state)
+        for name in self._fields:
+            instance.__dict__[name] = getattr(fields, name)
 
     def encode(self, instance: Any) -> Payload:
         """The state to store.

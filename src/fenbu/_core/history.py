@@ -2,7 +2,8 @@
 
 `{"fenbu_history": 1, "call": {…}, "journal": [{…}, …], "state": …}`: the fields are those of `Invocation` and
 `Entry`, without the empty ones. A payload is `{"json": …}`, or `{"text": …}` or `{"base64": …}` if it is
-something else. `state` is the entity's before the operation, for an operation that is still open.
+something else. `state` is the entity's before the operation, for an operation that is still open, and
+`state_version` says which version of its class wrote it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ class History(Struct):
 
     loaded: Loaded
     state: Payload | None = None
+    state_version: int | None = None
+    """None is that of the class as it is."""
 
 
 class _File(Struct):
@@ -32,17 +35,19 @@ class _File(Struct):
     call: dict[str, Any]
     journal: list[dict[str, Any]]
     state: dict[str, Any] | None = None
+    state_version: int | None = None
 
 
 def write(history: History) -> bytes:
     """The text of a file."""
-    file = {
+    file: dict[str, Any] = {
         "fenbu_history": FORMAT,
         "call": _fields(history.loaded.invocation, "args", "result"),
         "journal": [_fields(each, "value") for each in history.loaded.entries],
     }
     if history.state is not None:
         file["state"] = _shown(history.state)
+        file["state_version"] = history.state_version
     return msgspec.json.format(msgspec.json.encode(file)) + b"\n"
 
 
@@ -65,7 +70,7 @@ def read(text: bytes) -> History:
         raise UsageError(
             f"this is no history of a call ({error}); `fenbu export ID` writes one"
         ) from None
-    return History(Loaded(invocation, entries), state)
+    return History(Loaded(invocation, entries), state, file.state_version)
 
 
 def _fields(struct: Invocation | Entry, *payloads: str) -> dict[str, Any]:

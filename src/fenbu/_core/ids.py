@@ -24,10 +24,19 @@ def child_id(parent: str, command: int) -> str:
 
     No id that a user chose can be equal to it, because those have no `/`.
     """
-    derived = f"{parent}/{command}"
+    return _derived(parent, str(command))
+
+
+def alarm_id(parent: str, operation: str) -> str:
+    """The id of the call that an operation, `parent`, has set as an alarm for an operation."""
+    return _derived(parent, operation)
+
+
+def _derived(parent: str, last: str) -> str:
+    derived = f"{parent}/{last}"
     if len(derived) <= limit.ID_LENGTH_DERIVED_MAX:
         return derived
-    return f"{sha256(parent.encode()).hexdigest()[:32]}/{command}"
+    return f"{sha256(parent.encode()).hexdigest()[:32]}/{last}"
 
 
 def run_id(id: str, run: int) -> str:  # noqa: A002

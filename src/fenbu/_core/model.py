@@ -145,6 +145,10 @@ class EntryKind(StrEnum):
     CALL_FINISHED = "call_finished"
     SIGNAL_RECEIVED = "signal_received"
     CANCEL_REQUESTED = "cancel_requested"
+    INNER_BEGAN = "inner_began"
+    """A reentrant operation, `name`, runs in its turn, and it stands still."""
+    INNER_ENDED = "inner_ended"
+    """`value` is the state that it leaves, if it has changed it."""
 
 
 class Entry(Struct, gc=False):
@@ -179,6 +183,8 @@ class EntityState(Struct, frozen=True, gc=False):
     state: Payload
     version: int = 1
     changed_at: float = 0.0
+    alarms: str | None = None
+    """JSON: by operation, the id of the call that waits for the instant of its alarm."""
 
 
 class Loaded(Struct, gc=False):

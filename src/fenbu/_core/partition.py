@@ -48,6 +48,7 @@ from fenbu._core.model import (
     Loaded,
     Status,
 )
+from fenbu._core.nest import outer_id
 from fenbu._core.order import MessageOrder, Receiver
 from fenbu._core.program import Program
 from fenbu._core.resident import Resident
@@ -72,6 +73,8 @@ class Partition:
         self.number = number
         self.residents: dict[str, Resident] = {}
         self.mailboxes: dict[tuple[str, str], Mailbox] = {}
+        self.nested: set[Mailbox] = set()
+        """Those with operations that run in the turn of others."""
         self._next_sequence = last_sequence + 1
         self._cursor = 0
         """The highest sequence that has been loaded or accepted into memory in order."""
@@ -104,7 +107,7 @@ class Partition:
             return
         if isinstance(message, Probe | Deadlock):
             self.consume(number)
-            deadlock.receive(self.engine, message, now)
+            deadlock.search(self.engine, message, now)
             return
         id_ = message.to.id if isinstance(message, Reply) else message.id
         # In memory by now or not: it must not overtake those that wait for the row of their call.
@@ -116,6 +119,8 @@ class Partition:
         elif resident.must_wait(message):
             # It leaves the inbox with the batch that has it in the journal.
             resident.mail.append((message, number))
+            if resident.mailbox is not None:
+                resident.mailbox.mailed(resident, message, now)
         elif isinstance(message, Reply | Signal) and resident.spec.kind is Kind.TASK:
             self.consume(number)
         else:
@@ -260,24 +265,27 @@ class Partition:
     def _accept_operation(self, resident: Resident, now: float, *, waited: bool) -> None:
         invocation = resident.invocation
         mailbox = self._mailbox(resident)
-        if mailbox.name in invocation.chain:
-            path = " → ".join((*invocation.chain, mailbox.name))
-            deadlock.refuse(resident, path, now)
-        elif self.spilled or self._active >= self.engine.window or mailbox.full():
+        is_inner = mailbox.name in invocation.chain
+        if is_inner and outer_id(resident, mailbox.name) is None:
+            deadlock.refuse_chain(resident, mailbox.name, now)
+        elif not is_inner and (
+            self.spilled or self._active >= self.engine.window or mailbox.full()
+        ):
             # Earlier operations on this key may wait in the database: it must not overtake them.
             if waited or not mailbox.idle:
                 mailbox.spill(invocation.sequence)
             if not waited:
                 self._spilled_until = invocation.sequence
         else:
-            self._spilled_until = self._cursor = invocation.sequence
+            if not self.spilled:
+                self._spilled_until = self._cursor = invocation.sequence
             self.residents[invocation.id] = resident
-            if mailbox.current is not None and invocation.parent is not None:
+            mailbox.push(resident)
+            if invocation.parent is not None and deadlock.holds_up(mailbox, resident):
                 path = deadlock.find(self.engine, resident, mailbox)
                 if path is not None:
                     deadlock.refuse(resident, path, now)
                     return
-            mailbox.push(resident)
             mailbox.advance(now)
 
     def _mailbox(self, resident: Resident) -> Mailbox:
@@ -419,7 +427,8 @@ class Partition:
         invocation = loaded.invocation
         if invocation.entity is not None and invocation.key is not None:
             mailbox = self.mailboxes.get((invocation.entity, invocation.key))
-            if mailbox is not None and mailbox.full():
+            is_inner = f"{invocation.entity}/{invocation.key}" in invocation.chain
+            if mailbox is not None and mailbox.full() and not is_inner:
                 mailbox.spill(invocation.sequence)
                 return
         self.bring(loaded)
@@ -458,6 +467,9 @@ class Partition:
             self._bring_operation(loaded)
         self._cursor = max(self._cursor, last_sequence(event, found))
         self.refill()
+        if self.nested and not self.spilled:
+            for mailbox in list(self.nested):
+                mailbox.advance(self.engine.now)
 
     def _operations_loaded(self, event: OperationsLoaded, now: float) -> None:
         mailbox = self.mailboxes.get((event.entity, event.key))

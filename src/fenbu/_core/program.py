@@ -6,20 +6,22 @@ Guarantee: step-once. A step whose outcome is in the journal is never run again.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from fenbu._core import dispatch, journal, limit
+from fenbu._core import dispatch, journal, limit, nest
 from fenbu._core.activation import Activation, ContinueAsNew
 from fenbu._core.command import AbandonStep, MarkPatch, OpenCallback, ParentEnd, RunStep, StartTimer
 from fenbu._core.effect import StopBody, WakeAt, Warn
 from fenbu._core.event import BodyEnded
 from fenbu._core.handler import HandlerSpec
 from fenbu._core.loop import EndlessLoopError
-from fenbu._core.message import Call, Reply, Signal
-from fenbu._core.model import Entry, EntryKind, Invocation, Outcome, Status
-from fenbu._core.resident import HISTORY, TIMEOUT, Resident
+from fenbu._core.message import Call, Cancel, Message, Reply, Signal
+from fenbu._core.model import Entry, EntryKind, Invocation, Outcome, Payload, Status
+from fenbu._core.resident import DEADLINE, HISTORY, TIMEOUT, Resident
 from fenbu.errors import EncodingError, NonDeterminismError, UsageError
 
 if TYPE_CHECKING:
@@ -54,7 +56,7 @@ class Program(Resident):
             invocation.started_at = now
         invocation.status = Status.RUNNING
         try:
-            instance = self.mailbox.instance if self.mailbox is not None else None
+            instance = self.mailbox.instance_of(self) if self.mailbox is not None else None
             coroutine = self.spec.coroutine(invocation.args, instance)
         except EncodingError as error:
             if fresh:
@@ -65,6 +67,10 @@ class Program(Resident):
         context = self.partition.engine.registry
         activation = Activation(invocation, coroutine, invocation.started_at, context)
         self.activation = activation
+        entity = self.spec.entity
+        if entity is not None and entity.reentrant:
+            activation.chain = (*activation.chain, f"{nest.MARK}{invocation.id}")
+            activation.restate = partial(entity.assign, instance)
         try:
             if fresh:
                 activation.begin()
@@ -88,8 +94,8 @@ class Program(Resident):
         self._read_mail(now)
 
     def _read_mail(self, now: float) -> None:
-        """Deliver what came before the code could receive it."""
-        while self.mail and self.activation is not None:
+        """Deliver what came before the code could receive it; not while it stands still."""
+        while self.mail and self.activation is not None and self.activation.lent is None:
             message, number = self.mail.pop(0)
             if isinstance(message, Call):  # It takes this one's place.
                 self.partition.receive(message, now, number)
@@ -321,6 +327,9 @@ class Program(Resident):
             return
         if event.run != activation.run:
             return
+        if activation.lent is not None:
+            self._defer(partial(self.body_ended, event))
+            return
         del self.bodies[event.command]
         if event.command not in activation.waiting:
             return
@@ -348,6 +357,10 @@ class Program(Resident):
         activation = self.activation
         if activation is None:
             super().timer_due(command, now)
+        elif activation.lent is not None:
+            self._defer(partial(self.timer_due, command))
+            if command == DEADLINE and self.mailbox is not None:
+                self.mailbox.nested().hurry(self, now)
         elif command in activation.timers and activation.timers[command].when() <= now:
             self._event(self._entry(EntryKind.TIMER_FIRED, now, command=command), now)
         elif command in activation.waiting and activation.retries.get(command, now + 1) <= now:
@@ -380,6 +393,38 @@ class Program(Resident):
             entry.value = message.value
             entry.failure = message.failure
             self._event(entry, now)
+
+    def must_wait(self, message: Message) -> bool:
+        if self.activation is not None and self.activation.lent is not None:
+            if isinstance(message, Cancel):
+                return not message.at_once
+            return isinstance(message, Reply | Signal)
+        return super().must_wait(message)
+
+    def _defer(self, event: Callable[[float], None]) -> None:
+        """It stands still: let this happen to it when it goes on."""
+        if self.mailbox is not None:
+            self.mailbox.nested().defer(self, event)
+
+    def note(self, kind: EntryKind, name: str, value: Payload | None, now: float) -> None:
+        if kind is EntryKind.INNER_ENDED and self._lent() != name:
+            return
+        entry = self._entry(kind, now, name=name)
+        entry.value = value
+        self._position = entry.position
+        self.partition.engine.batch.rows.entries.append(entry)
+        if self.activation is not None:
+            self.activation.apply(entry)
+        elif self._entries is not None:
+            self._entries.append(entry)
+
+    def _lent(self) -> str | None:
+        """To whom its turn is given, also before its code has been replayed."""
+        if self.activation is not None:
+            return self.activation.lent
+        kinds = (EntryKind.INNER_BEGAN, EntryKind.INNER_ENDED)
+        turns = [each for each in self._entries or () if each.kind in kinds]
+        return turns[-1].name if turns and turns[-1].kind is EntryKind.INNER_BEGAN else None
 
     def _end_children(self, reason: str) -> None:
         if self.activation is not None:

@@ -6,6 +6,7 @@ Nothing is run again: steps, calls and timers get the outcomes that the journal 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from msgspec import Struct
 
@@ -95,9 +96,11 @@ def _replay(
                 "an operation can be replayed only while it is open: the state of its entity before it is "
                 "not kept"
             )
-        instance = spec.entity.instance(call.key or "", history.state)
+        instance = spec.entity.instance(call.key or "", history.state, history.state_version)
     coroutine = spec.coroutine(call.args, instance)
     activation = Activation(call, coroutine, call.started_at or 0.0, registry)
+    if spec.entity is not None:
+        activation.restate = partial(spec.entity.assign, instance)
     try:
         activation.replay(history.loaded.entries, before)
         reason = _unlike(spec, history.loaded, activation)

@@ -17,7 +17,17 @@ from fenbu._core.event import BodyEnded
 from fenbu._core.failure import failure_of
 from fenbu._core.handler import HandlerSpec
 from fenbu._core.message import Cancel, Message, Reply, Retry, Signal
-from fenbu._core.model import PARKED, TERMINATED, Address, Invocation, Kind, Outcome, Status
+from fenbu._core.model import (
+    PARKED,
+    TERMINATED,
+    Address,
+    EntryKind,
+    Invocation,
+    Kind,
+    Outcome,
+    Payload,
+    Status,
+)
 from fenbu.errors import CallTimedOut, HistoryTooLong, UsageError
 
 if TYPE_CHECKING:
@@ -155,6 +165,8 @@ class Resident(ABC):
             for message in list(dispatch.cancellations(engine, self.activation, ParentEnd.CANCEL)):
                 engine.send(message)
         self._drop_code()
+        if self.mailbox is not None and self.mailbox.alarms is not None:
+            self.mailbox.rung(self, now)
         self.partition.forget(self)
         self.partition.survived(self)
         batch.effects.append(Ended(invocation.id, outcome))
@@ -268,6 +280,10 @@ class Resident(ABC):
         else:
             invocation.cancel_reason = reason
             self._end_cancelled(now)
+
+    def note(self, kind: EntryKind, name: str, value: Payload | None, now: float) -> None:
+        """Write into its journal that it gives its turn away, or has it back if it had given it."""
+        raise AssertionError((self.invocation, kind, name, value, now))
 
     def must_come_by_inbox(self, message: Message) -> bool:
         """What a client of this node sends has to lie there until the code can see it."""

@@ -27,18 +27,18 @@ Load = LoadCalls | LoadEntity | LoadOperations | LoadReady
 
 
 class Loader:
-    """See the module. `apply` takes each answer."""
+    """See the module. `apply` takes each answer, `written` waits until the open batch is on disk."""
 
     def __init__(
         self,
         engine: Engine,
         storage: Storage,
-        durable_number: Callable[[], int],
+        written: Callable[[], Coroutine[Any, Any, None]],
         apply: Callable[[Event], None],
     ) -> None:
         self._engine = engine
         self._storage = storage
-        self._durable_number = durable_number
+        self._written = written
         self._apply = apply
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -64,8 +64,10 @@ class Loader:
 
     async def due(self, partitions: list[int], now: float) -> bool:
         """Load calls whose time has come; true if there may be more."""
-        batch = self._engine.loads.begin(self._durable_number())
+        # Like any load it sees the batch that is open now: what that one ends or deletes must not come back.
+        batch = self._engine.loads.begin(self._engine.batch.number)
         try:
+            await self._written()
             found = await self._storage.load_due(partitions, now, limit=limit.LOAD_ROWS_MAX)
             self._due_found(found, batch)
         finally:

@@ -116,9 +116,7 @@ class Tenure:
             threads=options.threads,
             processes=options.processes,
         )
-        self._loader = Loader(
-            self.engine, storage, lambda: self.committer.durable_number, self._apply
-        )
+        self._loader = Loader(self.engine, storage, self.committer.written, self._apply)
         self._alarm = Alarm(self.engine, clock, self._tick, self._load_due)
         self._wakeup = Wakeup(
             storage,

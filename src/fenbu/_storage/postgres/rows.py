@@ -161,10 +161,9 @@ def _position(entry: Entry) -> int:
 
 def entity_row(row: Row) -> EntityState:
     """The struct of a row of `columns`."""
-    entity, key, partition, state, version, changed_at, state_bytes = row
-    return EntityState(
-        entity, key, partition, state if state_bytes is None else state_bytes, version, changed_at
-    )
+    entity, key, partition, state, version, changed_at, alarms, state_bytes = row
+    payload = state if state_bytes is None else state_bytes
+    return EntityState(entity, key, partition, payload, version, changed_at, alarms)
 
 
 def message_of(text: str | None, data: bytes | None) -> Message:

@@ -117,7 +117,15 @@ def entity_parameters(entities: Iterable[EntityState]) -> Parameters:
     """All columns of each, one after the other."""
     flat: Parameters = []
     for each in entities:
-        flat += (each.entity, each.key, each.partition, each.state, each.version, each.changed_at)
+        flat += (
+            each.entity,
+            each.key,
+            each.partition,
+            each.state,
+            each.version,
+            each.changed_at,
+            each.alarms,
+        )
     return flat
 
 

@@ -1,12 +1,13 @@
 -- name: columns
-entity, key, partition, state, version, changed_at
+entity, key, partition, state, version, changed_at, alarms
 
 -- name: upsert
 INSERT INTO entity ({columns}) SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL
 ON CONFLICT (entity, key) DO UPDATE SET
     state = excluded.state,
     version = excluded.version,
-    changed_at = excluded.changed_at;
+    changed_at = excluded.changed_at,
+    alarms = excluded.alarms;
 
 -- name: delete
 DELETE FROM entity WHERE (entity, key) IN (

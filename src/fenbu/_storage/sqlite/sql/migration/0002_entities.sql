@@ -1,0 +1,2 @@
+-- The calls that wait for the instants of an entity's alarms, by operation, as JSON.
+ALTER TABLE entity ADD COLUMN alarms TEXT;
