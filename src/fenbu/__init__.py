@@ -17,6 +17,7 @@ from fenbu._api.context import (
 from fenbu._api.entity import Entity, Operation, operation
 from fenbu._api.function import Bound, DurableFunction, SyncFunction
 from fenbu._api.handle import Handle, SyncHandle
+from fenbu._api.hook import Compression, Encryption
 from fenbu._api.saga import saga
 from fenbu._api.signal import wait_signal, wait_until
 from fenbu._api.step import Step, TxStep, step, tx_step
@@ -37,6 +38,8 @@ from fenbu.errors import (
     HistoryTooLong,
     NonDeterminismError,
     OwnershipLost,
+    PayloadTooLarge,
+    PayloadUnreadable,
     RetryLater,
     StorageError,
     TerminalError,
@@ -57,9 +60,11 @@ __all__ = [
     "Callback",
     "Client",
     "CodecHook",
+    "Compression",
     "DeadlockError",
     "DurableFunction",
     "EncodingError",
+    "Encryption",
     "Entity",
     "FenbuError",
     "Handle",
@@ -67,6 +72,8 @@ __all__ = [
     "NonDeterminismError",
     "Operation",
     "OwnershipLost",
+    "PayloadTooLarge",
+    "PayloadUnreadable",
     "Retry",
     "RetryLater",
     "Status",

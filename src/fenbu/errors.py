@@ -3,6 +3,8 @@
     FenbuError
     ├── UsageError            fix your code or your command; raised at once, nothing was accepted
     │   └── EncodingError     a value does not fit its type, or cannot be encoded
+    │       ├── PayloadTooLarge     it has more bytes than the app allows
+    │       └── PayloadUnreadable   it was stored with a key that this process does not have
     ├── CallError             what became of a call
     │   ├── CallFailed        it raised an error whose type is unknown here
     │   ├── CallCancelled     it was cancelled
@@ -41,6 +43,44 @@ class UsageError(FenbuError):
 
 class EncodingError(UsageError):
     """A value cannot be encoded, or does not fit the declared type; the message names the parameter."""
+
+
+class PayloadTooLarge(EncodingError):
+    """A value has more bytes than the app allows (`App(payload_bytes_max=…)`).
+
+    Attributes:
+        size: Its bytes when it is encoded.
+        bytes_max: How many are allowed.
+    """
+
+    def __init__(self, size: int, bytes_max: int, what: str = "") -> None:
+        super().__init__(
+            f"{what or 'a value'} has {size:,} bytes when encoded, and this app allows {bytes_max:,}: store "
+            "it elsewhere (a file, an object store) and pass its name, or raise App(payload_bytes_max=…)"
+        )
+        self.size = size
+        self.bytes_max = bytes_max
+        self._is_named = bool(what)
+
+    def named(self, what: str) -> PayloadTooLarge:
+        """The same, saying which value it is, unless it says so already."""
+        return self if self._is_named else PayloadTooLarge(self.size, self.bytes_max, what)
+
+    def __reduce__(self) -> tuple[Callable[..., PayloadTooLarge], tuple[int, int, str]]:
+        return (_too_large, (self.size, self.bytes_max, str(self)))
+
+
+def _too_large(size: int, bytes_max: int, message: str) -> PayloadTooLarge:
+    made = PayloadTooLarge(size, bytes_max)
+    made.args = (message,)
+    return made
+
+
+class PayloadUnreadable(EncodingError):
+    """A stored value cannot be read here: no key fits, or it was changed. Nothing of it is lost.
+
+    A call that needs it is parked as `stuck`, and goes on in a process whose app has the key.
+    """
 
 
 class TerminalError(FenbuError):

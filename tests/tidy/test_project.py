@@ -21,7 +21,11 @@ def test_the_lock_holds_every_development_tool():
     wanted = [
         *project["project"]["dependencies"],
         *project["dependency-groups"]["dev"],
-        *(each for extra in ("cli", "postgres", "pydantic", "uvloop") for each in optional[extra]),
+        *(
+            each
+            for extra in ("cli", "encryption", "postgres", "pydantic", "uvloop")
+            for each in optional[extra]
+        ),
     ]
     names = {re.split(r"[^\w.-]", each, maxsplit=1)[0] for each in wanted}
     locked = {line.partition("==")[0] for line in _lock()}

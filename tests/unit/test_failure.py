@@ -22,7 +22,7 @@ import fenbu.errors
 from fenbu._core import failure as failure_module
 from fenbu._core.failure import error_of, failure_of
 from fenbu._core.model import Failure
-from fenbu.errors import CallFailed, RetryLater
+from fenbu.errors import CallFailed, PayloadTooLarge, RetryLater
 
 
 class OutOfStock(Exception):
@@ -380,7 +380,11 @@ def test_errors_that_misbehave_are_stored_all_the_same() -> None:
     ],
 )
 def test_fenbus_own_errors_survive(cls: Any) -> None:
-    made = {CallFailed: lambda: cls("a:B", "m", "t"), RetryLater: lambda: cls("text", after=3)}
+    made = {
+        CallFailed: lambda: cls("a:B", "m", "t"),
+        RetryLater: lambda: cls("text", after=3),
+        PayloadTooLarge: lambda: cls(9, 8, "an argument"),
+    }
     error = made.get(cls, lambda: cls("text"))()
     again = error_of(failure_of(raised(error)))
     assert (type(again), str(again)) == (cls, str(error))

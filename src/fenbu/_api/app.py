@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from types import TracebackType
@@ -14,6 +14,7 @@ from typing import Any, Literal, ParamSpec, Self, TypeVar
 from fenbu._api import callback
 from fenbu._api.function import Bound, start_many
 from fenbu._api.handle import Handle
+from fenbu._api.hook import one_hook
 from fenbu._api.options import seconds
 from fenbu._api.register import Handlers
 from fenbu._api.runtime import Runtime
@@ -43,7 +44,10 @@ class App(Handlers):
         url: `sqlite:///path`, `sqlite:////absolute/path` or `postgresql://user@host/database`. Default: the
             environment's `FENBU_URL`, else `.fenbu/<name>.db` below the current directory.
         codec: How payloads are stored: readable JSON, or MessagePack.
-        hook: Transforms encoded payloads on their way to the database and back: compression, encryption.
+        payload_bytes_max: The largest encoded value in bytes (64 MiB): arguments, results, results of steps,
+            states, signals. A larger one is refused where it is passed or returned.
+        hook: Transforms payloads on their way to the database and back: `Compression`, `Encryption`, one of
+            your own, or several in the order in which they are applied.
         concurrency: Bodies of tasks and steps that run at a time on one node.
         threads: Threads for plain functions.
         processes: Processes for functions marked `cpu=True`; default: as many as processors.
@@ -69,7 +73,8 @@ class App(Handlers):
         *,
         url: str | None = None,
         codec: Literal["json", "msgpack"] = "json",
-        hook: CodecHook | None = None,
+        payload_bytes_max: int = limit.PAYLOAD_BYTES_MAX,
+        hook: CodecHook | Sequence[CodecHook] | None = None,
         concurrency: int = 1000,
         threads: int = 32,
         processes: int | None = None,
@@ -80,7 +85,12 @@ class App(Handlers):
             raise UsageError(f"App name must be letters, digits, - and _, not {name!r}")
         self.name = name
         url = url or os.environ.get("FENBU_URL") or f"sqlite:///.fenbu/{name}.db"
-        super().__init__(Runtime(name, url, Registry(Codec(format=codec, hook=hook))))
+        if type(payload_bytes_max) is not int or payload_bytes_max < 1:
+            raise UsageError(
+                f"payload_bytes_max must be a number of bytes, not {payload_bytes_max!r}"
+            )
+        codecs = Codec(format=codec, bytes_max=payload_bytes_max)
+        super().__init__(Runtime(name, url, Registry(codecs, one_hook(hook))))
         self.node_options = NodeOptions(
             concurrency=concurrency,
             threads=threads,

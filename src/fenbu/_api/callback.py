@@ -92,7 +92,7 @@ async def callback(type: Any = Any) -> Callback[Any]:  # noqa: A002
 
 async def complete(runtime: Runtime, token: str, value: object) -> None:
     """See `App.complete`."""
-    payload = runtime.registry.codec.of(Any).encode(value)
+    payload = runtime.payload(value, f"the value for callback {token}")
     await _settle(runtime, token, payload, None)
 
 

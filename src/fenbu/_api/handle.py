@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from fenbu._api.context import activation
 from fenbu._api.options import seconds
@@ -88,7 +88,7 @@ class Handle(Generic[R]):
             CallNotFound: There is no such call.
             EncodingError: The value cannot be encoded.
         """
-        payload = self._runtime.registry.codec.of(Any).encode(value)
+        payload = self._runtime.payload(value, f"the value of signal {name}")
         running = activation()
         if running is None:
             await self._runtime.gateway.send(Signal(self._partition, self.id, name, payload))

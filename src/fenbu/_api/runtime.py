@@ -7,9 +7,10 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from fenbu._core.handler import Registry
+from fenbu._core.model import Payload
 from fenbu._node.clock import Clock, SystemClock
 from fenbu._node.gateway import Gateway
-from fenbu.errors import UsageError
+from fenbu.errors import PayloadTooLarge, UsageError
 
 T = TypeVar("T")
 
@@ -57,6 +58,17 @@ class Runtime:
     def clock(self) -> Clock:
         """The gateway's; without one, the system's."""
         return _SYSTEM if self._gateway is None else self._gateway.clock
+
+    def payload(self, value: object, what: str) -> Payload:
+        """A value of any type, encoded.
+
+        Raises:
+            EncodingError: It cannot be, or is too large; `what` says in words which value it is.
+        """
+        try:
+            return self.registry.codec.of(Any).encode(value)
+        except PayloadTooLarge as error:
+            raise error.named(what) from None
 
     def hint(self, partitions: set[int]) -> None:
         """From any thread: there is something new in these inboxes. Only if the app is open."""

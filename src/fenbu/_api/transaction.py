@@ -12,6 +12,7 @@ from fenbu._api.runtime import Runtime
 from fenbu._core.message import Call
 from fenbu._storage.open import users_transaction
 from fenbu._storage.protocol import ASYNCPG, SQLALCHEMY_CONNECTION, SQLALCHEMY_SESSION
+from fenbu._storage.seal import Seal
 from fenbu.errors import UsageError
 
 
@@ -31,6 +32,9 @@ def start_in(
         )
     partitions = {each.partition for each in calls}
     count = runtime.registry.partition_count
+    if runtime.registry.hook is not None:
+        seal = Seal(runtime.registry.hook)
+        calls = [seal.call(each) for each in calls]
     return transaction.start(calls, count, lambda: runtime.hint(partitions))
 
 

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from fenbu._cli.find import histories_of
 from fenbu._cli.present import console, count_of, print_json, status_text
-from fenbu._cli.target import json_option, load_app, url_option, with_database
+from fenbu._cli.target import json_option, load_app, place_of, url_option, with_database
 from fenbu._core.handler import Registry
 from fenbu._core.model import FINISHED, Status
 from fenbu._core.rehearsal import Divergence, rehearse
@@ -83,7 +83,7 @@ def check_deploy(app_name: str, url: str | None, *, as_json: bool) -> None:
     async def work(database: Database) -> Findings:
         return await _rehearse_all(database, app.registry)
 
-    findings = asyncio.run(with_database(app.url, work))
+    findings = asyncio.run(with_database(place_of(app), work))
     if as_json:
         print_json(_data(findings))
     else:

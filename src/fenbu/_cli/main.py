@@ -31,6 +31,7 @@ COMMANDS = {
     "export": "fenbu._cli.replay:export",
     "replay": "fenbu._cli.replay:replay",
     "check-deploy": "fenbu._cli.check_deploy:check_deploy",
+    "rekey": "fenbu._cli.rekey:rekey",
     "entity": "fenbu._cli.entity:entity",
     "nodes": "fenbu._cli.nodes:nodes",
     "migrate": "fenbu._cli.migrate:migrate",

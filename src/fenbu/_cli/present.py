@@ -27,6 +27,7 @@ from fenbu._core.model import (
     Payload,
     Status,
 )
+from fenbu._storage.seal import MARK
 
 COLOURS = {
     Status.PENDING: "cyan",
@@ -40,6 +41,9 @@ COLOURS = {
     Status.QUARANTINED: "bold red",
     Status.UNHANDLED: "bold yellow",
 }
+
+SEALED = b"\xc1"
+"""How bytes begin that a hook has made."""
 
 COLUMNS_MAX = 10_000
 """The width of what is no terminal: nothing is cut or wrapped for a program that reads it."""
@@ -105,11 +109,17 @@ def _unpacked(data: bytes) -> str:
     try:
         return msgspec.json.encode(msgspec.msgpack.decode(data)).decode()
     except (msgspec.DecodeError, TypeError, ValueError):
-        return f"<{len(data)} bytes>"
+        hidden = ", which the app's hook can read: pass --app" if data[:1] == SEALED else ""
+        return f"<{len(data)} bytes{hidden}>"
 
 
 def failure_text(failure: Failure | None) -> str:
-    return "" if failure is None else f"{failure.type.rpartition(':')[2]}: {failure.message}"
+    if failure is None:
+        return ""
+    message = failure.message
+    if message.startswith(MARK):
+        message = "<text that the app's hook can read: pass --app>"
+    return f"{failure.type.rpartition(':')[2]}: {message}"
 
 
 def commands_of(loaded: Loaded) -> dict[int, tuple[str, str, str]]:

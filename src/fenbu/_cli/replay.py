@@ -19,6 +19,7 @@ from fenbu._cli.target import (
     find_url,
     json_option,
     load_app,
+    place_of,
     url_option,
     with_database,
 )
@@ -104,7 +105,9 @@ def replay(
 def _find(what: str, app: App) -> History:
     path = Path(what)
     if path.suffix != ".json" and not path.is_file():
-        return asyncio.run(with_database(app.url, lambda database: _history_of(database, what)))
+        return asyncio.run(
+            with_database(place_of(app), lambda database: _history_of(database, what))
+        )
     try:
         return history.read(path.read_bytes())
     except OSError as error:

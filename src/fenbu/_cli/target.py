@@ -14,7 +14,9 @@ from urllib.parse import quote
 import click
 
 from fenbu import App
+from fenbu._core.codec import CodecHook
 from fenbu._storage.open import Database, shown, storage_of
+from fenbu._storage.sealed import sealed
 from fenbu.errors import FenbuError, UsageError
 
 T = TypeVar("T")
@@ -142,19 +144,36 @@ _OURS = (
 # The database.
 
 
-def find_url(app_name: str | None, url: str | None) -> str:
-    """The database that a command reads.
+class Place(str):
+    """The URL of a database, and the app's hook to read what is in it, where the app is known."""
+
+    __slots__ = ("hook",)
+
+    def __init__(self, url: str) -> None:
+        del url
+        self.hook: CodecHook | None = None
+
+
+def place_of(app: App) -> Place:
+    """The database of an app."""
+    place = Place(app.url)
+    place.hook = app.registry.hook
+    return place
+
+
+def find_url(app_name: str | None, url: str | None) -> Place:
+    """The database that a command reads, with the hook of the app if one is given.
 
     Raises:
         UsageError: Nothing says which.
     """
-    if url is not None:
-        return url
+    if url is not None and app_name is None:
+        return Place(url)
     if app_name is not None:
-        return load_app(app_name).url
+        return place_of(load_app(app_name, url))
     found = sorted(Path(".fenbu").glob("*.db"))
     if len(found) == 1:
-        return f"sqlite:///{quote(str(found[0]))}"
+        return Place(f"sqlite:///{quote(str(found[0]))}")
     here = ", ".join(map(str, found)) or "none below .fenbu"
     raise UsageError(
         f"which database? Pass --url sqlite:///path.db or --app shop.py, or set FENBU_URL. Here: {here}"
@@ -168,7 +187,8 @@ async def with_database(url: str, work: Callable[[Database], Awaitable[T]]) -> T
         UsageError: There is no such database.
         StorageError: It cannot be used.
     """
-    database = storage_of(url)
+    raw = storage_of(url)
+    database = sealed(raw, url.hook) if isinstance(url, Place) else raw
     await database.open(create=False)
     try:
         return await work(database)

@@ -27,6 +27,8 @@ from fenbu._core.message import (
     Retry,
     Signal,
     Subscribe,
+    Withheld,
+    guarded,
 )
 from fenbu._core.model import (
     FINISHED,
@@ -165,7 +167,7 @@ class Absent:
                 if address is None:
                     return
                 if invocation.status in FINISHED:
-                    self._partition.engine.send(Reply(address, outcome_of(invocation)))
+                    self._partition.engine.send(guarded(Reply(address, outcome_of(invocation))))
                 elif address not in invocation.waiters:
                     # Its row is enough: it need not come to memory to know who waits.
                     invocation.waiters = (*invocation.waiters, address)
@@ -179,11 +181,11 @@ class Absent:
                 self._partition.consume(number)
                 reason = f"{TERMINATED}{message.reason}" if message.at_once else message.reason
                 self._cancel_row(invocation, reason, now)
-            case Reply() | Signal() if (
+            case Reply() | Signal() | Withheld() if (
                 invocation.status is Status.PENDING or invocation.status in PARKED
             ):
                 self._parked.setdefault(id_, []).append((message, number))
-            case Reply() | Signal() | Cancel():
+            case Reply() | Signal() | Withheld() | Cancel():
                 if self._partition.bring(loaded) is not None:
                     self._partition.receive(message, now, number)
                 elif invocation.status in FINISHED:

@@ -27,19 +27,19 @@ import msgspec
 from msgspec.inspect import CustomType, Field, Type, type_info
 
 from fenbu._core import limit
-from fenbu._core.model import Payload
-from fenbu.errors import EncodingError, UsageError
+from fenbu._core.model import Payload, Unreadable
+from fenbu.errors import EncodingError, PayloadTooLarge, PayloadUnreadable, UsageError
 
 
 class CodecHook(Protocol):
     """Transforms payloads on their way to the database and back: compression, encryption."""
 
     def encode(self, data: bytes) -> bytes:
-        """What to store for `data`."""
+        """What to store for `data`; a first byte 0xC1 tells it from JSON and MessagePack."""
         ...
 
     def decode(self, data: bytes) -> bytes:
-        """What `encode` was given."""
+        """What `encode` was given. Bytes that were stored without the hook come here, too."""
         ...
 
 
@@ -53,15 +53,22 @@ class Codec:
         self,
         *,
         format: Literal["json", "msgpack"] = "json",  # noqa: A002
-        hook: CodecHook | None = None,
+        bytes_max: int = limit.PAYLOAD_BYTES_MAX,
     ) -> None:
         if format not in ("json", "msgpack"):
             raise UsageError(f"codec must be 'json' or 'msgpack', not {format!r}")
         self.format = format
-        self.hook = hook
+        self.bytes_max = bytes_max
         encoder = msgspec.json.Encoder if format == "json" else msgspec.msgpack.Encoder
         self.write: Callable[[Any], bytes] = encoder(enc_hook=_to_builtin).encode
         self._types: dict[Any, TypeCodec] = {}
+
+    def size(self, value: object) -> int:
+        """The bytes of a value when it is encoded; 0 if it cannot be."""
+        try:
+            return len(self.write(value))
+        except Exception:  # noqa: BLE001 - see `encode`
+            return 0
 
     def of(self, type_: Any) -> TypeCodec:
         """The codec of a type, made at its first use.
@@ -85,7 +92,7 @@ class TypeCodec:
 
     def __init__(self, codec: Codec, type_: Any) -> None:
         self._codec = codec
-        self._is_text = codec.format == "json" and codec.hook is None
+        self._is_text = codec.format == "json"
         try:
             made = _StandIns().of(type_)
         except RecursionError:
@@ -107,43 +114,34 @@ class TypeCodec:
             raise _refusal(value, error, codec.write) from None
         except Exception as error:  # A model's own code may raise anything.
             raise _refusal(value, error, codec.write) from error
-        if len(data) > limit.PAYLOAD_BYTES_MAX:
-            text = f"{len(data):,} bytes are more than a payload may have; store them elsewhere"
-            raise EncodingError(text)
-        if self._is_text:
-            text = data.decode()
-            if "null" in text and value is not None:
-                _refuse_nonfinite(value)
-            return text
-        if codec.hook is None:
+        if len(data) > codec.bytes_max:
+            raise PayloadTooLarge(len(data), codec.bytes_max)
+        if not self._is_text:
             return data
-        if codec.format == "json":
+        text = data.decode()
+        if "null" in text and value is not None:
             _refuse_nonfinite(value)
-            data += b" "  # For `decode` to know it.
-        try:
-            return codec.hook.encode(data)
-        except Exception as error:
-            raise EncodingError(f"the codec's hook failed: {error!r}") from error
+        return text
 
     def decode(self, payload: Payload) -> Any:
         """The value of a payload.
 
         Raises:
             EncodingError: It does not fit the type.
+            PayloadUnreadable: This process has no key for it.
         """
         try:
             if isinstance(payload, str):
                 return self._json.decode(payload)
-            hook = self._codec.hook
-            data = payload if hook is None else hook.decode(payload)
-            # In MessagePack only an integer begins so, and it is alone; JSON has a space at its end.
-            if len(data) > 1 and data[0] < 0x80:
-                return self._json.decode(data)
-            return self._msgpack.decode(data)
+            if isinstance(payload, Unreadable):
+                raise PayloadUnreadable(payload.reason)
+            return self._msgpack.decode(payload)
+        except PayloadUnreadable:
+            raise
         except msgspec.DecodeError as error:
             raise EncodingError(str(error)) from error.__cause__
         except Exception as error:
-            # What a hook, or a type's own code, says.
+            # What a type's own code says.
             raise EncodingError(f"{error.__class__.__name__}: {error}") from error
 
     def check(self, value: object) -> Payload:

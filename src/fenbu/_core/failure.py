@@ -16,8 +16,8 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from fenbu._core.model import Failure
-from fenbu.errors import CallFailed
+from fenbu._core.model import Failure, UnreadableFailure
+from fenbu.errors import CallFailed, PayloadUnreadable
 
 TRACEBACK_LENGTH_MAX: Final = 8_000
 MESSAGE_LENGTH_MAX: Final = 4_000
@@ -71,6 +71,8 @@ def _failure(error: BaseException, share: int, depth: int) -> Failure:
 
 def error_of(failure: Failure) -> Exception:
     """The error again, with its own type where that is known here."""
+    if isinstance(failure, UnreadableFailure):
+        return PayloadUnreadable(f"it ended with a {failure.type}, but {failure.reason}")
     try:
         error = _rebuild(failure)
         if error is not None:

@@ -11,11 +11,11 @@ import msgspec
 from msgspec import Struct
 
 from fenbu._core import limit
-from fenbu._core.codec import Codec
+from fenbu._core.codec import Codec, CodecHook
 from fenbu._core.model import Kind, Payload
 from fenbu._core.retry import NO_RETRY, Retry
 from fenbu._core.signature import Signature
-from fenbu.errors import EncodingError, UsageError
+from fenbu.errors import EncodingError, PayloadTooLarge, PayloadUnreadable, UsageError
 
 
 class HandlerSpec(Struct, kw_only=True, eq=False):
@@ -120,6 +120,8 @@ class EntitySpec:
                 fields = self._type.decode(state)
             else:
                 fields = self._type.decode(self._upgraded(key, state, version))
+        except PayloadUnreadable as error:
+            raise PayloadUnreadable(f"state of {self.name}({key!r}): {error}") from None
         except EncodingError as error:
             raise EncodingError(
                 f"state of {self.name}({key!r}): {error}. A stored state of another shape needs a class with "
@@ -181,6 +183,10 @@ class EntitySpec:
         try:
             state = self._type.encode({name: attributes[name] for name in self._fields})
             self._type.decode(state)
+        except PayloadTooLarge as error:
+            field = max(self._fields, key=lambda name: self._codec.size(attributes[name]))
+            what = f"the state of {self.name}/{attributes['_key']}, of which field {field} is the largest,"
+            raise error.named(what) from None
         except EncodingError as error:
             raise EncodingError(f"state of {self.name}({attributes['_key']!r}): {error}") from None
         return state
@@ -193,8 +199,10 @@ def _is_class_variable(hint: Any) -> bool:
 class Registry:
     """The handlers of one app, by name and version, and the codec they share."""
 
-    def __init__(self, codec: Codec) -> None:
+    def __init__(self, codec: Codec, hook: CodecHook | None = None) -> None:
         self.codec = codec
+        self.hook = hook
+        """What stands between memory and the database; the core knows nothing of it."""
         self.partition_count = limit.PARTITION_COUNT
         self._specs: dict[tuple[str, int], HandlerSpec] = {}
         self._latest: dict[str, HandlerSpec] = {}

@@ -13,7 +13,15 @@ from typing import TypeAlias
 import msgspec
 from msgspec import Struct
 
-from fenbu._core.model import Address, Failure, Invocation, Outcome, Payload
+from fenbu._core.model import (
+    Address,
+    Failure,
+    Invocation,
+    Outcome,
+    Payload,
+    Unreadable,
+    UnreadableFailure,
+)
 
 
 class IfExists(StrEnum):
@@ -130,12 +138,34 @@ class Claim(Struct, frozen=True, tag="claim", gc=False):
     to: int
 
 
+class Withheld(Struct, frozen=True, tag="withheld", gc=False):
+    """A reply or signal that this process cannot read: its call is parked, and the message stays."""
+
+    partition: int
+    id: str
+    message: Reply | Signal
+    """As it is stored."""
+    reason: str
+
+
 Message: TypeAlias = (
-    Call | Reply | Subscribe | Signal | Cancel | Retry | Probe | Deadlock | Adopt | Claim
+    Call | Reply | Subscribe | Signal | Cancel | Retry | Probe | Deadlock | Adopt | Claim | Withheld
 )
 
 _json = msgspec.json.Decoder(Message)
 _msgpack = msgspec.msgpack.Decoder(Message)
+
+
+def guarded(message: Reply | Signal) -> Reply | Signal | Withheld:
+    """The message, or the same as one that cannot be read if its value or error cannot."""
+    if isinstance(message, Reply):
+        value, failure, id_ = message.outcome.value, message.outcome.failure, message.to.id
+    else:
+        value, failure, id_ = message.value, message.failure, message.id
+    for each in (value, failure):
+        if isinstance(each, Unreadable | UnreadableFailure):
+            return Withheld(message.partition, id_, message, each.reason)
+    return message
 
 
 def encode(message: Message) -> Payload:

@@ -22,6 +22,13 @@ else:
     Payload = Any
 
 
+class Unreadable(bytes):
+    """A payload as it is stored, which this process cannot read. It is written back as it is."""
+
+    reason = ""
+    """Why not, in words."""
+
+
 class Kind(StrEnum):
     """What a handler is."""
 
@@ -74,6 +81,12 @@ class Failure(Struct, frozen=True, gc=False):
     """JSON of the error's `args`, where they can be encoded."""
     attributes: str | None = None
     """JSON of the error's `__dict__`, as far as it can be encoded."""
+
+
+class UnreadableFailure(Failure, frozen=True, gc=False):
+    """One as it is stored, whose words this process cannot read."""
+
+    reason: str = ""
 
 
 class Outcome(Struct, frozen=True, gc=False):

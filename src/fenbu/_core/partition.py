@@ -38,16 +38,9 @@ from fenbu._core.message import (
     Retry,
     Signal,
     Subscribe,
+    Withheld,
 )
-from fenbu._core.model import (
-    FINISHED,
-    PARKED,
-    Entry,
-    Invocation,
-    Kind,
-    Loaded,
-    Status,
-)
+from fenbu._core.model import FINISHED, PARKED, Entry, Invocation, Kind, Loaded, Status
 from fenbu._core.nest import outer_id
 from fenbu._core.order import MessageOrder, Receiver
 from fenbu._core.program import Program
@@ -118,10 +111,10 @@ class Partition:
             self._absent.hold(id_, message, number)
         elif resident.must_wait(message):
             # It leaves the inbox with the batch that has it in the journal.
-            resident.mail.append((message, number))
+            resident.keep(message, number)
             if resident.mailbox is not None:
                 resident.mailbox.mailed(resident, message, now)
-        elif isinstance(message, Reply | Signal) and resident.spec.kind is Kind.TASK:
+        elif isinstance(message, Reply | Signal | Withheld) and resident.spec.kind is Kind.TASK:
             self.consume(number)
         else:
             self.consume(number)
@@ -159,7 +152,7 @@ class Partition:
                     self._absent.retry(Loaded(resident.invocation, []))
             case Adopt() | Claim():
                 pass  # It has come to memory another way.
-            case Call() | Probe() | Deadlock():
+            case Call() | Probe() | Deadlock() | Withheld():
                 raise AssertionError(message)
 
     def consume(self, number: int) -> None:

@@ -22,7 +22,13 @@ from fenbu._core.loop import EndlessLoopError
 from fenbu._core.message import Call, Cancel, Message, Reply, Signal
 from fenbu._core.model import Entry, EntryKind, Invocation, Outcome, Payload, Status
 from fenbu._core.resident import DEADLINE, HISTORY, TIMEOUT, Resident
-from fenbu.errors import EncodingError, NonDeterminismError, UsageError
+from fenbu.errors import (
+    EncodingError,
+    NonDeterminismError,
+    PayloadTooLarge,
+    PayloadUnreadable,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from fenbu._core.partition import Partition
@@ -59,7 +65,7 @@ class Program(Resident):
             instance = self.mailbox.instance_of(self) if self.mailbox is not None else None
             coroutine = self.spec.coroutine(invocation.args, instance)
         except EncodingError as error:
-            if fresh:
+            if fresh and not isinstance(error, PayloadUnreadable):
                 self.fail(error, now)
             else:
                 self.park(Status.STUCK, error)
@@ -202,6 +208,8 @@ class Program(Resident):
                 value = self.spec.signature.result.encode(main.result())
                 if self.mailbox is not None:
                     self.mailbox.keep(self, now)
+            except PayloadTooLarge as too_large:
+                error = too_large.named(f"the result of {self.spec.name} {self.invocation.id}")
             except EncodingError as encoding_error:
                 error = encoding_error
             else:

@@ -16,7 +16,7 @@ from fenbu._core.effect import Begin, Ended, RunBody, StopBody
 from fenbu._core.event import BodyEnded
 from fenbu._core.failure import failure_of
 from fenbu._core.handler import HandlerSpec
-from fenbu._core.message import Cancel, Message, Reply, Retry, Signal
+from fenbu._core.message import Cancel, Message, Reply, Retry, Signal, Withheld
 from fenbu._core.model import (
     PARKED,
     TERMINATED,
@@ -28,7 +28,7 @@ from fenbu._core.model import (
     Payload,
     Status,
 )
-from fenbu.errors import CallTimedOut, HistoryTooLong, UsageError
+from fenbu.errors import CallTimedOut, HistoryTooLong, PayloadUnreadable, UsageError
 
 if TYPE_CHECKING:
     from fenbu._core.activation import Activation
@@ -293,12 +293,20 @@ class Resident(ABC):
 
     def must_wait(self, message: Message) -> bool:
         """Its code has to see the message, and is not there yet."""
-        if self.activation is not None or self.spec.kind is Kind.TASK:
+        if self.spec.kind is Kind.TASK:
             return False
+        if self.activation is not None:
+            return message.__class__ is Withheld
         if isinstance(message, Cancel):
             # A call that has not begun, or cannot go on, has nothing to say to it.
             return self.is_started
-        return isinstance(message, Reply | Signal)
+        return isinstance(message, Reply | Signal | Withheld)
+
+    def keep(self, message: Message, number: int) -> None:
+        """Hold a message that must wait. If its code waits for what cannot be read here, it cannot go on."""
+        self.mail.append((message, number))
+        if isinstance(message, Withheld) and self.activation is not None:
+            self.park(Status.STUCK, PayloadUnreadable(message.reason))
 
     @property
     def is_bound(self) -> bool:

@@ -27,7 +27,7 @@ from msgspec import UNSET
 
 from fenbu._core.codec import Codec, TypeCodec
 from fenbu._core.model import Payload
-from fenbu.errors import EncodingError, UsageError
+from fenbu.errors import EncodingError, PayloadTooLarge, PayloadUnreadable, UsageError
 
 _EMPTY: Any = inspect.Parameter.empty
 _POSITIONAL_ONLY = inspect.Parameter.POSITIONAL_ONLY
@@ -185,6 +185,10 @@ class Signature:
         named = self._bind(args, kwargs)
         try:
             return self._arguments.encode(named)
+        except PayloadTooLarge as error:
+            largest = max(named, key=lambda name: self._codec.size(named[name]))
+            rest = "" if len(named) == 1 else ", with the other arguments,"
+            raise error.named(f"{self.name}({largest}=…){rest}") from None
         except EncodingError as error:
             for parameter in self._parameters:
                 try:
@@ -226,8 +230,8 @@ class Signature:
         try:
             values = msgspec.structs.astuple(self._arguments.decode(payload))
         except EncodingError as error:
-            text = f"{self.name}: {_readable(str(error))}"
-            raise EncodingError(text) from error.__cause__
+            kind = PayloadUnreadable if isinstance(error, PayloadUnreadable) else EncodingError
+            raise kind(f"{self.name}: {_readable(str(error))}") from error.__cause__
         layout = self._layout
         if not layout.is_plain:
             return self._arrange(values)

@@ -7,7 +7,7 @@ from fenbu._core.effect import StopBody, WakeAt
 from fenbu._core.event import BodyEnded
 from fenbu._core.model import Failure, Status
 from fenbu._core.resident import TIMEOUT, Resident
-from fenbu.errors import EncodingError
+from fenbu.errors import EncodingError, PayloadUnreadable
 
 
 class Task(Resident):
@@ -30,6 +30,9 @@ class Task(Resident):
         self.save()
         try:
             body = dispatch.task_body(spec, invocation)
+        except PayloadUnreadable as error:
+            self.park(Status.STUCK, error)
+            return
         except EncodingError as error:
             self.fail(error, now)
             return

@@ -30,7 +30,7 @@ from fenbu._core.model import Outcome, Payload, Status
 from fenbu._node.attempt import current
 from fenbu._node.clock import Clock
 from fenbu._storage.protocol import StepKey
-from fenbu.errors import CallTimedOut, RetryLater, UsageError
+from fenbu.errors import CallTimedOut, PayloadTooLarge, RetryLater, UsageError
 
 Key = tuple[str, int]
 
@@ -267,6 +267,10 @@ class Executor:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever a body raises is its outcome
+            if isinstance(error, PayloadTooLarge):
+                error = error.named(
+                    f"the result of {'step' if body.command else 'task'} {body.name}"
+                )
             outcome = Outcome(Status.FAILED, failure=failure_of(error))
             retryable = body.retry.again(body.attempt, error)
             after = error.after if isinstance(error, RetryLater) else None

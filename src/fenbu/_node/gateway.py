@@ -18,6 +18,7 @@ from fenbu._core.model import Outcome, Status
 from fenbu._node.clock import Clock
 from fenbu._node.outcomes import OutcomeWatch
 from fenbu._storage.protocol import Storage
+from fenbu._storage.sealed import sealed
 from fenbu.errors import AlreadyExists, CallNotFound
 
 
@@ -82,7 +83,7 @@ class RemoteGateway:
     def __init__(self, registry: Registry, clock: Clock, storage: Storage) -> None:
         self.registry = registry
         self.clock = clock
-        self.storage = storage
+        self.storage = storage = sealed(storage, registry.hook)
         self._waiting: dict[str, list[asyncio.Future[Outcome]]] = {}
         self._watch = OutcomeWatch(storage, self._found, self._failed, listens=True)
 

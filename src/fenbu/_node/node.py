@@ -27,6 +27,7 @@ from fenbu._node.retention import delete_finished
 from fenbu._node.telemetry import Telemetry, log
 from fenbu._node.tenure import NodeOptions, Tenure
 from fenbu._storage.protocol import Storage
+from fenbu._storage.sealed import sealed
 from fenbu.errors import FenbuError, OwnershipLost, Unavailable
 
 REJOIN_SECONDS_MIN = 0.1
@@ -47,7 +48,7 @@ class Node:
         options: NodeOptions | None = None,
     ) -> None:
         self.registry = registry
-        self.storage = storage
+        self.storage = storage = sealed(storage, registry.hook)
         self._loop = asyncio.get_running_loop()
         self.clock: Clock = clock or SystemClock()
         self.telemetry = Telemetry()

@@ -9,13 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from enum import Enum
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 from msgspec import Struct
 
 from fenbu._core.batch import CommitBatch
 from fenbu._core.message import Message
-from fenbu._core.model import EntityState, Invocation, Loaded, Outcome, Payload, Status
+from fenbu._core.model import (
+    EntityState,
+    Entry,
+    Invocation,
+    Loaded,
+    Outcome,
+    Payload,
+    Status,
+)
 
 UNPLACED: Final = -1
 """The partition of a client's message that knows an id and nothing else."""
@@ -370,6 +378,10 @@ class Storage(Ownership, Protocol):
         ...
 
 
+Stored: TypeAlias = Invocation | Entry | EntityState
+"""A row with payloads."""
+
+
 class CallFilter(Struct, frozen=True, kw_only=True):
     """Which calls to list; None means any."""
 
@@ -383,7 +395,7 @@ class CallFilter(Struct, frozen=True, kw_only=True):
 
 
 class Observer(Protocol):
-    """Reads for people: command line and dashboard. Never used to decide anything."""
+    """Reads for people: command line and dashboard. Never used to decide anything. One chore: `rewrite`."""
 
     async def list_calls(self, where: CallFilter) -> list[Invocation]:
         """Newest first."""
@@ -412,12 +424,25 @@ class Observer(Protocol):
         """Most recently changed first."""
         ...
 
+    async def scan_entities(self, after: tuple[str, str], *, limit: int) -> list[EntityState]:
+        """In order of entity and key, those after this one."""
+        ...
+
     async def inbox_count(self) -> int:
         """Messages not yet applied."""
         ...
 
     async def owner(self) -> str | None:
         """The node that runs on this database at this moment, in words; None if none does."""
+        ...
+
+    async def rewrite(self, changes: Sequence[tuple[Stored, Stored]]) -> int:
+        """Give rows other payloads and texts that mean the same, such as under another key; how many.
+
+        Each is (as it was read, as it is to be), both as the database has them. A row that is not as it was
+        read any more is left alone, so it needs no ownership. A row is a transaction of its own: holding one
+        lock at a time, it makes no node's batch wait for another.
+        """
         ...
 
     async def check(self) -> list[tuple[str, bool, str]]:
@@ -447,4 +472,5 @@ __all__ = [
     "Received",
     "StepKey",
     "Storage",
+    "Stored",
 ]

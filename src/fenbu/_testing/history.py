@@ -11,6 +11,7 @@ from fenbu._api.handle import Handle
 from fenbu._core import journal
 from fenbu._core.codec import Codec
 from fenbu._core.model import EntryKind, Loaded, Status
+from fenbu._storage.seal import Seal
 from fenbu._testing.cluster import Cluster
 from fenbu.errors import CallNotFound, UsageError
 
@@ -80,6 +81,8 @@ def history_of(call: Handle[Any] | str) -> CallHistory:
     if found is None:
         raise CallNotFound(f"no node has accepted a call {id_!r}, or its retention is over")
     (loaded,) = cluster.database.load([found])
+    if cluster.app.registry.hook is not None:
+        loaded = Seal(cluster.app.registry.hook).open_loaded(loaded)
     return _told(loaded, cluster.app.registry.codec)
 
 

@@ -12,6 +12,7 @@ from fenbu._api.app import App
 from fenbu._api.function import DurableFunction
 from fenbu._core.handler import Registry
 from fenbu._core.model import FINISHED, Invocation
+from fenbu._storage.seal import Seal
 from fenbu._testing.cluster import Cluster
 from fenbu._testing.loop import SimulatedLoop
 from fenbu._testing.simulation import Plan, Report, plan_of, shrink
@@ -163,9 +164,13 @@ def _crash_after(
 
 def _outcomes(cluster: Cluster) -> dict[str, Any]:
     """Of all calls, but for those whose handler keeps nothing: where one crashes is left for a while."""
+    database, hook = cluster.database, cluster.registry.hook
+    found = [database.copy(each) for each in database.invocations]
+    if hook is not None:
+        found = [Seal(hook).open_invocation(each) for each in found]
     return {
         each.id: (each.status, each.result, each.failure.message if each.failure else None)
-        for each in cluster.database.invocations.values()
+        for each in found
         if each.status in FINISHED and _is_kept(cluster.registry, each)
     }
 

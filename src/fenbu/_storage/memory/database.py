@@ -10,11 +10,12 @@ from collections.abc import Collection, Iterable
 from typing import Final, Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from fenbu._core import limit
 from fenbu._core.message import Call, Message, decode
 from fenbu._core.model import EntityState, Entry, Invocation, Loaded, Payload
-from fenbu._storage.protocol import Meta, NodeInfo
+from fenbu._storage.protocol import Meta, NodeInfo, Stored
 
 ENCODER: Final = msgspec.msgpack.Encoder()
 
@@ -74,6 +75,28 @@ class MemoryDatabase:
         invocation = _invocation.decode(row)
         self.rows[invocation.id] = row
         self.invocations[invocation.id] = invocation
+
+    def rewrite(self, before: Stored, after: Stored) -> bool:
+        """Give a row other payloads and texts, if it is as it was read."""
+        if isinstance(before, EntityState) and isinstance(after, EntityState):
+            name = (before.entity, before.key)
+            now = self.entities.get(name)
+            if now is None or now.state != before.state:
+                return False
+            self.entities[name] = replace(now, state=after.state)
+            return True
+        if isinstance(before, Entry):
+            journal = self.journals.get(before.id, {})
+            found = journal.get(before.position) == ENCODER.encode(before)
+            if found:
+                journal[before.position] = ENCODER.encode(after)
+            return found
+        if self.rows.get(before.key if isinstance(before, EntityState) else before.id) != (
+            ENCODER.encode(before)
+        ):
+            return False
+        self.write_row(ENCODER.encode(after))
+        return True
 
     def put(self, messages: Iterable[Payload]) -> None:
         """Append to the inbox."""

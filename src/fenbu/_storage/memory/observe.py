@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from fenbu._core import ids
 from fenbu._core.message import Call, decode
 from fenbu._core.model import EntityState, Invocation, Status
 from fenbu._storage.memory.database import MemoryDatabase
-from fenbu._storage.protocol import CallFilter
+from fenbu._storage.protocol import CallFilter, Stored
 
 
 class Observation(ABC):
@@ -105,6 +105,11 @@ class Observation(ABC):
         found.sort(key=lambda each: (-each.changed_at, each.entity, each.key))
         return found[:limit]
 
+    async def scan_entities(self, after: tuple[str, str], *, limit: int) -> list[EntityState]:
+        database = await self._database()
+        found = sorted(each for each in database.entities if each > after)
+        return [database.entities[each] for each in found[:limit]]
+
     async def inbox_count(self) -> int:
         database = await self._database()
         return len(database.inbox)
@@ -118,3 +123,8 @@ class Observation(ABC):
         return [
             ("storage", True, f"in memory only: {len(database.rows)} calls, lost with the process")
         ]
+
+    async def rewrite(self, changes: Sequence[tuple[Stored, Stored]]) -> int:
+        changes = list(changes)
+        database = await self._database()
+        return sum(database.rewrite(before, after) for before, after in changes)

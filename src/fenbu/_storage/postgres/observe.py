@@ -96,6 +96,10 @@ class Observation(ABC):
         rows = await self._pool.fetch("entity.list", entity, limit)
         return [entity_row(row) for row in rows]
 
+    async def scan_entities(self, after: tuple[str, str], *, limit: int) -> list[EntityState]:
+        rows = await self._pool.fetch("entity.scan", *after, limit)
+        return [entity_row(row) for row in rows]
+
     async def inbox_count(self) -> int:
         return await self._pool.fetchval("inbox.count")
 

@@ -15,7 +15,7 @@ from msgspec import Struct
 from fenbu._core.batch import CommitBatch
 from fenbu._core.message import Message
 from fenbu._core.model import EntityState, Loaded, Outcome
-from fenbu._storage.postgres import commit, inbox, load, retention
+from fenbu._storage.postgres import commit, inbox, load, retention, rewrite
 from fenbu._storage.postgres.driver import Connection
 from fenbu._storage.postgres.hint import Hints
 from fenbu._storage.postgres.migrate import open_schema
@@ -23,7 +23,15 @@ from fenbu._storage.postgres.ownership import Ownership
 from fenbu._storage.postgres.session import Pool, is_pooled
 from fenbu._storage.postgres.step import StepRunner
 from fenbu._storage.postgres.url import target_of
-from fenbu._storage.protocol import Commit, CommitOutcome, InboxPosition, InboxRead, Meta, Open
+from fenbu._storage.protocol import (
+    Commit,
+    CommitOutcome,
+    InboxPosition,
+    InboxRead,
+    Meta,
+    Open,
+    Stored,
+)
 from fenbu.errors import Unavailable
 
 
@@ -195,3 +203,6 @@ class PostgresStorage(Ownership):
 
     async def delete_finished(self, handler: str, before: float, *, limit: int) -> int:
         return await retention.delete_finished(self._pool, handler, before, limit)
+
+    async def rewrite(self, changes: Sequence[tuple[Stored, Stored]]) -> int:
+        return await rewrite.rewrite(self._pool, changes)

@@ -61,6 +61,9 @@ class Observation(ABC):
     async def list_entities(self, entity: str | None, *, limit: int) -> list[EntityState]:
         return await self._reader.run(list_entities, entity, limit)
 
+    async def scan_entities(self, after: tuple[str, str], *, limit: int) -> list[EntityState]:
+        return await self._reader.run(scan_entities, after, limit)
+
     async def inbox_count(self) -> int:
         return await self._reader.run(inbox_count)
 
@@ -143,6 +146,13 @@ def list_entities(session: Session, entity: str | None, limit: int) -> list[Enti
     """See `Observer.list_entities`."""
     parameters = {"entity": entity, "limit": limit}
     rows = session.execute(ENTITY_SQL["list"], parameters).fetchall()
+    return [EntityState(*row) for row in rows]
+
+
+def scan_entities(session: Session, after: tuple[str, str], limit: int) -> list[EntityState]:
+    """See `Observer.scan_entities`."""
+    parameters = {"entity": after[0], "key": after[1], "limit": limit}
+    rows = session.execute(ENTITY_SQL["scan"], parameters).fetchall()
     return [EntityState(*row) for row in rows]
 
 

@@ -25,8 +25,9 @@ from fenbu._storage.protocol import (
     Meta,
     Open,
     StepKey,
+    Stored,
 )
-from fenbu._storage.sqlite import commit, inbox, load, migrate, notify, retention
+from fenbu._storage.sqlite import commit, inbox, load, migrate, notify, retention, rewrite
 from fenbu._storage.sqlite.connection import Connection
 from fenbu._storage.sqlite.node import Ownership
 from fenbu._storage.sqlite.rows import Statement
@@ -195,6 +196,9 @@ class SQLiteStorage(Ownership):
 
     async def delete_finished(self, handler: str, before: float, *, limit: int) -> int:
         return await self._writer.run(retention.delete_finished, handler, before, limit)
+
+    async def rewrite(self, changes: Sequence[tuple[Stored, Stored]]) -> int:
+        return await self._writer.run(rewrite.rewrite, list(changes))
 
     # Opening.
 

@@ -9,3 +9,11 @@ JOIN {schema}.entity ON entity.entity = wanted.entity AND entity.key = wanted.ke
 -- name: list
 SELECT {columns} FROM {schema}.entity WHERE $1::text IS NULL OR entity = $1
 ORDER BY changed_at DESC, entity, key LIMIT $2;
+
+-- name: rewrite
+UPDATE {schema}.entity SET state = $3, state_bytes = $4
+WHERE entity = $1 AND key = $2
+    AND state IS NOT DISTINCT FROM $5::text AND state_bytes IS NOT DISTINCT FROM $6::bytea;
+
+-- name: scan
+SELECT {columns} FROM {schema}.entity WHERE (entity, key) > ($1::text, $2::text) ORDER BY entity, key LIMIT $3;

@@ -89,6 +89,22 @@ SELECT id, partition FROM {schema}.invocation WHERE id = ANY ($1::text[])
 UNION ALL
 SELECT call_id, partition FROM {schema}.inbox WHERE call_id = ANY ($1::text[]) AND call_id IS NOT NULL;
 
+-- name: rewrite
+UPDATE {schema}.invocation SET
+    args = $2, args_bytes = $3, result = $4, result_bytes = $5, failure = $6, waiting = $7, cancel_reason = $8
+WHERE id = $1
+    AND args IS NOT DISTINCT FROM $9::text AND args_bytes IS NOT DISTINCT FROM $10::bytea
+    AND result IS NOT DISTINCT FROM $11::text AND result_bytes IS NOT DISTINCT FROM $12::bytea
+    AND failure IS NOT DISTINCT FROM $13::text AND waiting IS NOT DISTINCT FROM $14::text
+    AND cancel_reason IS NOT DISTINCT FROM $15::text;
+
+-- name: rewrite_entry
+UPDATE {schema}.entry SET name = $3, value = $4, value_bytes = $5, failure = $6
+WHERE id = $1 AND position = $2
+    AND name IS NOT DISTINCT FROM $7::text
+    AND value IS NOT DISTINCT FROM $8::text AND value_bytes IS NOT DISTINCT FROM $9::bytea
+    AND failure IS NOT DISTINCT FROM $10::text;
+
 -- name: delete_finished
 -- Without a call whose row somebody else is changing at this moment.
 WITH expired AS MATERIALIZED (

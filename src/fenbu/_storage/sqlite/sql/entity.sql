@@ -9,6 +9,12 @@ ON CONFLICT (entity, key) DO UPDATE SET
     changed_at = excluded.changed_at,
     alarms = excluded.alarms;
 
+-- name: rewrite
+UPDATE entity SET state = :state WHERE entity = :entity AND key = :key AND state IS :old_state;
+
+-- name: scan
+SELECT {columns} FROM entity WHERE (entity, key) > (:entity, :key) ORDER BY entity, key LIMIT :limit;
+
 -- name: delete
 DELETE FROM entity WHERE (entity, key) IN (
     SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)

@@ -4,6 +4,11 @@ id, position, kind, at, command, name, attempt, seconds, status, value, failure,
 -- name: insert
 INSERT INTO entry ({columns}) SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL;
 
+-- name: rewrite
+UPDATE entry SET name = :name, value = :value, failure = :failure
+WHERE id = :id AND position = :position
+    AND name IS :old_name AND value IS :old_value AND failure IS :old_failure;
+
 -- name: delete
 DELETE FROM entry WHERE id IN (SELECT value FROM json_each(?));
 

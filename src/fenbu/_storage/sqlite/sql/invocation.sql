@@ -27,6 +27,16 @@ UPDATE invocation SET
 FROM (VALUES {rows}) AS new
 WHERE invocation.id = new.column1;
 
+-- name: rewrite
+UPDATE invocation SET
+    args = :args,
+    result = :result,
+    failure = :failure,
+    waiting = :waiting,
+    cancel_reason = :cancel_reason
+WHERE id = :id AND args IS :old_args AND result IS :old_result AND failure IS :old_failure
+    AND waiting IS :old_waiting AND cancel_reason IS :old_cancel_reason;
+
 -- name: delete
 DELETE FROM invocation WHERE id IN (SELECT value FROM json_each(?));
 

@@ -1,0 +1,56 @@
+"""Rows with other payloads that mean the same, each only if it is as it was read."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from fenbu._core.model import EntityState, Entry, Invocation
+from fenbu._storage.protocol import Stored
+from fenbu._storage.rows import text_of
+from fenbu._storage.sqlite.rows import ENTITY_SQL, ENTRY_SQL, INVOCATION_SQL
+from fenbu._storage.sqlite.session import Session
+
+CELLS: Final[dict[type[Stored], tuple[str, ...]]] = {
+    Invocation: ("args", "result", "failure", "waiting", "cancel_reason"),
+    Entry: ("name", "value", "failure"),
+    EntityState: ("state",),
+}
+
+
+def rewrite(session: Session, changes: list[tuple[Stored, Stored]]) -> int:
+    """See `Storage.rewrite`."""
+    count = 0
+    for before, after in changes:
+        parameters: dict[str, Any] = _key(before)
+        for name in CELLS[type(before)]:
+            parameters[name] = _cell(after, name)
+            parameters[f"old_{name}"] = _cell(before, name)
+        session.begin()
+        count += session.execute(_statement(before), parameters).rowcount
+        session.commit()
+    return count
+
+
+def _key(row: Stored) -> dict[str, Any]:
+    match row:
+        case Invocation():
+            return {"id": row.id}
+        case Entry():
+            return {"id": row.id, "position": row.position}
+        case EntityState():
+            return {"entity": row.entity, "key": row.key}
+
+
+def _statement(row: Stored) -> str:
+    match row:
+        case Invocation():
+            return INVOCATION_SQL["rewrite"]
+        case Entry():
+            return ENTRY_SQL["rewrite"]
+        case EntityState():
+            return ENTITY_SQL["rewrite"]
+
+
+def _cell(row: Stored, name: str) -> Any:
+    value = getattr(row, name)
+    return text_of(value) if name == "failure" and value is not None else value

@@ -1,0 +1,63 @@
+"""Rows get other payloads that mean the same, unless they have changed."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from fenbu._core.model import EntityState, Failure
+from tests.fixture.row import entry, full_call, full_entry, stored, write
+
+SEALED = Failure("shop:OutOfStock", "sealed:abc")
+
+
+async def test_every_payload_and_text_is_replaced(storage):
+    call, full, small = full_call(), full_entry("full", 1), entry("full", 2, value='"a"')
+    state = EntityState("Stock", "a", 7, '{"n":1}', 1, 2.5)
+    await write(storage, inserted=[call], entries=[full, small], entities=[state])
+    changes = [
+        (
+            call,
+            replace(call, args='"x"', result=b"y", failure=SEALED, waiting="w", cancel_reason=None),
+        ),
+        (full, replace(full, name="n", value='"v"', failure=SEALED)),
+        (small, replace(small, value=b"\xc1")),
+        (state, replace(state, state=b"\xc1s")),
+    ]
+    assert await storage.rewrite(changes) == 4
+    loaded = await stored(storage, "full")
+    assert [loaded.invocation, *loaded.entries] == [after for _, after in changes[:3]]
+    assert await storage.load_entities([("Stock", "a")]) == [changes[3][1]]
+    # They are not as they were any more.
+    assert await storage.rewrite(changes) == 0
+
+
+async def test_a_row_that_has_changed_is_left_alone(storage):
+    call, state = full_call(), EntityState("Stock", "a", 7, '{"n":1}', 1, 2.5)
+    await write(storage, inserted=[call], entities=[state])
+    newer = replace(call, result='"newer"')
+    await write(storage, updated=[newer], entities=[replace(state, state='{"n":2}')])
+    rewritten = await storage.rewrite(
+        [
+            (call, replace(call, args="[2]")),
+            (replace(call, id="gone"), call),
+            (state, replace(state, state="{}")),
+            (replace(state, key="gone"), state),
+            (entry("gone"), entry("gone", value="1")),
+        ]
+    )
+    assert rewritten == 0
+    assert (await stored(storage, "full")).invocation == newer
+    (found,) = await storage.load_entities([("Stock", "a")])
+    assert found.state == '{"n":2}'
+
+
+async def test_entities_are_scanned_page_by_page_in_order(storage):
+    names = sorted([("Cart", "ü"), ("Cart", "a"), ("Stock", ""), ("Stock", "b"), ("a", "z")])
+    states = [EntityState(*name, 1, "{}", 1, 0.0) for name in names]
+    await write(storage, entities=states[::-1])
+    after, seen = ("", ""), []
+    while page := await storage.scan_entities(after, limit=2):
+        assert len(page) <= 2
+        seen += page
+        after = (page[-1].entity, page[-1].key)
+    assert seen == states
