@@ -18,9 +18,11 @@ from fenbu._api.entity import Entity, Operation, operation
 from fenbu._api.function import Bound, DurableFunction, SyncFunction
 from fenbu._api.handle import Handle, SyncHandle
 from fenbu._api.hook import Compression, Encryption
+from fenbu._api.listing import CallInfo, CallPage, Where, set_attributes
 from fenbu._api.saga import saga
 from fenbu._api.signal import wait_signal, wait_until
 from fenbu._api.step import Step, TxStep, step, tx_step
+from fenbu._core.attribute import AttributeValue
 from fenbu._core.codec import CodecHook
 from fenbu._core.model import Status
 from fenbu._core.retry import Retry
@@ -51,11 +53,14 @@ __all__ = [
     "AlreadyExists",
     "App",
     "Attempt",
+    "AttributeValue",
     "Bound",
     "CallCancelled",
     "CallError",
     "CallFailed",
+    "CallInfo",
     "CallNotFound",
+    "CallPage",
     "CallTimedOut",
     "Callback",
     "Client",
@@ -85,6 +90,7 @@ __all__ = [
     "TxStep",
     "Unavailable",
     "UsageError",
+    "Where",
     "callback",
     "current_attempt",
     "current_id",
@@ -95,6 +101,7 @@ __all__ = [
     "random",
     "rng",
     "saga",
+    "set_attributes",
     "step",
     "tx_step",
     "uuid4",

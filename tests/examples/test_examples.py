@@ -28,6 +28,11 @@ SAYS = {
         "order-3: charged pot in 3 parts",
     ],
     "shopping_cart": ["ann: paid 1850, 150 off", "mail to bob: your cart waits"],
+    "find_orders": [
+        "to look at: order-3 750.0",
+        r"of customer 7: order-\d, order-\d",
+        "the database has seen no card",
+    ],
     "chat_agent": ["assistant: Oslo has 4 degrees; Kyoto has 5 degrees"],
 }
 

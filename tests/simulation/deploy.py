@@ -75,7 +75,7 @@ TODAY_ONLY = {"fresh", "Diary.write", "Diary.read"}
 
 def registry_of_yesterday() -> Registry:
     """What a node of yesterday has."""
-    registry = Registry(app.registry.codec)
+    registry = Registry(app.registry.codec, app.registry.hook)
     registry.partition_count = app.registry.partition_count
     for name, version in app.registry.versions():
         spec = yesterday.registry.get(name, version) or app.registry.get(name, version)

@@ -7,6 +7,7 @@ from random import Random
 
 import msgspec
 
+from fenbu._storage.seal import Seal
 from tests.simulation.interpreter import Interpreter
 from tests.simulation.program import Cell, Prediction, Programs
 from tests.simulation.service import app
@@ -45,10 +46,11 @@ async def programs(world: World, name: str) -> None:
 
 
 def _cells(world: World, name: str) -> dict[str, Cell]:
-    states = world.cluster.database.entities
+    states, hook = world.cluster.database.entities, world.cluster.registry.hook
+    open_ = (lambda state: state) if hook is None else Seal(hook).open
     return {
         key: cell
         for (entity, key), each in list(states.items())
         if entity == "Cell" and key.startswith(f"{name}-")
-        if (cell := msgspec.json.decode(each.state, type=Cell)) != Cell()
+        if (cell := msgspec.json.decode(open_(each.state), type=Cell)) != Cell()
     }

@@ -7,6 +7,7 @@ import asyncio
 from fenbu._testing.cluster import Cluster
 from fenbu._testing.simulation import Plan, Report, plan_of, run, shrink
 from tests.simulation.deploy import deploys, registry_of_yesterday
+from tests.simulation.secret import check_secrets, hook_of
 from tests.simulation.service import app
 from tests.simulation.workload import chosen
 from tests.simulation.world import World, begin
@@ -23,11 +24,14 @@ def scenario_of(plan: Plan):
             for name, workload in chosen(plan)
         ]
         await asyncio.gather(*work)
+        if app.registry.hook is not None:
+            check_secrets(world, cluster)
 
     return scenario
 
 
 def run_plan(plan: Plan) -> Report:
+    app.registry.hook = hook_of(plan)
     return run(app, scenario_of(plan), plan)
 
 

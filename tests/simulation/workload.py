@@ -14,6 +14,7 @@ from tests.simulation import service
 from tests.simulation.deploy import deploys
 from tests.simulation.entities import alarms, visits
 from tests.simulation.programs import programs
+from tests.simulation.search import search
 from tests.simulation.service import Account, Log, Register
 from tests.simulation.world import World, patiently
 
@@ -415,6 +416,7 @@ WORKLOADS: dict[str, Workload] = {
     "register": register,
     "renewals": renewals,
     "sagas": sagas,
+    "search": search,
     "signals": signals,
     "takeovers": takeovers,
     "trees": trees,

@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, Self, TypeVar
 
@@ -15,6 +15,7 @@ from fenbu._api import callback
 from fenbu._api.function import Bound, start_many
 from fenbu._api.handle import Handle
 from fenbu._api.hook import one_hook
+from fenbu._api.listing import CallPage, Where, list_calls
 from fenbu._api.options import seconds
 from fenbu._api.register import Handlers
 from fenbu._api.runtime import Runtime
@@ -22,6 +23,7 @@ from fenbu._api.sync import Portal, SyncApp
 from fenbu._core import limit
 from fenbu._core.codec import Codec, CodecHook
 from fenbu._core.handler import Registry
+from fenbu._core.model import Status
 from fenbu._node.clock import SystemClock
 from fenbu._node.gateway import RemoteGateway
 from fenbu._node.node import Node
@@ -166,6 +168,43 @@ class App(Handlers):
             Unavailable: The database cannot be written; nothing was started.
         """
         return await start_many(self.runtime, calls)
+
+    async def list_calls(
+        self,
+        *,
+        handler: str | None = None,
+        statuses: Iterable[Status] | None = None,
+        where: Sequence[Where] = (),
+        since: datetime | None = None,
+        before: datetime | None = None,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> CallPage:
+        """Calls that fulfil all of these, newest first, page by page.
+
+        Calls that no node has read from the inbox yet are not among them.
+
+        Args:
+            handler: Only calls of this task, workflow or operation.
+            statuses: Only calls with one of these.
+            where: Conditions on search attributes; the first leads to the calls, so give the rarest first.
+            since: Only calls accepted after it.
+            before: Only calls accepted before it.
+            limit: At most so many, up to 1,000.
+            after: The `next` of the page before.
+
+        Raises:
+            UsageError: An argument makes no sense, or this is the code of a workflow or operation.
+
+        Example:
+            ```python
+            page = await app.list_calls(where=[("customer", "=", 7), ("total", ">", 100)])
+            ```
+        """
+        return await list_calls(
+            self.runtime, handler=handler, statuses=statuses, where=where, since=since, before=before,
+            limit=limit, after=after,
+        )  # fmt: skip
 
     @contextmanager
     def override(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Mapping
 from datetime import timedelta
 from functools import update_wrapper
 from typing import Any, Generic, Literal, NoReturn, ParamSpec, TypeVar
@@ -25,6 +25,7 @@ from fenbu._api.runtime import Runtime
 from fenbu._api.transaction import start_in
 from fenbu._core import ids
 from fenbu._core.activation import Activation, ContinueAsNew
+from fenbu._core.attribute import AttributeValue, encoded
 from fenbu._core.command import CancelCall, ParentEnd, StartCall
 from fenbu._core.handler import HandlerSpec
 from fenbu._core.location import caller
@@ -91,6 +92,7 @@ class DurableFunction(Generic[P, R]):
         transaction: object = None,
         on_parent_end: Literal["abandon", "cancel", "wait"] | None = None,
         if_exists: Literal["reuse", "reject", "replace", "after_failure"] | None = None,
+        attributes: Mapping[str, AttributeValue] | None = None,
     ) -> DurableFunction[P, R]:
         """The same function, called differently.
 
@@ -111,6 +113,7 @@ class DurableFunction(Generic[P, R]):
                 nothing, and `AlreadyExists` is raised (`reject`); a new call in its place, which ends it at
                 once if it is still open (`replace`); or a new one only if that one has ended without a
                 result (`after_failure`).
+            attributes: Search attributes, by which `App.list_calls` finds the call. They are not encrypted.
 
         Example:
             ```python
@@ -136,6 +139,7 @@ class DurableFunction(Generic[P, R]):
             if_exists=self._options.if_exists
             if if_exists is None
             else checked_if_exists(if_exists, id_),
+            attributes=self._options.attributes if attributes is None else encoded(attributes),
         )
         return DurableFunction(self._runtime, self._spec, self._key, options)
 
@@ -259,6 +263,7 @@ class DurableFunction(Generic[P, R]):
             chain=() if body is None else body.chain,
             deadline_at=None if timeout_seconds is None else now + timeout_seconds,
             wake_at=now + options.delay_seconds if options.delay_seconds > 0 else None,
+            attributes=options.attributes,
         )
         if options.if_exists is IfExists.REUSE:
             return Call(invocation, fresh=options.id is None, waited=waited)
@@ -323,7 +328,7 @@ class DurableFunction(Generic[P, R]):
         return StartCall(
             spec.name, spec.version, location, entity, self._key, payload, options.id, options.delay_seconds,
             options.timeout_seconds, wait or options.parent_end is ParentEnd.WAIT, options.parent_end,
-            options.if_exists,
+            options.if_exists, options.attributes,
         )  # fmt: skip
 
     def _child(self, running: Activation, number: int) -> tuple[str, int]:

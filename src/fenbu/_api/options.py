@@ -23,6 +23,7 @@ class CallOptions(Struct, frozen=True, kw_only=True, gc=False):
     transaction: Any = None
     parent_end: ParentEnd = ParentEnd.ABANDON
     if_exists: IfExists = IfExists.REUSE
+    attributes: str | None = None
 
 
 DEFAULT = CallOptions()

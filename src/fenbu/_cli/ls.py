@@ -9,12 +9,14 @@ import click
 from fenbu._cli.present import (
     call_data,
     calls_table,
+    condition_of,
     console,
     count_of,
     instant_of,
     print_json,
 )
 from fenbu._cli.target import app_option, find_url, json_option, no_node, url_option, with_database
+from fenbu._core.attribute import Condition
 from fenbu._core.model import Invocation, Status
 from fenbu._storage.open import Database
 from fenbu._storage.protocol import CallFilter
@@ -24,6 +26,7 @@ EXAMPLE = """
 Examples:
   fenbu ls
   fenbu ls --status failed --status stuck --since 2h
+  fenbu ls --where customer=7 --where "total>100"
   fenbu ls --handler checkout --since 2026-01-01 --before 2026-02-01 -n 500 --json
 """
 
@@ -38,6 +41,10 @@ Examples:
 @click.option("--handler", help="Only calls of this handler.")
 @click.option("--since", type=instant_of, help="Only calls accepted since: 2h (ago), or a date.")
 @click.option("--before", type=instant_of, help="Only calls accepted before.")
+@click.option(
+    "--where", "conditions", multiple=True, type=condition_of, metavar="CONDITION",
+    help="Only calls with such an attribute, as customer=7 or 'total>100'; may be repeated.",
+)  # fmt: skip
 @click.option("-n", "limit", type=click.IntRange(1, 100_000), default=50, show_default=True)
 @json_option
 def ls(
@@ -47,6 +54,7 @@ def ls(
     handler: str | None,
     since: float | None,
     before: float | None,
+    conditions: tuple[Condition, ...],
     limit: int,
     *,
     as_json: bool,
@@ -58,6 +66,7 @@ def ls(
         handler=handler,
         created_after=since,
         created_before=before,
+        where=conditions,
         limit=limit,
     )
 

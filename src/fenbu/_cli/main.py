@@ -29,6 +29,7 @@ COMMANDS = {
     "terminate": "fenbu._cli.steer:terminate",
     "retry": "fenbu._cli.steer:retry",
     "export": "fenbu._cli.replay:export",
+    "import": "fenbu._cli.import_:import_",
     "replay": "fenbu._cli.replay:replay",
     "check-deploy": "fenbu._cli.check_deploy:check_deploy",
     "rekey": "fenbu._cli.rekey:rekey",

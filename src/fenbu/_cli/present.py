@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fenbu._core import journal
+from fenbu._core.attribute import Condition, condition, decoded
 from fenbu._core.command import MarkPatch
 from fenbu._core.model import (
     EntityState,
@@ -28,6 +29,7 @@ from fenbu._core.model import (
     Status,
 )
 from fenbu._storage.seal import MARK
+from fenbu.errors import UsageError
 
 COLOURS = {
     Status.PENDING: "cyan",
@@ -122,6 +124,11 @@ def failure_text(failure: Failure | None) -> str:
     return f"{failure.type.rpartition(':')[2]}: {message}"
 
 
+def attributes_text(text: str | None) -> str:
+    """Search attributes for reading."""
+    return ", ".join(f"{name}={value}" for name, value in decoded(text).items())
+
+
 def commands_of(loaded: Loaded) -> dict[int, tuple[str, str, str]]:
     """(kind, name, location) of everything that a call's code asked for, by number."""
     texts = [loaded.invocation.commands, *(each.commands for each in loaded.entries)]
@@ -209,6 +216,7 @@ def call_data(call: Invocation) -> dict[str, Any]:
         "waiting": call.waiting,
         "cancel_reason": call.cancel_reason,
         "parent": None if call.parent is None else call.parent.id,
+        "attributes": msgspec.Raw((call.attributes or "{}").encode()),
     }
 
 
@@ -272,3 +280,23 @@ def instant_of(text: str) -> float:
         raise click.BadParameter(
             f"{text!r}: write 2h (ago), or a date as 2026-01-31T12:00"
         ) from None
+
+
+def condition_of(text: str) -> Condition:
+    """`customer=7`, `total>100.5`, `paid=true`, `due<2026-01-31`, `city=Oslo`, `code="7"`."""
+    found = re.fullmatch(r"\s*(\w+)\s*(<=|>=|=|<|>)\s*(.*)", text, re.DOTALL)
+    if found is None:
+        raise click.BadParameter(f"{text!r} is no condition: write customer=7 or 'total>100'")
+    name, operator, written = found.groups()
+    value: Any = written
+    try:
+        value = msgspec.json.decode(written)
+    except msgspec.DecodeError:
+        try:
+            value = datetime.fromisoformat(written).astimezone()
+        except ValueError:
+            pass
+    try:
+        return condition(name, operator, value)
+    except UsageError as error:
+        raise click.BadParameter(str(error)) from None

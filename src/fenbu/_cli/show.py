@@ -11,6 +11,7 @@ from rich.table import Table
 
 from fenbu._cli.find import Found, find_call
 from fenbu._cli.present import (
+    attributes_text,
     call_data,
     commands_data,
     commands_of,
@@ -86,6 +87,7 @@ def _header(found: Found) -> None:
         ("waits for", waits_for),
         ("version", str(call.version) if call.version > 1 else ""),
         ("patched", ", ".join(patches_of(found.loaded))),
+        ("attributes", attributes_text(call.attributes)),
         ("cancelled", call.cancel_reason or ""),
         ("parent", call.parent.id if call.parent is not None else ""),
         ("result", payload_text(call.result, 4000)),
@@ -180,7 +182,7 @@ def _state(call: Invocation, kind: str, child: Invocation | None) -> str:
     """What is known of a command that has no outcome in the journal."""
     if child is not None:
         return status_text(child.status)
-    if kind in {"signal", "cancel", "abandon", "call"}:
+    if kind in {"signal", "cancel", "abandon", "call", "attributes"}:
         return "[dim]sent[/]"
     # A step or timer that was cancelled leaves no trace of it.
     return "[dim]not needed[/]" if call.status in FINISHED else "[dim]open[/]"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from fenbu._core import conflict
-from fenbu._core.effect import Accepted, Ended, LoadCalls
+from fenbu._core.effect import Accepted, Ended, LoadCalls, WakeAt
 from fenbu._core.event import CallsLoaded
 from fenbu._core.failure import failure_of
 from fenbu._core.message import (
@@ -24,6 +24,7 @@ from fenbu._core.message import (
     Message,
     Probe,
     Reply,
+    Restore,
     Retry,
     Signal,
     Subscribe,
@@ -118,7 +119,7 @@ class Absent:
             if id_ in self.held or (was_resident and id_ not in residents):
                 return held[index:]
             self._deliver_loaded(id_, loaded, message, number, now)
-            if loaded is None and isinstance(message, Call):
+            if loaded is None and isinstance(message, Call | Restore):
                 # Accepted just now: for what follows it exists, in memory or as a row.
                 loaded = Loaded(message.invocation, [])
         return []
@@ -135,6 +136,8 @@ class Absent:
             if isinstance(message, Call):
                 self._partition.accept(message, now, number)
                 conflict.tell(self._partition.engine.batch, message, now, existed=False)
+            elif isinstance(message, Restore):
+                self._restore(message, now)
             elif isinstance(message, Subscribe):
                 error = failure_of(CallNotFound(f"no call has the id {id_!r}"))
                 self._partition.engine.send(
@@ -172,6 +175,8 @@ class Absent:
                     # Its row is enough: it need not come to memory to know who waits.
                     invocation.waiters = (*invocation.waiters, address)
                     self._partition.update(invocation)
+            case Restore():
+                self._partition.consume(number)
             case Retry():
                 self._partition.consume(number)
                 self.retry(loaded)
@@ -223,7 +228,7 @@ class Absent:
                     engine.send(Subscribe(place, invocation.id, parent))
             case Reply():
                 engine.send(replace(message, to=replace(message.to, partition=place)))
-            case Adopt() | Claim():
+            case Adopt() | Claim() | Restore():
                 pass  # It is there already.
             case _:
                 engine.send(replace(message, partition=place))
@@ -258,6 +263,16 @@ class Absent:
         for address in (invocation.parent, *invocation.waiters):
             if address is not None:
                 self._partition.engine.send(Reply(address, outcome))
+
+    def _restore(self, message: Restore, now: float) -> None:
+        """A call with its journal comes from elsewhere; if it is open, it goes on from there."""
+        invocation, batch = message.invocation, self._partition.engine.batch
+        batch.rows.inserted.append(invocation)
+        batch.rows.entries.extend(message.entries)
+        # It gets its place behind all others; the backlog brings it, if it can run.
+        self._partition.requeue(invocation)
+        if invocation.status is Status.PENDING and invocation.wake_at is not None:
+            batch.effects.append(WakeAt(max(invocation.wake_at, now)))
 
     def retry(self, loaded: Loaded) -> None:
         """Start a finished call anew, or let a parked one go on where it stopped."""

@@ -71,6 +71,7 @@ class StartCall(Struct, gc=False):
     wait: bool
     parent_end: ParentEnd = ParentEnd.ABANDON
     if_exists: IfExists = IfExists.REUSE
+    attributes: str | None = None
     kind = "call"
 
 
@@ -123,6 +124,16 @@ class AbandonStep(Struct, gc=False):
     kind = "abandon"
 
 
+class SetAttributes(Struct, gc=False):
+    """Change the call's search attributes. `name` is their names."""
+
+    name: str
+    location: str
+    changes: str
+    """JSON, see `attribute.py`."""
+    kind = "attributes"
+
+
 class MarkPatch(Struct, gc=False):
     """The code has taken the new way of a change: it is recorded, nothing else is done.
 
@@ -136,5 +147,5 @@ class MarkPatch(Struct, gc=False):
 
 Command: TypeAlias = (
     RunStep | StartTimer | StartCall | AwaitCall | SendSignal | OpenCallback | CancelCall | AbandonStep
-    | MarkPatch
+    | MarkPatch | SetAttributes
 )  # fmt: skip

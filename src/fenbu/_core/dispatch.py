@@ -91,6 +91,7 @@ def _call(
         chain=activation.chain if command.wait else (),
         deadline_at=engine.deadline(command.name, command.version, command.timeout_seconds, now),
         wake_at=now + command.delay_seconds if command.delay_seconds > 0 else None,
+        attributes=command.attributes,
     )
     return Call(
         invocation, fresh=command.id is None, waited=command.wait, if_exists=command.if_exists

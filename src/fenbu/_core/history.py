@@ -12,10 +12,12 @@ import base64
 from typing import Any, Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from fenbu._core import journal
-from fenbu._core.model import Entry, Invocation, Loaded, Payload
+from fenbu._core.ids import partition_of
+from fenbu._core.message import Restore
+from fenbu._core.model import FINISHED, Entry, Invocation, Loaded, Payload, Status
 from fenbu.errors import UsageError
 
 FORMAT: Final = 1
@@ -108,3 +110,48 @@ def _payload(shown: dict[str, Any]) -> Payload:
     if "json" in shown:
         return msgspec.json.encode(shown["json"]).decode()
     return shown["text"] if "text" in shown else base64.b64decode(shown["base64"])
+
+
+IMPORTED: Final = "an operator: it was imported, and `fenbu retry` lets it go on"
+"""What an open call waits for that was imported without being told to go on."""
+
+
+def restored(
+    history: History, partition_count: int, *, id_: str | None = None, goes_on: bool = False
+) -> Restore:
+    """The message that brings a call into a database.
+
+    Args:
+        history: The call.
+        partition_count: That of the database.
+        id_: A new id, for a call that has ended or not begun.
+        goes_on: An open call runs at once; else it is parked until an operator lets it.
+
+    Raises:
+        UsageError: The call cannot be brought in like that.
+    """
+    call = structs.replace(history.loaded.invocation, crashes=0, waiters=())
+    is_open = call.status not in FINISHED
+    if is_open and call.key is not None:
+        raise UsageError(
+            f"{call.handler} {call.id} is an operation that has not ended: it belongs to the state of its "
+            "entity at that moment, and can be imported when it has"
+        )
+    if id_ is not None and id_ != call.id:
+        if is_open and call.started_at is not None:
+            raise UsageError(
+                f"{call.handler} {call.id} has begun: its random numbers, the ids of its calls and its "
+                "idempotency keys come from its id, so it goes on under that id alone"
+            )
+        call.id, call.parent = id_, None
+    place = call.id if call.key is None else f"{call.entity}/{call.key}"
+    call.partition = partition_of(place, partition_count)
+    if is_open:
+        begun = call.started_at is not None
+        call.status = Status.RUNNING if begun else Status.PENDING
+        call.waiting, call.failure = None, None if begun else call.failure
+        if begun:
+            call.wake_at = None  # Its timers are armed again from its journal.
+        if not goes_on:
+            call.status, call.waiting, call.wake_at = Status.QUARANTINED, IMPORTED, None
+    return Restore(call, [structs.replace(each, id=call.id) for each in history.loaded.entries])

@@ -73,6 +73,18 @@ PATIENCE_SECONDS: Final = 10.0
 DRAIN_SECONDS: Final = 30.0
 """How long a stopping node lets running bodies finish."""
 
+LIST_CALLS_MAX: Final = 1_000
+"""Calls of one page."""
+
+ATTRIBUTES_MAX: Final = 32
+"""Search attributes given at a time."""
+
+ATTRIBUTE_NAME_LENGTH_MAX: Final = 64
+"""Characters of an attribute's name."""
+
+ATTRIBUTE_TEXT_BYTES_MAX: Final = 1_000
+"""Bytes of an attribute that is a text: it is part of a key of an index."""
+
 PAYLOAD_BYTES_MAX: Final = 64 * 1024 * 1024
 """The largest single argument list, result, state or signal."""
 

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from fenbu._core.model import (
     Address,
+    Entry,
     Failure,
     Invocation,
     Outcome,
@@ -148,9 +149,25 @@ class Withheld(Struct, frozen=True, tag="withheld", gc=False):
     reason: str
 
 
+class Restore(Struct, frozen=True, tag="restore", gc=False):
+    """A call from elsewhere, with its journal: it is from now on, unless its id exists."""
+
+    invocation: Invocation
+    entries: list[Entry]
+
+    @property
+    def partition(self) -> int:
+        return self.invocation.partition
+
+    @property
+    def id(self) -> str:
+        return self.invocation.id
+
+
 Message: TypeAlias = (
     Call | Reply | Subscribe | Signal | Cancel | Retry | Probe | Deadlock | Adopt | Claim | Withheld
-)
+    | Restore
+)  # fmt: skip
 
 _json = msgspec.json.Decoder(Message)
 _msgpack = msgspec.msgpack.Decoder(Message)
@@ -177,6 +194,10 @@ def encode(message: Message) -> Payload:
             payload = message.outcome.value
         case Signal():
             payload = message.value
+        case Restore():
+            call = message.invocation
+            values = (call.args, call.result, *(each.value for each in message.entries))
+            payload = next((each for each in values if isinstance(each, bytes)), None)
         case _:
             payload = None
     if isinstance(payload, bytes):

@@ -27,6 +27,8 @@ class Unreadable(bytes):
 
     reason = ""
     """Why not, in words."""
+    stored: Payload = ""
+    """As it is stored, which may be text."""
 
 
 class Kind(StrEnum):
@@ -145,6 +147,8 @@ class Invocation(Struct, kw_only=True, gc=False):
     result: Payload | None = None
     failure: Failure | None = None
     """Why it failed, why it is stuck, or the error of the last attempt."""
+    attributes: str | None = None
+    """JSON of its search attributes, see `attribute.py`."""
 
 
 class EntryKind(StrEnum):

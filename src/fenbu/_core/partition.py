@@ -35,6 +35,7 @@ from fenbu._core.message import (
     Message,
     Probe,
     Reply,
+    Restore,
     Retry,
     Signal,
     Subscribe,
@@ -150,7 +151,7 @@ class Partition:
             case Retry():
                 if resident.invocation.status in PARKED:
                     self._absent.retry(Loaded(resident.invocation, []))
-            case Adopt() | Claim():
+            case Adopt() | Claim() | Restore():
                 pass  # It has come to memory another way.
             case Call() | Probe() | Deadlock() | Withheld():
                 raise AssertionError(message)

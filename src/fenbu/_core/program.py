@@ -12,9 +12,17 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from fenbu._core import dispatch, journal, limit, nest
+from fenbu._core import attribute, dispatch, journal, limit, nest
 from fenbu._core.activation import Activation, ContinueAsNew
-from fenbu._core.command import AbandonStep, MarkPatch, OpenCallback, ParentEnd, RunStep, StartTimer
+from fenbu._core.command import (
+    AbandonStep,
+    MarkPatch,
+    OpenCallback,
+    ParentEnd,
+    RunStep,
+    SetAttributes,
+    StartTimer,
+)
 from fenbu._core.effect import StopBody, WakeAt, Warn
 from fenbu._core.event import BodyEnded
 from fenbu._core.handler import HandlerSpec
@@ -142,6 +150,10 @@ class Program(Resident):
                     if self.bodies.pop(command.command, None) is not None:
                         stop = StopBody(self.invocation.id, command.command)
                         self.partition.engine.batch.effects.append(stop)
+                case SetAttributes():
+                    invocation = self.invocation
+                    invocation.attributes = attribute.merged(invocation.attributes, command.changes)
+                    self.save()
                 case MarkPatch() | OpenCallback():
                     pass  # It is in the journal, and that is all.
                 case _:

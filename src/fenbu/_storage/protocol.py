@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from msgspec import Struct
 
+from fenbu._core.attribute import Condition
 from fenbu._core.batch import CommitBatch
 from fenbu._core.message import Message
 from fenbu._core.model import (
@@ -389,6 +390,8 @@ class CallFilter(Struct, frozen=True, kw_only=True):
     handler: str | None = None
     created_after: float | None = None
     created_before: float | None = None
+    where: tuple[Condition, ...] = ()
+    """Each of them must hold."""
     after: tuple[float, str] | None = None
     """Only what comes after this one in the list: `created_at` and id of the last one of the page before."""
     limit: int = 50

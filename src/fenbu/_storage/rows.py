@@ -34,7 +34,7 @@ def invocation_of(row: Row) -> Invocation:
     (
         id_, partition, handler, version, entity, key, args, created_at, sequence, parent, waiters, chain,
         deadline_at, status, attempt, crashes, started_at, finished_at, wake_at, waiting, cancel_reason,
-        commands, result, failure,
+        commands, result, failure, attributes,
     ) = row  # fmt: skip
     return Invocation(
         id=id_,
@@ -61,6 +61,7 @@ def invocation_of(row: Row) -> Invocation:
         commands=commands,
         result=result,
         failure=failure_of(failure),
+        attributes=attributes,
     )
 
 

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from fenbu._core.batch import CommitBatch
 from fenbu._core.codec import CodecHook
-from fenbu._core.message import Call, Cancel, Message, Reply, Signal, Withheld, guarded
+from fenbu._core.message import Call, Cancel, Message, Reply, Restore, Signal, Withheld, guarded
 from fenbu._core.model import (
     EntityState,
     Entry,
@@ -56,7 +56,7 @@ class Seal:
             Exception: What the hook raised.
         """
         if isinstance(payload, Unreadable):
-            return bytes(payload)
+            return payload.stored
         # In MessagePack only an integer begins like JSON, and it is alone; JSON gets a space at its end.
         data = payload if isinstance(payload, bytes) else payload.encode() + b" "
         made = self._hook.encode(data)
@@ -195,8 +195,7 @@ class Seal:
                 if isinstance(part, Unreadable | UnreadableFailure):
                     reason = part.reason
         if reason is not None and not isinstance(call.args, Unreadable):
-            # Nothing writes the arguments of a call again.
-            call.args = _unreadable(stored.encode() if isinstance(stored, str) else stored, reason)
+            call.args = _unreadable(stored, reason)
         return loaded
 
     def state(self, state: EntityState) -> EntityState:
@@ -217,6 +216,9 @@ class Seal:
             case Signal():
                 value, failure = self._value(message.value), self.failure(message.failure)
                 return replace(message, value=value, failure=failure)
+            case Restore():
+                call, entries = message.invocation, message.entries
+                return Restore(self.invocation(call), [self.entry(each) for each in entries])
             case Cancel():
                 return replace(message, reason=self._reason(message.reason) or "")
             case Withheld():
@@ -235,6 +237,9 @@ class Seal:
             case Signal():
                 value, failure = self._open_value(message.value), self.open_failure(message.failure)
                 return guarded(replace(message, value=value, failure=failure))
+            case Restore():
+                self.open_loaded(Loaded(message.invocation, message.entries))
+                return message
             case Cancel():
                 return replace(message, reason=self.open_text(message.reason))
             case _:
@@ -246,6 +251,7 @@ class Seal:
             batch,
             inserted=[self.invocation(each) for each in batch.inserted],
             updated=[self.invocation(each, changes=True) for each in batch.updated],
+            rewritten=[self.invocation(each) for each in batch.rewritten],
             entries=[self.entry(each) for each in batch.entries],
             entities=[self.state(each) for each in batch.entities],
             inbox=[self.message(each) for each in batch.inbox],
@@ -270,9 +276,9 @@ def _placed(message: Reply | Signal, partition: int) -> Reply | Signal:
     return replace(message, partition=partition)
 
 
-def _unreadable(data: bytes, reason: str) -> Unreadable:
-    made = Unreadable(data)
-    made.reason = reason
+def _unreadable(stored: Payload, reason: str) -> Unreadable:
+    made = Unreadable(stored.encode() if isinstance(stored, str) else stored)
+    made.reason, made.stored = reason, stored
     return made
 
 

@@ -198,9 +198,11 @@ class SimulatedStorage(Reader):
         epoch = database.epochs.get(step.partition, 0)
         while True:
             try:
-                recorded = await self._read(lambda session: session.step_result(key))
+                recorded: Payload | None = await self._read(
+                    lambda session: session.step_result(key)
+                )
                 if recorded is not None:
-                    return str(recorded)
+                    return recorded
                 transaction = Transaction(database.table)
                 payload = await work(transaction)
                 self.before_commit()

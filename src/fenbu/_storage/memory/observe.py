@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 
 from fenbu._core import ids
+from fenbu._core.attribute import holds
 from fenbu._core.message import Call, decode
 from fenbu._core.model import EntityState, Invocation, Status
 from fenbu._storage.memory.database import MemoryDatabase
@@ -33,6 +34,7 @@ class Observation(ABC):
             and (where.handler is None or each.handler == where.handler)
             and (where.created_after is None or each.created_at > where.created_after)
             and (where.created_before is None or each.created_at < where.created_before)
+            and all(holds(wanted, each.attributes) for wanted in where.where)
             and (where.after is None or (each.created_at, each.id) < where.after)
         ]
         found.sort(key=lambda each: (each.created_at, each.id), reverse=True)

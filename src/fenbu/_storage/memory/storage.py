@@ -69,6 +69,7 @@ CHANGING: Final = (
     "commands",
     "result",
     "failure",
+    "attributes",
 )
 """What an update writes; the rest of a row is as it was inserted."""
 

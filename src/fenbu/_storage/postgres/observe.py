@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 from fenbu._core import ids
+from fenbu._core.attribute import Condition
 from fenbu._core.message import Call
 from fenbu._core.model import EntityState, Invocation, Status
 from fenbu._storage.postgres.check import Check, check
@@ -20,6 +21,22 @@ from fenbu._storage.rows import status_of, text_of
 
 LAST_CHARACTER = "\U0010ffff"
 """After every character that an id may have: those are printable."""
+
+
+def _worded(wanted: Condition) -> dict[str, str]:
+    """A number as text has all its digits."""
+    value = wanted.value if isinstance(wanted.value, str) else repr(wanted.value)
+    return {"name": wanted.name, "operator": wanted.operator, "kind": wanted.kind, "value": value}
+
+
+def _first(wanted: Condition) -> tuple[str | None, ...]:
+    """A condition as a range of its index: name, kind, the least and the most number, and text."""
+    value = _worded(wanted)["value"]
+    low = None if wanted.operator in {"<", "<="} else value
+    high = None if wanted.operator in {">", ">="} else value
+    if wanted.kind == "text":
+        return (wanted.name, wanted.kind, None, None, low, high)
+    return (wanted.name, wanted.kind, low, high, None, None)
 
 
 class Observation(ABC):
@@ -37,8 +54,7 @@ class Observation(ABC):
 
     async def list_calls(self, where: CallFilter) -> list[Invocation]:
         statuses = None if where.statuses is None else list(where.statuses)
-        rows = await self._pool.fetch(
-            "invocation.list",
+        plain = (
             statuses,
             where.handler,
             where.created_after,
@@ -46,6 +62,11 @@ class Observation(ABC):
             *(where.after or (None, None)),
             where.limit,
         )
+        if where.where:
+            more = (*_first(where.where[0]), text_of([_worded(each) for each in where.where]))
+            rows = await self._pool.fetch("invocation.list_where", *plain, *more)
+        else:
+            rows = await self._pool.fetch("invocation.list", *plain)
         return [invocation_row(row) for row in rows]
 
     async def find_calls(self, beginning: str, *, limit: int) -> list[Invocation]:

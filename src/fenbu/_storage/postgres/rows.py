@@ -18,7 +18,7 @@ from fenbu._core.model import Address, EntityState, Entry, Failure, Invocation, 
 from fenbu._storage.postgres.driver import Row
 from fenbu._storage.rows import entry_of, invocation_of, text_of
 
-INVOCATION_COLUMNS: Final = 26
+INVOCATION_COLUMNS: Final = 27
 _ARGS, _RESULT = 6, 22
 _VALUE: Final = 9
 
@@ -42,6 +42,7 @@ class _Changes(Struct, gc=False):
     commands: str | None
     result: Payload | None
     failure: Failure | None
+    attributes: str | None
 
 
 def _document(rows: Sequence[Struct], *payloads: str) -> str:
@@ -84,6 +85,7 @@ def updated(invocations: Sequence[Invocation]) -> str:
             each.commands,
             each.result,
             each.failure,
+            each.attributes,
         )
         for each in invocations
     ]
@@ -121,10 +123,10 @@ def inbox_columns(messages: Sequence[Message]) -> list[list[Any]]:
 
 def invocation_row(row: Row) -> Invocation:
     """The struct of a row of `columns`."""
-    args_bytes, result_bytes = row[24:26]
+    args_bytes, result_bytes = row[25:27]
     if args_bytes is None and result_bytes is None:
-        return invocation_of(row[:24])
-    fields = list(row[:24])
+        return invocation_of(row[:25])
+    fields = list(row[:25])
     if args_bytes is not None:
         fields[_ARGS] = args_bytes
     if result_bytes is not None:

@@ -51,9 +51,9 @@ def prepare(batch: CommitBatch) -> list[Statement]:
         todo.append(Statement(ENTRY_SQL["delete"], ids))
         inserted = inserted + batch.rewritten
     if inserted:
-        todo += statements(INVOCATION_SQL["insert"], 24, invocation_parameters(inserted))
+        todo += statements(INVOCATION_SQL["insert"], 25, invocation_parameters(inserted))
     if batch.updated:
-        todo += statements(INVOCATION_SQL["update"], 16, update_parameters(batch.updated))
+        todo += statements(INVOCATION_SQL["update"], 17, update_parameters(batch.updated))
     if batch.entries:
         todo += statements(ENTRY_SQL["insert"], 13, entry_parameters(batch.entries))
     if batch.deleted:

@@ -6,12 +6,15 @@ the time of their change would cost each operation), and the check of the file i
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sqlite3
 from abc import ABC, abstractmethod
+from typing import Any
 
 from fenbu._core import ids
+from fenbu._core.attribute import Condition
 from fenbu._core.message import Call, decode
 from fenbu._core.model import EntityState, Invocation, Status
 from fenbu._storage.protocol import CallFilter
@@ -77,7 +80,7 @@ class Observation(ABC):
 
 def list_calls(session: Session, where: CallFilter) -> list[Invocation]:
     """See `Observer.list_calls`."""
-    parameters = {
+    parameters: dict[str, Any] = {
         "statuses": None if where.statuses is None else text_of(where.statuses),
         "handler": where.handler,
         "created_after": where.created_after,
@@ -86,9 +89,20 @@ def list_calls(session: Session, where: CallFilter) -> list[Invocation]:
         "last_id": None if where.after is None else where.after[1],
         "limit": where.limit,
     }
-    return [
-        invocation_of(row) for row in session.execute(INVOCATION_SQL["list"], parameters).fetchall()
-    ]
+    query = "list"
+    if where.where:
+        query = "list_where"
+        parameters |= _first(where.where[0]) | {"conditions": text_of(where.where)}
+    rows = session.execute(INVOCATION_SQL[query], parameters).fetchall()
+    return [invocation_of(row) for row in rows]
+
+
+def _first(wanted: Condition) -> dict[str, Any]:
+    """A condition as a range of the index: numbers come before texts there, and texts before bytes."""
+    least, most = ("", b"") if wanted.kind == "text" else (-math.inf, math.inf)
+    low = least if wanted.operator in {"<", "<="} else wanted.value
+    high = most if wanted.operator in {">", ">="} else wanted.value
+    return {"name": wanted.name, "kind": wanted.kind, "low": low, "high": high}
 
 
 def find_calls(session: Session, beginning: str, limit: int) -> list[Invocation]:

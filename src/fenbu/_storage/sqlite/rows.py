@@ -23,7 +23,7 @@ ENTITY_SQL: Final = load_queries("fenbu._storage.sqlite", "entity")
 INBOX_SQL: Final = load_queries("fenbu._storage.sqlite", "inbox")
 
 ROWS_MAX: Final = 1_024
-"""Rows of one statement: 24 columns × 1,024 stay below the 32,766 parameters that SQLite allows."""
+"""Rows of one statement: 25 columns × 1,024 stay below the 32,766 parameters that SQLite allows."""
 
 
 class Statement(NamedTuple):
@@ -62,6 +62,7 @@ def invocation_parameters(invocations: Iterable[Invocation]) -> Parameters:
             each.commands,
             each.result,
             None if each.failure is None else text_of(each.failure),
+            each.attributes,
         )
     return flat
 
@@ -87,6 +88,7 @@ def update_parameters(invocations: Iterable[Invocation]) -> Parameters:
             each.result,
             None if each.failure is None else text_of(each.failure),
             each.partition,
+            each.attributes,
         )
     return flat
 

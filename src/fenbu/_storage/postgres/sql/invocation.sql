@@ -1,7 +1,7 @@
 -- name: columns
 id, partition, handler, version, entity, key, args, created_at, sequence, parent, waiters, chain,
 deadline_at, status, attempt, crashes, started_at, finished_at, wake_at, waiting, cancel_reason,
-commands, result, failure, args_bytes, result_bytes
+commands, result, failure, attributes, args_bytes, result_bytes
 
 -- name: journal
 -- A call's row, or an entry of a call's journal, in one snapshot and one answer.
@@ -12,7 +12,7 @@ FROM call
 UNION ALL
 SELECT
     NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
     entry.id, position, kind, at, entry.command, name, entry.attempt, seconds, entry.status, value,
     entry.failure, retry_at, entry.commands, value_bytes
 FROM call CROSS JOIN LATERAL (
@@ -136,6 +136,49 @@ WHERE ($1::text[] IS NULL OR status = ANY ($1))
     AND created_at > coalesce($3::float8, '-infinity')
     AND created_at < coalesce($4::float8, 'infinity')
     AND (created_at, id) < (coalesce($5::float8, 'infinity'), coalesce($6::text, ''))
+ORDER BY created_at DESC, id DESC LIMIT $7;
+
+-- name: list_where
+-- Through the index of the first condition; the others are looked at for each call that it leads to.
+WITH first AS MATERIALIZED (
+    SELECT call_id FROM {schema}.attribute
+    WHERE name = $8::text AND kind = $9::text
+        AND ($10::text IS NULL OR number >= $10::text::numeric)
+        AND ($11::text IS NULL OR number <= $11::text::numeric)
+        AND ($12::text IS NULL OR text >= $12)
+        AND ($13::text IS NULL OR text <= $13)
+)
+SELECT {columns} FROM first JOIN {schema}.invocation ON invocation.id = first.call_id
+WHERE ($1::text[] IS NULL OR status = ANY ($1))
+    AND ($2::text IS NULL OR handler = $2)
+    AND created_at > coalesce($3::float8, '-infinity')
+    AND created_at < coalesce($4::float8, 'infinity')
+    AND (created_at, id) < (coalesce($5::float8, 'infinity'), coalesce($6::text, ''))
+    AND NOT EXISTS (
+        SELECT FROM json_to_recordset($14::text::json) AS wanted (
+            name text, operator text, kind text, value text
+        )
+        WHERE NOT EXISTS (
+            SELECT FROM {schema}.attribute AS own
+            WHERE own.call_id = invocation.id AND own.name = wanted.name AND own.kind = wanted.kind
+                AND CASE wanted.kind
+                    WHEN 'text' THEN CASE wanted.operator
+                        WHEN '=' THEN own.text = wanted.value COLLATE "C"
+                        WHEN '<' THEN own.text < wanted.value COLLATE "C"
+                        WHEN '<=' THEN own.text <= wanted.value COLLATE "C"
+                        WHEN '>' THEN own.text > wanted.value COLLATE "C"
+                        WHEN '>=' THEN own.text >= wanted.value COLLATE "C"
+                    END
+                    ELSE CASE wanted.operator
+                        WHEN '=' THEN own.number = wanted.value::numeric
+                        WHEN '<' THEN own.number < wanted.value::numeric
+                        WHEN '<=' THEN own.number <= wanted.value::numeric
+                        WHEN '>' THEN own.number > wanted.value::numeric
+                        WHEN '>=' THEN own.number >= wanted.value::numeric
+                    END
+                END
+        )
+    )
 ORDER BY created_at DESC, id DESC LIMIT $7;
 
 -- name: find

@@ -1,7 +1,7 @@
 -- name: columns
 id, partition, handler, version, entity, key, args, created_at, sequence, parent, waiters, chain,
 deadline_at, status, attempt, crashes, started_at, finished_at, wake_at, waiting, cancel_reason,
-commands, result, failure
+commands, result, failure, attributes
 
 -- name: insert
 -- {rows} is padded with rows of NULL up to a size whose statement is prepared already.
@@ -23,7 +23,8 @@ UPDATE invocation SET
     commands = new.column13,
     result = new.column14,
     failure = new.column15,
-    partition = new.column16
+    partition = new.column16,
+    attributes = new.column17
 FROM (VALUES {rows}) AS new
 WHERE invocation.id = new.column1;
 
@@ -135,6 +136,31 @@ WHERE (:statuses IS NULL OR status IN (SELECT value FROM json_each(:statuses)))
     AND created_at > coalesce(:created_after, -9e999)
     AND created_at < coalesce(:created_before, 9e999)
     AND (created_at, id) < (coalesce(:last_at, 9e999), coalesce(:last_id, ''))
+ORDER BY created_at DESC, id DESC LIMIT :limit;
+
+-- name: list_where
+-- Through the index of the first condition; the others are looked at for each call that it leads to.
+SELECT {columns} FROM attribute AS first CROSS JOIN invocation ON invocation.id = first.call_id
+WHERE first.name = :name AND first.kind = :kind AND first.value >= :low AND first.value <= :high
+    AND (:statuses IS NULL OR status IN (SELECT value FROM json_each(:statuses)))
+    AND (:handler IS NULL OR handler = :handler)
+    AND created_at > coalesce(:created_after, -9e999)
+    AND created_at < coalesce(:created_before, 9e999)
+    AND (created_at, id) < (coalesce(:last_at, 9e999), coalesce(:last_id, ''))
+    AND NOT EXISTS (
+        SELECT 1 FROM json_each(:conditions) AS wanted WHERE NOT EXISTS (
+            SELECT 1 FROM attribute
+            WHERE call_id = invocation.id AND name = json_extract(wanted.value, '$.name')
+                AND attribute.kind = json_extract(wanted.value, '$.kind')
+                AND CASE json_extract(wanted.value, '$.operator')
+                    WHEN '=' THEN attribute.value = json_extract(wanted.value, '$.value')
+                    WHEN '<' THEN attribute.value < json_extract(wanted.value, '$.value')
+                    WHEN '<=' THEN attribute.value <= json_extract(wanted.value, '$.value')
+                    WHEN '>' THEN attribute.value > json_extract(wanted.value, '$.value')
+                    WHEN '>=' THEN attribute.value >= json_extract(wanted.value, '$.value')
+                END
+        )
+    )
 ORDER BY created_at DESC, id DESC LIMIT :limit;
 
 -- name: find

@@ -1,0 +1,87 @@
+"""The command line over data: encrypted values, keys that change, attributes, calls that move."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fenbu import Encryption
+from tests.cli.test_commands import Shell, until
+from tests.end_to_end.process import NodeProcess
+
+pytestmark = pytest.mark.end_to_end
+
+SHOP = """
+import os
+from fenbu import App, Encryption, set_attributes, step, wait_signal
+
+app = App("shop", idle_seconds=0.1, hook=Encryption(os.environ["SHOP_KEYS"].split()))
+
+async def charge(card: str) -> str:
+    return f"charged {card}"
+
+@app.workflow
+async def checkout(card: str, total: float = 5.0) -> str:
+    set_attributes(total=total, vip=total > 50)
+    paid = await step(charge, card)
+    return paid + await wait_signal("go", str)
+"""
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    monkeypatch.setenv("SHOP_KEYS", Encryption.new_key())
+    made = Shell(tmp_path)
+    (tmp_path / "shop.py").write_text(SHOP)
+    return made
+
+
+def test_values_are_read_with_the_app_and_hidden_without(shell: Shell) -> None:
+    with NodeProcess(shell.url, app=shell.folder / "shop.py"):
+        shell.says("start", "checkout", "4711-0815", "total=75.5", "--id", "a")
+        until(shell, "a", "suspended")
+        assert "charged 4711-0815" in shell.says("show", "a")
+        assert shell.json("show", "a")["attributes"] == {"total": 75.5, "vip": True}
+        assert [each["id"] for each in shell.json("ls", "--where", "total>70")] == ["a"]
+        assert shell.json("ls", "--where", "vip=true", "--where", "total<=5") == []
+        assert "write customer=7" in shell.refuses("ls", "--where", "total")
+
+
+def test_a_key_is_retired(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = Encryption.new_key(), Encryption.new_key()
+    monkeypatch.setenv("SHOP_KEYS", old)
+    with NodeProcess(shell.url, app=shell.folder / "shop.py"):
+        shell.says("start", "checkout", "4711-0815", "--id", "a")
+        until(shell, "a", "suspended")
+    monkeypatch.setenv("SHOP_KEYS", f"{new} {old}")
+    with NodeProcess(shell.url, app=shell.folder / "shop.py"):
+        first = shell.json("rekey")
+        assert (first["calls"], first["unreadable"], first["rewritten"]) == (1, 0, 2)
+        assert "0 rows rewritten" in shell.says("rekey")
+    monkeypatch.setenv("SHOP_KEYS", old)
+    assert "under keys that this app does not have" in shell.refuses("rekey")
+    monkeypatch.setenv("SHOP_KEYS", new)
+    with NodeProcess(shell.url, app=shell.folder / "shop.py"):
+        shell.says("signal", "a", "go", "!")
+        assert json.loads(shell.says("call", "checkout", "x", "--id", "a")) == "charged 4711-0815!"
+
+
+def test_a_call_moves_to_another_database(shell: Shell) -> None:
+    file, other = shell.folder / "a.json", f"sqlite:///{shell.folder}/other.db"
+    with NodeProcess(shell.url, app=shell.folder / "shop.py"):
+        shell.says("start", "checkout", "4711-0815", "--id", "a")
+        until(shell, "a", "suspended")
+        shell.says("export", "a", "-o", str(file))
+        assert "there is a call a already" in shell.refuses("import", str(file))
+    assert "4711-0815" in file.read_text()
+    with NodeProcess(other, app=shell.folder / "shop.py"):
+        assert "waits for `fenbu retry`" in shell.says("import", str(file), "--url", other)
+        shell.url = other
+        until(shell, "a", "quarantined")
+        shell.says("retry", "a")
+        shell.says("signal", "a", "go", "!")
+        assert json.loads(shell.says("call", "checkout", "x", "--id", "a")) == "charged 4711-0815!"
+        assert "goes on under that id alone" in shell.refuses("import", str(file), "--id", "b")
+    assert b"4711-0815" not in (shell.folder / "other.db").read_bytes()
