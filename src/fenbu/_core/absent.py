@@ -124,6 +124,19 @@ class Absent:
                 loaded = Loaded(message.invocation, [])
         return []
 
+    def _deliver_unknown(self, id_: str, message: Message, number: int, now: float) -> None:
+        """A message for a call that does not exist: it may be the one that makes it."""
+        if isinstance(message, Call):
+            self._partition.accept(message, now, number)
+            conflict.tell(self._partition.engine.batch, message, now, existed=False)
+        elif isinstance(message, Restore):
+            self._restore(message, now)
+        elif isinstance(message, Subscribe):
+            error = failure_of(CallNotFound(f"no call has the id {id_!r}"))
+            self._partition.engine.send(
+                Reply(message.reply_to, Outcome(Status.FAILED, failure=error))
+            )
+
     def _deliver_loaded(
         self, id_: str, loaded: Loaded | None, message: Message, number: int, now: float
     ) -> None:
@@ -133,16 +146,7 @@ class Absent:
             return
         if loaded is None:
             self._partition.consume(number)
-            if isinstance(message, Call):
-                self._partition.accept(message, now, number)
-                conflict.tell(self._partition.engine.batch, message, now, existed=False)
-            elif isinstance(message, Restore):
-                self._restore(message, now)
-            elif isinstance(message, Subscribe):
-                error = failure_of(CallNotFound(f"no call has the id {id_!r}"))
-                self._partition.engine.send(
-                    Reply(message.reply_to, Outcome(Status.FAILED, failure=error))
-                )
+            self._deliver_unknown(id_, message, number, now)
             return
         invocation = loaded.invocation
         if invocation.partition != self._partition.number:
