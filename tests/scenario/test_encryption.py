@@ -243,6 +243,11 @@ async def test_a_signal_under_an_unknown_key_waits_with_its_call(app: App) -> No
             await other.handle(handle.id).signal("go", "first")
         await until(handle, Status.STUCK)
         await handle.signal("go", "second")
+        await handle.retry()  # Nothing has changed: it is stuck again, and the order stays.
+        await handle.signal("go", "third")
+    use(app, Encryption([OLD]))
+    async with app:
+        await until(handle, Status.STUCK)
     use(app, Encryption([NEW, OLD]))
     async with app:
         assert await handle.result() == "a first"

@@ -45,7 +45,7 @@ from fenbu._core.model import FINISHED, PARKED, Entry, Invocation, Kind, Loaded,
 from fenbu._core.nest import outer_id
 from fenbu._core.order import MessageOrder, Receiver
 from fenbu._core.program import Program
-from fenbu._core.resident import Resident
+from fenbu._core.resident import Resident, keep
 from fenbu._core.task import Task
 from fenbu.errors import UsageError
 
@@ -112,7 +112,7 @@ class Partition:
             self._absent.hold(id_, message, number)
         elif resident.must_wait(message):
             # It leaves the inbox with the batch that has it in the journal.
-            resident.keep(message, number)
+            keep(resident, message, number)
             if resident.mailbox is not None:
                 resident.mailbox.mailed(resident, message, now)
         elif isinstance(message, Reply | Signal | Withheld) and resident.spec.kind is Kind.TASK:

@@ -27,7 +27,7 @@ from fenbu._core.effect import StopBody, WakeAt, Warn
 from fenbu._core.event import BodyEnded
 from fenbu._core.handler import HandlerSpec
 from fenbu._core.loop import EndlessLoopError
-from fenbu._core.message import Call, Cancel, Message, Reply, Signal
+from fenbu._core.message import Call, Cancel, Message, Reply, Signal, Withheld
 from fenbu._core.model import Entry, EntryKind, Invocation, Outcome, Payload, Status
 from fenbu._core.resident import DEADLINE, HISTORY, TIMEOUT, Resident
 from fenbu.errors import (
@@ -110,6 +110,10 @@ class Program(Resident):
     def _read_mail(self, now: float) -> None:
         """Deliver what came before the code could receive it; not while it stands still."""
         while self.mail and self.activation is not None and self.activation.lent is None:
+            if isinstance(unreadable := self.mail[0][0], Withheld):
+                # It and what comes after it wait until somebody can read it.
+                self.park(Status.STUCK, PayloadUnreadable(unreadable.reason))
+                return
             message, number = self.mail.pop(0)
             if isinstance(message, Call):  # It takes this one's place.
                 self.partition.receive(message, now, number)
@@ -418,7 +422,7 @@ class Program(Resident):
         if self.activation is not None and self.activation.lent is not None:
             if isinstance(message, Cancel):
                 return not message.at_once
-            return isinstance(message, Reply | Signal)
+            return isinstance(message, Reply | Signal | Withheld)
         return super().must_wait(message)
 
     def _defer(self, event: Callable[[float], None]) -> None:

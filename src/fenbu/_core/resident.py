@@ -302,12 +302,6 @@ class Resident(ABC):
             return self.is_started
         return isinstance(message, Reply | Signal | Withheld)
 
-    def keep(self, message: Message, number: int) -> None:
-        """Hold a message that must wait. If its code waits for what cannot be read here, it cannot go on."""
-        self.mail.append((message, number))
-        if isinstance(message, Withheld) and self.activation is not None:
-            self.park(Status.STUCK, PayloadUnreadable(message.reason))
-
     @property
     def is_bound(self) -> bool:
         """It cannot go on in another partition: its entity, or what it has not seen yet, is here."""
@@ -339,3 +333,11 @@ class Resident(ABC):
         self.invocation.waiting = None
         self.save()
         self.partition.engine.batch.effects.append(Begin(self.partition.number, self.invocation.id))
+
+
+def keep(resident: Resident, message: Message, number: int) -> None:
+    """Hold a message that must wait. If its code waits for what cannot be read here, it cannot go on."""
+    resident.mail.append((message, number))
+    activation = resident.activation
+    if isinstance(message, Withheld) and activation is not None and activation.lent is None:
+        resident.park(Status.STUCK, PayloadUnreadable(message.reason))
