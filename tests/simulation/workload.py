@@ -14,6 +14,7 @@ from tests.simulation import service
 from tests.simulation.deploy import deploys
 from tests.simulation.programs import programs
 from tests.simulation.service import Account, Log, Register
+from tests.simulation.streams import streams
 from tests.simulation.world import World, patiently
 
 DELETED_SECONDS = 3_000.0
@@ -412,6 +413,7 @@ WORKLOADS: dict[str, Workload] = {
     "renewals": renewals,
     "sagas": sagas,
     "signals": signals,
+    "streams": streams,
     "takeovers": takeovers,
     "trees": trees,
 }

@@ -18,7 +18,15 @@ from contextvars import Context, ContextVar
 from typing import Any
 
 from fenbu._core import ids, journal, location
-from fenbu._core.command import Command, MarkPatch, ParentEnd, StartCall, StartTimer
+from fenbu._core.command import (
+    CloseStream,
+    Command,
+    MarkPatch,
+    ParentEnd,
+    StartCall,
+    StartTimer,
+    WriteChunk,
+)
 from fenbu._core.loop import DeterministicLoop
 from fenbu._core.model import Entry, EntryKind, Invocation, Payload
 
@@ -74,6 +82,7 @@ class Activation:
         "timers",
         "unheard",
         "waiting",
+        "written",
     )
 
     def __init__(
@@ -104,6 +113,8 @@ class Activation:
         """Calls that it has started and that do not just go on when it ends, by command."""
         self.position = 0
         """In the journal: how many events the code has seen."""
+        self.written: list[tuple[int, WriteChunk | CloseStream]] | None = None
+        """What an operation has written to streams: it counts when the operation ends well."""
         self.leaving = False
         self._count = 0
         self._random: random.Random | None = None
@@ -294,6 +305,14 @@ class Activation:
         self._count += 1
         self.issued.append((self._count, command))
         return self._count
+
+    def write(self, command: WriteChunk | CloseStream) -> None:
+        """Append to a stream of the call, or end one."""
+        number = self.issue(command)
+        if self.invocation.key is not None:
+            if self.written is None:
+                self.written = []
+            self.written.append((number, command))
 
     def ask(self, command: Command) -> tuple[int, asyncio.Future[Entry]]:
         """Number a command, and a future for the entry that will hold its outcome."""

@@ -13,7 +13,7 @@ from msgspec import Struct, field
 
 from fenbu._core.effect import Effect
 from fenbu._core.message import Message
-from fenbu._core.model import EntityState, Entry, Invocation
+from fenbu._core.model import Chunk, EntityState, Entry, Invocation
 
 
 class CommitBatch(Struct):
@@ -22,7 +22,7 @@ class CommitBatch(Struct):
     inserted: list[Invocation] = field(default_factory=list)
     updated: list[Invocation] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
-    """Ids of calls to forget: row and journal."""
+    """Ids of calls to forget: row and journal. None of them has chunks."""
     entries: list[Entry] = field(default_factory=list)
     rewritten: list[Invocation] = field(default_factory=list)
     """Calls that begin anew: all of their row, and their old journal goes before `entries` are written."""
@@ -30,6 +30,8 @@ class CommitBatch(Struct):
     entities_deleted: list[tuple[str, str]] = field(default_factory=list)
     inbox: list[Message] = field(default_factory=list)
     inbox_deleted: list[int] = field(default_factory=list)
+    chunks: list[Chunk] = field(default_factory=list)
+    """In the order in which readers see them; those that are there already are passed over."""
     step_results_deleted: list[tuple[str, str, int]] = field(default_factory=list)
     """Id, run and command of transactional steps whose outcome is in `entries`."""
 
@@ -45,6 +47,7 @@ class CommitBatch(Struct):
             or self.deleted
             or self.rewritten
             or self.entities_deleted
+            or self.chunks
         )
 
 

@@ -12,12 +12,22 @@ from typing import TYPE_CHECKING
 
 from fenbu._core import dispatch, limit
 from fenbu._core.command import ParentEnd
-from fenbu._core.effect import Begin, Ended, RunBody, StopBody
+from fenbu._core.effect import Begin, Ended, RunBody, StopBody, Written
 from fenbu._core.event import BodyEnded
 from fenbu._core.failure import failure_of
 from fenbu._core.handler import HandlerSpec
 from fenbu._core.message import Cancel, Message, Reply, Retry, Signal
-from fenbu._core.model import PARKED, TERMINATED, Address, Invocation, Kind, Outcome, Status
+from fenbu._core.model import (
+    PARKED,
+    TERMINATED,
+    Address,
+    Chunk,
+    Invocation,
+    Kind,
+    Outcome,
+    Payload,
+    Status,
+)
 from fenbu.errors import CallTimedOut, HistoryTooLong, UsageError
 
 if TYPE_CHECKING:
@@ -234,6 +244,31 @@ class Resident(ABC):
             )
         else:
             self.finish(Outcome(Status.CANCELLED), now)
+
+    def write(
+        self,
+        stream: str,
+        command: int,
+        position: int,
+        value: Payload | None,
+        now: float,
+        *,
+        ends: bool,
+    ) -> None:
+        """Append a chunk to a stream: with the open batch it can be read.
+
+        Guarantee: stream-once. What a body writes again at the same position, in another attempt or after a
+        crash, is the same row.
+        """
+        invocation, batch = self.invocation, self.partition.engine.batch
+        # A task that is retried goes on with the same idempotency key, and so with the same chunks.
+        run = 0 if self.spec.kind is Kind.TASK else invocation.attempt
+        batch.rows.chunks.append(
+            Chunk(invocation.id, stream, run, command, position, now, value, ends)
+        )
+        batch.effects.append(Written(invocation.id))
+        # Somebody may be about to read it when the call has ended.
+        self.asked_for = True
 
     # What happens to it.
 

@@ -34,5 +34,6 @@ def resolve(batch: CommitBatch) -> CommitBatch:
         entities_deleted=[each for each in batch.entities_deleted if each not in entities],
         inbox=batch.inbox,
         inbox_deleted=batch.inbox_deleted,
+        chunks=batch.chunks,
         step_results_deleted=batch.step_results_deleted,
     )

@@ -55,7 +55,7 @@ class Todo(Struct, frozen=True):
     partitions: set[int]
     """Whose inbox it writes to."""
     ends: bool
-    """A call has its outcome by it."""
+    """A call has its outcome by it, or a stream a chunk more: somebody may wait for that."""
 
 
 def prepare(batch: CommitBatch) -> Todo:
@@ -92,6 +92,8 @@ def prepare(batch: CommitBatch) -> Todo:
         parts.append(Part("inbox_insert", rows.inbox_columns(batch.inbox)))
     if batch.inbox_deleted:
         parts.append(Part("inbox_delete", [list(batch.inbox_deleted)]))
+    if batch.chunks:
+        parts.append(Part("chunk_insert", [rows.chunks(batch.chunks)]))
     if batch.step_results_deleted:
         columns = zip(*batch.step_results_deleted, strict=True)
         parts.append(Part("step_result_delete", [list(each) for each in columns]))
@@ -99,7 +101,8 @@ def prepare(batch: CommitBatch) -> Todo:
         [each.id for each in batch.rewritten],
         parts,
         {each.partition for each in batch.inbox},
-        any(each.finished_at is not None for some in (inserted, updated) for each in some),
+        bool(batch.chunks)
+        or any(each.finished_at is not None for some in (inserted, updated) for each in some),
     )
 
 
