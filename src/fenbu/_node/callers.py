@@ -117,7 +117,7 @@ class Callers:
             listener = self._listeners.pop(id_, None)
             if listener is not None:
                 self._hint(listener)
-        if self.streams.is_wanted:
+        if self.streams.waiting:
             self.streams.news(id_)
         futures = self._waiting.pop(id_, None)
         if futures is not None:

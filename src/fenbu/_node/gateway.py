@@ -105,7 +105,7 @@ class RemoteGateway:
         self._streams.look()
 
     def _is_waited_for(self) -> bool:
-        return self._watch.is_wanted or self._streams.is_wanted
+        return self._watch.is_wanted or bool(self._streams.waiting)
 
     async def start_calls(self, calls: Sequence[Call]) -> None:
         await self.storage.enqueue(calls)

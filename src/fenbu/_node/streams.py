@@ -43,7 +43,8 @@ class StreamWatch:
         self._listen = listen
         self._pause_max = pause_seconds
         self._pause = LOOK_SECONDS_MIN
-        self._waiting: dict[StreamCursor, list[asyncio.Future[StreamPage]]] = {}
+        self.waiting: dict[StreamCursor, list[asyncio.Future[StreamPage]]] = {}
+        """Who waits. Looked at for each call that ends, so it is no method."""
         self._by_id: dict[str, Cursors] = {}
         self._news: Cursors = {}
         """To be looked after at once."""
@@ -51,11 +52,6 @@ class StreamWatch:
         """Nobody tells of these."""
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-
-    @property
-    def is_wanted(self) -> bool:
-        """Somebody waits."""
-        return bool(self._waiting)
 
     async def read(self, id_: str, stream: str, after: int) -> StreamPage:
         """What comes after a chunk: at least one more, or none because the call has ended.
@@ -66,7 +62,7 @@ class StreamWatch:
         """
         cursor = StreamCursor(id_, stream, after)
         future: asyncio.Future[StreamPage] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(cursor, []).append(future)
+        self.waiting.setdefault(cursor, []).append(future)
         self._by_id.setdefault(id_, {})[cursor] = None
         self._news[cursor] = None
         self._pause = LOOK_SECONDS_MIN
@@ -77,7 +73,7 @@ class StreamWatch:
         try:
             return await future
         finally:
-            futures = self._waiting.get(cursor)
+            futures = self.waiting.get(cursor)
             if futures is not None and future in futures:
                 futures.remove(future)
                 if not futures:
@@ -92,8 +88,8 @@ class StreamWatch:
 
     def look(self) -> None:
         """There may be news of any."""
-        if self._waiting:
-            self._news.update(dict.fromkeys(self._waiting))
+        if self.waiting:
+            self._news.update(dict.fromkeys(self.waiting))
             self._wake.set()
 
     async def stop(self, error: BaseException) -> None:
@@ -102,12 +98,12 @@ class StreamWatch:
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        for cursor in list(self._waiting):
+        for cursor in list(self.waiting):
             self._fail(cursor, error)
 
     async def _run(self) -> None:
         try:
-            while self._waiting:
+            while self.waiting:
                 self._wake.clear()
                 if not await self._look():
                     await asyncio.sleep(self._pause)
@@ -132,7 +128,7 @@ class StreamWatch:
                 pages = await self._storage.load_chunks(cursors, limit=limit.CHUNK_ROWS_MAX)
             except Unavailable:
                 # The database is away: those who wait do so until it is back.
-                self._news.update((each, None) for each in cursors if each in self._waiting)
+                self._news.update((each, None) for each in cursors if each in self.waiting)
                 self._pause = min(2 * self._pause, self._pause_max)
                 return False
             except FenbuError as error:
@@ -144,10 +140,10 @@ class StreamWatch:
         return True
 
     def _found(self, cursor: StreamCursor, page: StreamPage) -> None:
-        if cursor not in self._waiting:
+        if cursor not in self.waiting:
             return
         if page.chunks or page.status in FINISHED:
-            futures = self._waiting[cursor]
+            futures = self.waiting[cursor]
             self._forget(cursor)
             for future in futures:
                 if not future.done():
@@ -161,14 +157,14 @@ class StreamWatch:
             self._elsewhere[cursor] = None
 
     def _fail(self, cursor: StreamCursor, error: BaseException) -> None:
-        futures = self._waiting.get(cursor, [])
+        futures = self.waiting.get(cursor, [])
         self._forget(cursor)
         for future in futures:
             if not future.done():
                 future.set_exception(error)
 
     def _forget(self, cursor: StreamCursor) -> None:
-        self._waiting.pop(cursor, None)
+        self.waiting.pop(cursor, None)
         self._news.pop(cursor, None)
         self._elsewhere.pop(cursor, None)
         cursors = self._by_id.get(cursor.id)
@@ -176,6 +172,6 @@ class StreamWatch:
             cursors.pop(cursor, None)
             if not cursors:
                 del self._by_id[cursor.id]
-        if not self._waiting:
+        if not self.waiting:
             # Unless somebody comes at once, as a reader with the next page does, the looking ends.
             self._wake.set()
