@@ -109,11 +109,10 @@ class MemoryDatabase:
 
     def pages(self, cursors: Iterable[StreamCursor], limit: int) -> list[StreamPage]:
         """See `Storage.load_chunks`."""
-        accepted = {
-            call.invocation.id: call.partition
-            for call in self.calls.values()
-            if isinstance(call, Call)
-        }
+        accepted: dict[str, int] = {}
+        for call in self.calls.values():
+            if isinstance(call, Call):
+                accepted.setdefault(call.invocation.id, call.partition)
         pages: list[StreamPage] = []
         for each in cursors:
             row = self.invocations.get(each.id)

@@ -12,7 +12,8 @@ SELECT
 FROM wanted
 LEFT JOIN {schema}.invocation ON invocation.id = wanted.id
 LEFT JOIN LATERAL (
-    SELECT inbox.partition FROM {schema}.inbox WHERE call_id = wanted.id AND call_id IS NOT NULL LIMIT 1
+    SELECT inbox.partition FROM {schema}.inbox WHERE call_id = wanted.id AND call_id IS NOT NULL
+    ORDER BY number LIMIT 1
 ) AS message ON true
 WHERE invocation.id IS NOT NULL OR message.partition IS NOT NULL
 UNION ALL
