@@ -486,3 +486,21 @@ async def test_the_same_on_every_disk(fault: Fault, tmp_path: Path) -> None:
         assert await crash_after_each_commit(app, scenario, folder, fault=fault) >= 6
         expected = ["begins", "body 0", "body 1", "goes on", "ends"]
         assert seen == [expected] * len(seen)
+
+
+async def test_a_workflow_that_continues_as_new_goes_on_writing(app: App) -> None:
+    async def say(text: str) -> None:
+        await stream("n", str).write(text)
+
+    @app.workflow
+    async def work(turn: int) -> None:
+        await stream("n", str).write(f"begins {turn}")
+        await step(say, f"says {turn}")
+        if turn < 2:
+            work.continue_as_new(turn + 1)
+
+    async with app:
+        handle = await work.start(0)
+        assert await read(handle) == [
+            f"{what} {n}" for n in range(3) for what in ("begins", "says")
+        ]
