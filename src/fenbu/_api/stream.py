@@ -12,6 +12,7 @@ from msgspec import Struct
 from fenbu._api.context import activation
 from fenbu._api.runtime import Runtime
 from fenbu._core import limit
+from fenbu._core.activation import write
 from fenbu._core.codec import TypeCodec
 from fenbu._core.command import CloseStream, WriteChunk
 from fenbu._core.effect import RunBody
@@ -72,7 +73,7 @@ class Stream(Generic[T]):
         running = activation()
         if running is not None:
             payload = cast("Registry", running.context).codec.of(self._type).encode(value)
-            running.write(WriteChunk(self.name, caller(), payload))
+            write(running, WriteChunk(self.name, caller(), payload))
         else:
             body, home = _body()
             payload = home.registry.codec.of(self._type).encode(value)
@@ -89,7 +90,7 @@ class Stream(Generic[T]):
         """
         running = activation()
         if running is not None:
-            running.write(CloseStream(self.name, caller()))
+            write(running, CloseStream(self.name, caller()))
         else:
             body, home = _body()
             await home.write(body, self.name, None)

@@ -306,14 +306,6 @@ class Activation:
         self.issued.append((self._count, command))
         return self._count
 
-    def write(self, command: WriteChunk | CloseStream) -> None:
-        """Append to a stream of the call, or end one."""
-        number = self.issue(command)
-        if self.invocation.key is not None:
-            if self.written is None:
-                self.written = []
-            self.written.append((number, command))
-
     def ask(self, command: Command) -> tuple[int, asyncio.Future[Entry]]:
         """Number a command, and a future for the entry that will hold its outcome."""
         number = self.issue(command)
@@ -399,3 +391,12 @@ class Activation:
             seed = f"{self.run} {self.invocation.created_at!r}"
             self._random = random.Random(seed)  # noqa: S311
         return self._random
+
+
+def write(activation: Activation, command: WriteChunk | CloseStream) -> None:
+    """The code appends to a stream of the call, or ends one."""
+    number = activation.issue(command)
+    if activation.invocation.key is not None:
+        if activation.written is None:
+            activation.written = []
+        activation.written.append((number, command))
