@@ -20,6 +20,14 @@ from fenbu._api.handle import Handle, SyncHandle
 from fenbu._api.saga import saga
 from fenbu._api.signal import wait_signal, wait_until
 from fenbu._api.step import Step, TxStep, step, tx_step
+from fenbu._api.stream import (
+    Chunk,
+    Stream,
+    StreamReader,
+    SyncStream,
+    SyncStreamReader,
+    stream,
+)
 from fenbu._core.codec import CodecHook
 from fenbu._core.model import Status
 from fenbu._core.retry import Retry
@@ -55,6 +63,7 @@ __all__ = [
     "CallNotFound",
     "CallTimedOut",
     "Callback",
+    "Chunk",
     "Client",
     "CodecHook",
     "DeadlockError",
@@ -72,8 +81,12 @@ __all__ = [
     "Status",
     "Step",
     "StorageError",
+    "Stream",
+    "StreamReader",
     "SyncFunction",
     "SyncHandle",
+    "SyncStream",
+    "SyncStreamReader",
     "TerminalError",
     "TxStep",
     "Unavailable",
@@ -89,6 +102,7 @@ __all__ = [
     "rng",
     "saga",
     "step",
+    "stream",
     "tx_step",
     "uuid4",
     "wait_signal",

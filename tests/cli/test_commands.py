@@ -19,7 +19,8 @@ pytestmark = pytest.mark.end_to_end
 
 SHOP = """
 import asyncio
-from fenbu import App, Entity, Retry, callback, operation, step, wait_signal
+from typing import Any
+from fenbu import App, Entity, Retry, callback, operation, step, stream, wait_signal
 
 app = App("shop", idle_seconds=0.2)
 
@@ -47,10 +48,34 @@ async def checkout(order: str, cents: int = 5) -> str:
     return f"{order} for {paid}"
 
 @app.workflow
+async def story(title: str) -> str:
+    for word in title.split():
+        await stream("words", str).write(word)
+    await wait_signal("more", bool)
+    await stream("words", Any).write({"the": "end"})
+    return title
+
+@app.workflow
 async def delivery() -> str:
     place = await callback(str)
     return await place.result()
 """
+
+
+class Follower:
+    """A command that goes on while others are given."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def line(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().rstrip("\n")
+
+    def ends(self) -> int:
+        rest, _ = self._process.communicate(timeout=30)
+        assert rest == ""
+        return self._process.returncode
 
 
 class Shell:
@@ -59,12 +84,22 @@ class Shell:
         self.url = f"sqlite:///{folder}/shop.db"
         (folder / "shop.py").write_text(SHOP)
 
+    def environment(self) -> dict[str, str]:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("FENBU")}
+        return kept | {"FENBU_URL": self.url, "FENBU_APP": "shop.py", "COLUMNS": "200"}
+
+    def background(self, *args: str) -> Follower:
+        return Follower(
+            subprocess.Popen(
+                [sys.executable, "-m", "fenbu", *args],
+                cwd=self.folder, env=self.environment(), stdout=subprocess.PIPE, text=True,
+            )
+        )  # fmt: skip
+
     def run(self, *args: str, say: str = "") -> subprocess.CompletedProcess[str]:
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("FENBU")}
-        environment |= {"FENBU_URL": self.url, "FENBU_APP": "shop.py", "COLUMNS": "200"}
         return subprocess.run(
             [sys.executable, "-m", "fenbu", *args],
-            cwd=self.folder, env=environment, input=say, capture_output=True, text=True, timeout=60,
+            cwd=self.folder, env=self.environment(), input=say, capture_output=True, text=True, timeout=60,
             check=False,
         )  # fmt: skip
 
@@ -127,6 +162,28 @@ def test_a_call_from_its_start_to_its_end(shell: Shell) -> None:
         assert shell.json("entity", "ls")[0]["state"] == {"units": 9}
         assert shell.run("doctor").returncode == 0
         assert node.stop() == 0
+
+
+def test_a_stream_is_followed_to_its_end(shell: Shell) -> None:
+    with NodeProcess(shell.url, app=shell.folder / "shop.py"):
+        shell.says("start", "story", "once upon a time", "--id", "s1")
+        until(shell, "s1", "suspended")
+        assert "words (4)" in shell.says("show", "s1")
+        following = shell.background("tail", "s1")
+        assert [following.line() for _ in range(4)] == ["once", "upon", "a", "time"]
+        shell.says("signal", "s1", "more", "true")
+        assert following.line() == '{"the":"end"}'
+        assert following.ends() == 0
+        said = shell.says("tail", "s1", "words", "--json")
+        lines = [json.loads(each) for each in said.splitlines()]
+        assert [each["value"] for each in lines] == ["once", "upon", "a", "time", {"the": "end"}]
+        after = str(lines[2]["offset"])
+        assert shell.says("tail", "s1", "--after", after) == 'time\n{"the":"end"}\n'
+        assert shell.says("tail", "s1", "--join") == 'onceuponatime{"the":"end"}\n'
+        assert shell.json("show", "s1")["streams"][0]["chunks"] == 5
+        assert "no call has the id" in shell.refuses("tail", "s2")
+        shell.run("call", "checkout", "order-9", "--id", "o9", "cents=200")
+        assert "has written to no stream" in shell.refuses("tail", "o9")
 
 
 def test_a_callback_is_completed_and_failed(shell: Shell) -> None:

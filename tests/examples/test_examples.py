@@ -28,6 +28,10 @@ SAYS = {
         "order-3: charged pot in 3 parts",
     ],
     "shopping_cart": ["ann: paid 1850, 150 off", "mail to bob: your cart waits"],
+    "streaming_tokens": [
+        "The sky is blue because air scatters short waves more than long ones [.]",
+        r"14 words, the second process began with [5-9] of them",
+    ],
     "chat_agent": ["assistant: Oslo has 4 degrees; Kyoto has 5 degrees"],
 }
 

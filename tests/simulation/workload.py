@@ -15,6 +15,7 @@ from tests.simulation.deploy import deploys
 from tests.simulation.entities import alarms, visits
 from tests.simulation.programs import programs
 from tests.simulation.service import Account, Log, Register
+from tests.simulation.streams import streams
 from tests.simulation.world import World, patiently
 
 DELETED_SECONDS = 3_000.0
@@ -416,6 +417,7 @@ WORKLOADS: dict[str, Workload] = {
     "renewals": renewals,
     "sagas": sagas,
     "signals": signals,
+    "streams": streams,
     "takeovers": takeovers,
     "trees": trees,
     "visits": visits,

@@ -16,17 +16,20 @@ import fenbu
 from fenbu import (
     App,
     Callback,
+    Chunk,
     DurableFunction,
     Entity,
     Handle,
     Retry,
     Status,
+    Stream,
     SyncHandle,
     callback,
     operation,
     patched,
     saga,
     step,
+    stream,
     tx_step,
     wait_signal,
 )
@@ -141,6 +144,10 @@ async def main() -> None:
         assert_type(await handle.result(timeout=3), UUID)
         assert_type(await handle.status(), Status)
         await handle.signal("approval", value=True)
+        async for token in handle.stream("tokens", str):
+            assert_type(token, str)
+        async for chunk in handle.stream("lines", int).chunks(after=7):
+            assert_type(chunk, Chunk[int])
         assert_type(await send.options(transaction=object()).start(1), Handle[bool])
         await checkout.start(1)  # pyright: ignore[reportArgumentType]
         assert_type(await send.start_many([(1,), (2,)]), list[Handle[bool]])
@@ -154,6 +161,16 @@ async def main() -> None:
             await app.start_many(Stock("a").add.bind(n) for n in range(3)), list[Handle[int]]
         )
         assert_type(checkout.handle("order-1"), Handle[UUID])
+
+
+@app.task
+async def writes() -> None:
+    out = stream("tokens", str)
+    assert_type(out, Stream[str])
+    assert_type(await out.resume(), list[str])
+    await out.write("a")
+    out.sync.write("a")
+    await out.write(7)  # pyright: ignore[reportArgumentType]
 
 
 async def webhook(token: str) -> None:
@@ -170,6 +187,8 @@ def script() -> None:
         assert_type(checkout.sync(Order(1)), UUID)
         handle = send.sync.start(1)
         assert_type(handle, SyncHandle[bool])
+        for each in handle.stream("tokens", str):
+            assert_type(each, str)
         assert_type(handle.result(), bool)
         send.sync("1")  # pyright: ignore[reportArgumentType]
         assert_type(Stock("sku").add.sync(3), int)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 from fenbu._api.context import activation
 from fenbu._api.options import seconds
 from fenbu._api.outcome import value_of
 from fenbu._api.runtime import Runtime
+from fenbu._api.stream import StreamReader, SyncStreamReader, checked
 from fenbu._core.activation import Activation
 from fenbu._core.codec import TypeCodec
 from fenbu._core.command import AwaitCall, CancelCall, SendSignal
@@ -19,6 +20,7 @@ from fenbu._core.model import Entry, Outcome, Status
 from fenbu.errors import UsageError
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class Handle(Generic[R]):
@@ -95,6 +97,30 @@ class Handle(Generic[R]):
         else:
             partition = self._addressed()
             running.issue(SendSignal(name, caller(), partition, self.id, payload))
+
+    @overload
+    def stream(self, name: str, type: type[T]) -> StreamReader[T]: ...
+    @overload
+    def stream(self, name: str, type: Any = Any) -> StreamReader[Any]: ...
+    def stream(self, name: str, type: Any = Any) -> StreamReader[Any]:  # noqa: A002
+        """What the call writes to one of its streams, live or afterwards, from any process.
+
+        Args:
+            name: The stream's name.
+            type: What the values are decoded as.
+
+        Raises:
+            UsageError: The name or the type cannot be used.
+
+        Example:
+            ```python
+            handle = await answer.start("why is the sky blue?")
+            async for token in handle.stream("tokens", str):
+                print(token, end="")
+            ```
+        """
+        codec = self._runtime.registry.codec.of(type)
+        return StreamReader(self._runtime, self.id, checked(name), codec)
 
     async def cancel(self, reason: str = "cancelled") -> None:
         """Ask the call to stop. A workflow sees `asyncio.CancelledError` where it waits, and may clean up.
@@ -176,6 +202,14 @@ class SyncHandle(Generic[R]):
     def signal(self, name: str, value: object = None) -> None:
         """See `Handle.signal`."""
         self._runtime.run(lambda: self._handle.signal(name, value))
+
+    @overload
+    def stream(self, name: str, type: type[T]) -> SyncStreamReader[T]: ...
+    @overload
+    def stream(self, name: str, type: Any = Any) -> SyncStreamReader[Any]: ...
+    def stream(self, name: str, type: Any = Any) -> SyncStreamReader[Any]:  # noqa: A002
+        """See `Handle.stream`."""
+        return self._handle.stream(name, type).sync
 
     def cancel(self, reason: str = "cancelled") -> None:
         """See `Handle.cancel`."""

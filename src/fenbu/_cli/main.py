@@ -21,6 +21,7 @@ COMMANDS = {
     "start": "fenbu._cli.call:start",
     "ls": "fenbu._cli.ls:ls",
     "show": "fenbu._cli.show:show",
+    "tail": "fenbu._cli.tail:tail",
     "explain": "fenbu._cli.explain:explain",
     "signal": "fenbu._cli.steer:signal",
     "complete": "fenbu._cli.steer:complete",

@@ -27,6 +27,7 @@ from fenbu._core.model import (
     Payload,
     Status,
 )
+from fenbu._storage.stream import StreamInfo
 
 COLOURS = {
     Status.PENDING: "cyan",
@@ -200,6 +201,21 @@ def call_data(call: Invocation) -> dict[str, Any]:
         "cancel_reason": call.cancel_reason,
         "parent": None if call.parent is None else call.parent.id,
     }
+
+
+def stream_data(info: StreamInfo) -> dict[str, Any]:
+    """A stream of a call; instants are seconds since 1970."""
+    return {
+        "stream": info.stream,
+        "chunks": info.chunk_count,
+        "closed": info.is_closed,
+        "changed_at": info.changed_at,
+    }
+
+
+def stream_text(info: StreamInfo) -> str:
+    """A stream in words: `tokens (812, closed)`."""
+    return f"{info.stream} ({info.chunk_count}{', closed' if info.is_closed else ''})"
 
 
 def commands_data(text: str | None) -> list[dict[str, str]]:

@@ -25,12 +25,15 @@ from fenbu._cli.present import (
     payload_text,
     print_json,
     status_text,
+    stream_data,
+    stream_text,
 )
 from fenbu._cli.target import app_option, find_url, json_option, url_option, with_database
 from fenbu._core import ids, journal
 from fenbu._core.command import OpenCallback
 from fenbu._core.model import FINISHED, Entry, EntryKind, Invocation, Loaded, Status
 from fenbu._storage.open import Database
+from fenbu._storage.stream import StreamInfo
 
 EXAMPLE = """
 \b
@@ -50,25 +53,27 @@ CHILDREN_MAX = 1000
 def show(id_: str, app_name: str | None, url: str | None, *, as_json: bool) -> None:
     """Show a call: arguments, outcome, and its journal as a timeline. ID may be a unique beginning."""
 
-    async def work(database: Database) -> tuple[Found, list[Invocation]]:
+    async def work(database: Database) -> tuple[Found, list[Invocation], list[StreamInfo]]:
         found = await find_call(database, id_)
-        return found, await database.children(found.call.id, limit=CHILDREN_MAX)
+        children = await database.children(found.call.id, limit=CHILDREN_MAX)
+        return found, children, await database.list_streams(found.call.id)
 
-    found, children = asyncio.run(with_database(find_url(app_name, url), work))
+    found, children, streams = asyncio.run(with_database(find_url(app_name, url), work))
     if as_json:
         data: dict[str, Any] = call_data(found.call)
         data["commands"] = commands_data(found.call.commands)
         data["journal"] = [entry_data(each) for each in found.loaded.entries]
         data["children"] = [call_data(each) for each in children]
+        data["streams"] = [stream_data(each) for each in streams]
         print_json(data)
         return
-    _header(found)
+    _header(found, streams)
     _timeline(found.loaded, _by_command(found.call, children))
     if len(children) == CHILDREN_MAX:
         console.print(f"[dim]only its first {count_of(CHILDREN_MAX, 'call')} are looked at[/]")
 
 
-def _header(found: Found) -> None:
+def _header(found: Found, streams: list[StreamInfo]) -> None:
     call = found.call
     of = f" of {escape(call.key)}" if call.key is not None else ""
     console.print(
@@ -87,6 +92,7 @@ def _header(found: Found) -> None:
         ("version", str(call.version) if call.version > 1 else ""),
         ("patched", ", ".join(patches_of(found.loaded))),
         ("cancelled", call.cancel_reason or ""),
+        ("streams", ", ".join(map(stream_text, streams))),
         ("parent", call.parent.id if call.parent is not None else ""),
         ("result", payload_text(call.result, 4000)),
         ("error", failure_text(call.failure)),
@@ -180,7 +186,7 @@ def _state(call: Invocation, kind: str, child: Invocation | None) -> str:
     """What is known of a command that has no outcome in the journal."""
     if child is not None:
         return status_text(child.status)
-    if kind in {"signal", "cancel", "abandon", "call"}:
+    if kind in {"signal", "cancel", "abandon", "call", "write", "close"}:
         return "[dim]sent[/]"
     # A step or timer that was cancelled leaves no trace of it.
     return "[dim]not needed[/]" if call.status in FINISHED else "[dim]open[/]"

@@ -18,7 +18,15 @@ from contextvars import Context, ContextVar
 from typing import Any
 
 from fenbu._core import ids, journal, location
-from fenbu._core.command import Command, MarkPatch, ParentEnd, StartCall, StartTimer
+from fenbu._core.command import (
+    CloseStream,
+    Command,
+    MarkPatch,
+    ParentEnd,
+    StartCall,
+    StartTimer,
+    WriteChunk,
+)
 from fenbu._core.loop import DeterministicLoop
 from fenbu._core.model import Entry, EntryKind, Invocation, Payload
 
@@ -76,6 +84,7 @@ class Activation:
         "timers",
         "unheard",
         "waiting",
+        "written",
     )
 
     def __init__(
@@ -106,6 +115,8 @@ class Activation:
         """Calls that it has started and that do not just go on when it ends, by command."""
         self.position = 0
         """In the journal: how many events the code has seen."""
+        self.written: list[tuple[int, WriteChunk | CloseStream]] | None = None
+        """What an operation has written to streams: it counts when the operation ends well."""
         self.leaving = False
         self.lent: str | None = None
         """The reentrant operation that runs in its turn: until that has ended, it stands still."""
@@ -394,3 +405,12 @@ class Activation:
             seed = f"{self.run} {self.invocation.created_at!r}"
             self._random = random.Random(seed)  # noqa: S311
         return self._random
+
+
+def write(activation: Activation, command: WriteChunk | CloseStream) -> None:
+    """The code appends to a stream of the call, or ends one."""
+    number = activation.issue(command)
+    if activation.invocation.key is not None:
+        if activation.written is None:
+            activation.written = []
+        activation.written.append((number, command))

@@ -114,6 +114,23 @@ class CancelCall(Struct, gc=False):
     kind = "cancel"
 
 
+class WriteChunk(Struct, gc=False):
+    """Append a value to a stream of the call. `name` is the stream's."""
+
+    name: str
+    location: str
+    value: Payload
+    kind = "write"
+
+
+class CloseStream(Struct, gc=False):
+    """End a stream of the call before the call ends. `name` is the stream's."""
+
+    name: str
+    location: str
+    kind = "close"
+
+
 class AbandonStep(Struct, gc=False):
     """The code no longer waits for a step: its body may stop. `name` is the step's number."""
 
@@ -136,5 +153,5 @@ class MarkPatch(Struct, gc=False):
 
 Command: TypeAlias = (
     RunStep | StartTimer | StartCall | AwaitCall | SendSignal | OpenCallback | CancelCall | AbandonStep
-    | MarkPatch
+    | MarkPatch | WriteChunk | CloseStream
 )  # fmt: skip

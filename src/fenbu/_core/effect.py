@@ -36,6 +36,10 @@ class RunBody(Struct, eq=False, gc=False):
     chain: tuple[str, ...]
     transaction: str | None = None
     """See `RunStep`."""
+    home: Any = None
+    """Takes what it writes to streams: set by the node that runs it."""
+    places: Any = None
+    """How far it has come in each stream: kept there."""
 
 
 class StopBody(Struct, frozen=True, gc=False):
@@ -63,6 +67,12 @@ class Ended(Struct, frozen=True, gc=False):
 
     id: str
     outcome: Outcome
+
+
+class Written(Struct, frozen=True, gc=False):
+    """A stream of a call has a chunk more."""
+
+    id: str
 
 
 class Begin(Struct, frozen=True, gc=False):
@@ -125,6 +135,6 @@ class ReadInbox(Struct, frozen=True, gc=False):
 
 
 Effect: TypeAlias = (
-    RunBody | StopBody | Accepted | Moved | Ended | Begin | LoadCalls | LoadEntity | LoadReady
+    RunBody | StopBody | Accepted | Moved | Ended | Written | Begin | LoadCalls | LoadEntity | LoadReady
     | LoadOperations | WakeAt | ReadInbox | Warn
 )  # fmt: skip

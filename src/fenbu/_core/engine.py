@@ -222,7 +222,8 @@ class Engine:
         resident = owner.residents.get(id_) if owner is not None else None
         if owner is None or resident is None or resident.bodies.keys() != commands:
             return False
-        if resident.is_bound or owner.order.expects(id_):
+        is_bound = resident.mailbox is not None or not resident.marked or resident.mail
+        if is_bound or owner.order.expects(id_):
             return False
         owner.give(resident, to, now)
         if self.batch.messages:

@@ -44,6 +44,11 @@ def run_id(id: str, run: int) -> str:  # noqa: A002
     return f"{id}~{run}" if run else id
 
 
+def run_number(id: str, run: str) -> int:  # noqa: A002
+    """Which run of a call has this name, see `run_id`."""
+    return int(run[len(id) + 1 :] or 0)
+
+
 def callback_name(command: int, run: int) -> str:
     """Under what name a run of a call receives what completes its `command`, a callback."""
     return f"{CALLBACK}{command}.{run}" if run else f"{CALLBACK}{command}"

@@ -55,6 +55,18 @@ RUNS_IN_A_ROW_MAX: Final = 10_000
 CRASHES_MAX: Final = 4
 """Crashes of the process, with no progress of the call between them, until it is quarantined."""
 
+STREAM_NAME_LENGTH_MAX: Final = 200
+"""Characters of a stream's name, which is part of the key of each of its chunks."""
+
+CHUNK_ROWS_MAX: Final = 200
+"""Chunks that one reader of a stream is given at a time."""
+
+STREAM_CURSORS_MAX: Final = 500
+"""Readers of streams for whom one statement looks."""
+
+CHUNK_DELETE_ROWS_MAX: Final = 20_000
+"""Chunks deleted in one transaction."""
+
 RETENTION_SECONDS: Final = 7 * 86_400.0
 """How long a finished call is kept."""
 

@@ -174,6 +174,29 @@ class Entry(Struct, gc=False):
     """JSON: [kind, name, location] for each command issued in answer, in order."""
 
 
+class Chunk(Struct, frozen=True, gc=False):
+    """One value of a stream: a row that is written once, in the order of the numbers.
+
+    `run`, `command` and `position` say where it comes from: what a second attempt of the same body writes at
+    the same position is the same chunk.
+    """
+
+    id: str
+    stream: str
+    run: int
+    """Of a workflow or operation that was retried: the number of its run. A task has one only."""
+    command: int
+    """0 for a task's body, a step's number for its body, else the command that wrote it."""
+    position: int
+    """How many came before it from the same body."""
+    at: float
+    value: Payload | None = None
+    ends: bool = False
+    """It is no value, but the end of the stream."""
+    number: int = 0
+    """Given by the database: grows from chunk to chunk of a call."""
+
+
 class EntityState(Struct, frozen=True, gc=False):
     """The state of one entity between two operations."""
 

@@ -205,7 +205,7 @@ class Partition:
         if before is not None:
             conflict.succeed(invocation, before, self.engine.registry)
             self.engine.loads.changed(invocation.id, batch.number)
-            batch.forget(invocation)
+            batch.forget(invocation, chunks=True)
         else:
             batch.rows.inserted.append(invocation)
         if not invocation.version:

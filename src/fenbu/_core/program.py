@@ -14,7 +14,16 @@ from msgspec.structs import replace
 
 from fenbu._core import dispatch, journal, limit, nest
 from fenbu._core.activation import Activation, ContinueAsNew
-from fenbu._core.command import AbandonStep, MarkPatch, OpenCallback, ParentEnd, RunStep, StartTimer
+from fenbu._core.command import (
+    AbandonStep,
+    CloseStream,
+    MarkPatch,
+    OpenCallback,
+    ParentEnd,
+    RunStep,
+    StartTimer,
+    WriteChunk,
+)
 from fenbu._core.effect import StopBody, WakeAt, Warn
 from fenbu._core.event import BodyEnded
 from fenbu._core.handler import HandlerSpec
@@ -138,9 +147,16 @@ class Program(Resident):
                         self.partition.engine.batch.effects.append(stop)
                 case MarkPatch() | OpenCallback():
                     pass  # It is in the journal, and that is all.
+                case WriteChunk() | CloseStream():
+                    if self.mailbox is None:
+                        self._write(number, command, now)
                 case _:
                     engine = self.partition.engine
                     engine.send(dispatch.message_of(engine, activation, number, command, now))
+
+    def _write(self, number: int, command: WriteChunk | CloseStream, now: float) -> None:
+        value = command.value if isinstance(command, WriteChunk) else None
+        self.write(command.name, number, 0, value, now, ends=value is None)
 
     def _run_step(self, number: int, command: RunStep) -> None:
         activation = self.activation
@@ -202,6 +218,9 @@ class Program(Resident):
                 value = self.spec.signature.result.encode(main.result())
                 if self.mailbox is not None:
                     self.mailbox.keep(self, now)
+                    # An operation that fails changes nothing, so what it wrote comes with its end.
+                    for number, command in activation.written or ():
+                        self._write(number, command, now)
             except EncodingError as encoding_error:
                 error = encoding_error
             else:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from fenbu._core import dispatch, limit
 from fenbu._core.command import ParentEnd
-from fenbu._core.effect import Begin, Ended, RunBody, StopBody
+from fenbu._core.effect import Begin, Ended, RunBody, StopBody, Written
 from fenbu._core.event import BodyEnded
 from fenbu._core.failure import failure_of
 from fenbu._core.handler import HandlerSpec
@@ -21,6 +21,7 @@ from fenbu._core.model import (
     PARKED,
     TERMINATED,
     Address,
+    Chunk,
     EntryKind,
     Invocation,
     Kind,
@@ -28,7 +29,7 @@ from fenbu._core.model import (
     Payload,
     Status,
 )
-from fenbu.errors import CallTimedOut, HistoryTooLong, UsageError
+from fenbu.errors import CallTimedOut, HistoryTooLong
 
 if TYPE_CHECKING:
     from fenbu._core.activation import Activation
@@ -118,16 +119,6 @@ class Resident(ABC):
             self.partition.forget(self)
         # An operation keeps its entity's turn: those behind it were promised to come after it.
         self.partition.survived(self)
-
-    def quarantine(self) -> None:
-        """It took its process down again and again: leave it alone until an operator says otherwise."""
-        error = UsageError(
-            f"{self.spec.name} {self.invocation.id} was running each time when its process went down, "
-            "the last two times alone among the suspects; let it try again with `fenbu retry`"
-        )
-        self.park(Status.QUARANTINED, error)
-        # Its state is as before the operation, so those behind it need not wait.
-        self.partition.forget(self)
 
     def hand_back(self, now: float) -> None:
         """The node stops in good order: what runs is to run again, and it is no crash."""
@@ -247,6 +238,31 @@ class Resident(ABC):
         else:
             self.finish(Outcome(Status.CANCELLED), now)
 
+    def write(
+        self,
+        stream: str,
+        command: int,
+        position: int,
+        value: Payload | None,
+        now: float,
+        *,
+        ends: bool,
+    ) -> None:
+        """Append a chunk to a stream: with the open batch it can be read.
+
+        Guarantee: stream-once. What a body writes again at the same position, in another attempt or after a
+        crash, is the same row.
+        """
+        invocation, batch = self.invocation, self.partition.engine.batch
+        # A task that is retried goes on with the same idempotency key, and so with the same chunks.
+        run = 0 if self.spec.kind is Kind.TASK else invocation.attempt
+        batch.rows.chunks.append(
+            Chunk(invocation.id, stream, run, command, position, now, value, ends)
+        )
+        batch.effects.append(Written(invocation.id))
+        # Somebody may be about to read it when the call has ended.
+        self.asked_for = True
+
     # What happens to it.
 
     @abstractmethod
@@ -299,11 +315,6 @@ class Resident(ABC):
             # A call that has not begun, or cannot go on, has nothing to say to it.
             return self.is_started
         return isinstance(message, Reply | Signal)
-
-    @property
-    def is_bound(self) -> bool:
-        """It cannot go on in another partition: its entity, or what it has not seen yet, is here."""
-        return self.mailbox is not None or not self.marked or bool(self.mail)
 
     @property
     def is_started(self) -> bool:

@@ -88,6 +88,8 @@ class Executor:
     ) -> None:
         # Asking for the running loop is slow on Python 3.11: it is the same one all along.
         self._loop = asyncio.get_running_loop()
+        self.home: object = None
+        """Takes what bodies write to streams."""
         self._time = self._loop.time
         self._clock = clock
         self._report = report
@@ -130,6 +132,12 @@ class Executor:
     @property
     def waiting_count(self) -> int:
         return len(self._waiting)
+
+    def runs(self, body: RunBody) -> bool:
+        """Whether it runs at this moment, and none of the same name waits until it has let go."""
+        key = (body.id, body.command)
+        running = self._running.get(key)
+        return running is not None and running[1] is body and key not in self._waiting
 
     def run(self, bodies: Iterable[RunBody]) -> None:
         """Run each now, or as soon as another ends."""
@@ -236,6 +244,7 @@ class Executor:
     def _start(self, key: Key, body: RunBody) -> None:
         if self._overrides:
             body = self._overridden(body)
+        body.home = self.home
         running = self._running
         if not running:
             self._idle.clear()

@@ -16,9 +16,12 @@ from fenbu._core.handler import Registry
 from fenbu._core.message import Call, Cancel, Retry, Signal
 from fenbu._core.model import Outcome, Status
 from fenbu._node.clock import Clock
-from fenbu._node.outcomes import OutcomeWatch
+from fenbu._node.hearing import Hearing
+from fenbu._node.outcomes import LOOK_SECONDS_MAX, OutcomeWatch
+from fenbu._node.streams import StreamWatch
 from fenbu._storage.protocol import Storage
-from fenbu.errors import AlreadyExists, CallNotFound
+from fenbu._storage.stream import StreamPage
+from fenbu.errors import AlreadyExists, CallNotFound, Unavailable
 
 
 class Gateway(Protocol):
@@ -67,6 +70,14 @@ class Gateway(Protocol):
         """
         ...
 
+    async def read_stream(self, id: str, stream: str, after: int) -> StreamPage:  # noqa: A002
+        """What comes in a stream of a call after a chunk: waits for one more, or for the call's end.
+
+        Raises:
+            CallNotFound: There is no such call.
+        """
+        ...
+
     async def send(self, message: Signal | Cancel | Retry) -> None:
         """Make a signal, cancellation or retry durable.
 
@@ -84,7 +95,17 @@ class RemoteGateway:
         self.clock = clock
         self.storage = storage
         self._waiting: dict[str, list[asyncio.Future[Outcome]]] = {}
-        self._watch = OutcomeWatch(storage, self._found, self._failed, listens=True)
+        self._hearing = Hearing(storage, self._look, self._is_waited_for)
+        listen = self._hearing.listen
+        self._watch = OutcomeWatch(storage, self._found, self._failed, listen=listen)
+        self._streams = StreamWatch(storage, pause_seconds=LOOK_SECONDS_MAX, listen=listen)
+
+    def _look(self) -> None:
+        self._watch.look()
+        self._streams.look()
+
+    def _is_waited_for(self) -> bool:
+        return self._watch.is_wanted or bool(self._streams.waiting)
 
     async def start_calls(self, calls: Sequence[Call]) -> None:
         await self.storage.enqueue(calls)
@@ -133,9 +154,14 @@ class RemoteGateway:
     async def send(self, message: Signal | Cancel | Retry) -> None:
         await self.storage.enqueue([message])
 
+    async def read_stream(self, id: str, stream: str, after: int) -> StreamPage:  # noqa: A002
+        return await self._streams.read(id, stream, after)
+
     async def close(self) -> None:
         """Stop watching."""
+        await self._hearing.stop()
         await self._watch.stop()
+        await self._streams.stop(Unavailable("this client has been closed"))
 
 
 def check_accepted(call: Call, verdict: Outcome) -> None:

@@ -27,6 +27,7 @@ from fenbu._node.retention import delete_finished
 from fenbu._node.telemetry import Telemetry, log
 from fenbu._node.tenure import NodeOptions, Tenure
 from fenbu._storage.protocol import Storage
+from fenbu._storage.stream import StreamPage
 from fenbu.errors import FenbuError, OwnershipLost, Unavailable
 
 REJOIN_SECONDS_MIN = 0.1
@@ -337,6 +338,10 @@ class Node:
             if not tenure.is_over:
                 raise
             await self._running()
+
+    async def read_stream(self, id: str, stream: str, after: int) -> StreamPage:  # noqa: A002
+        """What comes in a stream of a call after a chunk."""
+        return await self._callers.streams.read(id, stream, after)
 
     async def send(self, message: Signal | Cancel | Retry) -> None:
         """Make a signal, cancellation or retry durable."""

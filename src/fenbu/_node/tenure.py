@@ -31,6 +31,7 @@ from fenbu._core.effect import (
     StopBody,
     WakeAt,
     Warn,
+    Written,
 )
 from fenbu._core.engine import Engine
 from fenbu._core.event import BodyEnded, Event, MarkDurable
@@ -38,6 +39,7 @@ from fenbu._core.handler import Registry
 from fenbu._core.message import Claim, Message
 from fenbu._node.alarm import Alarm
 from fenbu._node.callers import Callers
+from fenbu._node.chunks import ChunkWriter
 from fenbu._node.clock import Clock
 from fenbu._node.committer import Committer
 from fenbu._node.executor import Executor
@@ -115,6 +117,14 @@ class Tenure:
             concurrency=options.concurrency,
             threads=options.threads,
             processes=options.processes,
+        )
+        self.executor.home = ChunkWriter(
+            registry,
+            storage,
+            clock,
+            engine=self.engine,
+            committer=self.committer,
+            runs=self.executor.runs,
         )
         self._loader = Loader(self.engine, storage, self.committer.written, self._apply)
         self._alarm = Alarm(self.engine, clock, self._tick, self._load_due)
@@ -389,6 +399,8 @@ class Tenure:
                         self.executor.run(bodies)
                         bodies.clear()
                         self.executor.stop_body((effect.id, effect.command))
+                    case Written():
+                        self._callers.streams.news(effect.id)
                     case Begin():
                         self._apply(MarkDurable(effect.partition, effect.id))
                     case Accepted():

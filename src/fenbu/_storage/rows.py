@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from fenbu._core.model import Address, Entry, EntryKind, Failure, Invocation, Status
+from fenbu._core.model import Address, Chunk, Entry, EntryKind, Failure, Invocation, Status
 
 Row = Sequence[Any]
 
@@ -96,6 +96,12 @@ def entry_of(row: Row) -> Entry:
         retry_at,
         commands,
     )
+
+
+def chunk_of(row: Row) -> Chunk:
+    """The struct of a row of `columns`."""
+    id_, stream, run, command, position, at, value, ends, number = row
+    return Chunk(id_, stream, run, command, position, at, value, bool(ends), number)
 
 
 def failure_of(text: str | None) -> Failure | None:

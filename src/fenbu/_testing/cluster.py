@@ -23,6 +23,7 @@ from fenbu._node.gateway import Gateway, RemoteGateway
 from fenbu._node.node import Node
 from fenbu._node.tenure import NodeOptions
 from fenbu._storage.protocol import Storage
+from fenbu._storage.stream import StreamPage
 from fenbu._testing.database import SimulatedDatabase
 from fenbu._testing.loop import Process, SimulatedLoop, process_now
 from fenbu._testing.network import Network
@@ -411,6 +412,10 @@ class _Router:
     async def status(self, id: str) -> Status:  # noqa: A002 - the protocol's name
         return await self._here.status(id)
 
+    async def read_stream(self, id: str, stream: str, after: int) -> StreamPage:  # noqa: A002
+        with _asking():
+            return await self._here.read_stream(id, stream, after)
+
     async def send(self, message: Signal | Cancel | Retry) -> None:
         await self._here.send(message)
 
@@ -422,6 +427,7 @@ def _described(rows: CommitBatch) -> str:
         *(f"{each.id} {each.status}" for each in rows.updated),
         *(f"{each.id}[{each.position}] {each.kind}" for each in rows.entries),
         *(f"{each.entity}/{each.key}={each.state!r}" for each in rows.entities),
+        *(f"{each.id}:{each.stream}+{each.value}" for each in rows.chunks),
         *(f"-> {type(each).__name__}" for each in rows.inbox),
     ]
     return "commits " + ", ".join(parts) if parts else "commits"

@@ -1,15 +1,16 @@
-"""The fake's reads for people."""
+"""The fake's reads for people, and of streams."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from fenbu._core import ids
 from fenbu._core.message import Call, decode
 from fenbu._core.model import EntityState, Invocation, Status
 from fenbu._storage.memory.database import MemoryDatabase
 from fenbu._storage.protocol import CallFilter
+from fenbu._storage.stream import StreamCursor, StreamInfo, StreamPage
 
 
 class Observation(ABC):
@@ -96,6 +97,23 @@ class Observation(ABC):
         ]
         found.sort(key=lambda each: (each.created_at, each.id))
         return self._copies(found[:limit])
+
+    async def load_chunks(self, cursors: Sequence[StreamCursor], *, limit: int) -> list[StreamPage]:
+        cursors = list(cursors)
+        database = await self._database()
+        return database.pages(cursors, limit)
+
+    async def list_streams(self, id: str) -> list[StreamInfo]:  # noqa: A002
+        database = await self._database()
+        return [
+            StreamInfo(
+                name,
+                sum(not each.ends for each in chunks),
+                any(each.ends for each in chunks),
+                max(each.at for each in chunks),
+            )
+            for name, chunks in sorted(database.chunks.get(id, {}).items())
+        ]
 
     async def list_entities(self, entity: str | None, *, limit: int) -> list[EntityState]:
         database = await self._database()

@@ -14,9 +14,11 @@ from fenbu._core.model import EntityState, Invocation, Status
 from fenbu._storage.postgres.check import Check, check
 from fenbu._storage.postgres.rows import entity_row, invocation_row, message_of
 from fenbu._storage.postgres.session import Pool
+from fenbu._storage.postgres.stream import infos
 from fenbu._storage.postgres.url import Target
 from fenbu._storage.protocol import CallFilter, NodeInfo
 from fenbu._storage.rows import status_of, text_of
+from fenbu._storage.stream import StreamInfo
 
 LAST_CHARACTER = "\U0010ffff"
 """After every character that an id may have: those are printable."""
@@ -91,6 +93,9 @@ class Observation(ABC):
             limit,
         )
         return [invocation_row(row) for row in rows]
+
+    async def list_streams(self, id: str) -> list[StreamInfo]:  # noqa: A002
+        return await infos(self._pool, id)
 
     async def list_entities(self, entity: str | None, *, limit: int) -> list[EntityState]:
         rows = await self._pool.fetch("entity.list", entity, limit)

@@ -14,9 +14,18 @@ from typing import Any, Final
 from msgspec import Struct, structs
 
 from fenbu._core.message import Call, Message, decode, encode
-from fenbu._core.model import Address, EntityState, Entry, Failure, Invocation, Loaded, Payload
+from fenbu._core.model import (
+    Address,
+    Chunk,
+    EntityState,
+    Entry,
+    Failure,
+    Invocation,
+    Loaded,
+    Payload,
+)
 from fenbu._storage.postgres.driver import Row
-from fenbu._storage.rows import entry_of, invocation_of, text_of
+from fenbu._storage.rows import chunk_of, entry_of, invocation_of, text_of
 
 INVOCATION_COLUMNS: Final = 26
 _ARGS, _RESULT = 6, 22
@@ -108,6 +117,11 @@ def entities(states: Sequence[EntityState]) -> str:
     return _document(states, "state")
 
 
+def chunks(rows: Sequence[Chunk]) -> str:
+    """Whole chunks; the server numbers them."""
+    return _document(rows, "value")
+
+
 def inbox_columns(messages: Sequence[Message]) -> list[list[Any]]:
     """Arrays: partition, id of an accepted call, and the message, which is text or bytes."""
     encoded = [encode(each) for each in messages]
@@ -139,6 +153,15 @@ def entry_row(row: Row) -> Entry:
     fields = list(row[:13])
     fields[_VALUE] = row[13]
     return entry_of(fields)
+
+
+def chunk_row(row: Row) -> Chunk:
+    """The struct of a row of `columns`."""
+    if row[9] is None:
+        return chunk_of(row[:9])
+    fields = list(row[:9])
+    fields[6] = row[9]
+    return chunk_of(fields)
 
 
 def loaded_rows(rows: Sequence[Row]) -> list[Loaded]:

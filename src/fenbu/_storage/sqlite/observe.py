@@ -25,6 +25,8 @@ from fenbu._storage.sqlite.rows import (
     INVOCATION_SQL,
 )
 from fenbu._storage.sqlite.session import SQL, Session
+from fenbu._storage.sqlite.stream import infos
+from fenbu._storage.stream import StreamInfo
 
 FREE_BYTES_MIN = 256 * 1024 * 1024
 LOG_BYTES_MAX = 512 * 1024 * 1024
@@ -57,6 +59,9 @@ class Observation(ABC):
 
     async def children(self, id: str, *, limit: int) -> list[Invocation]:  # noqa: A002
         return await self._reader.run(children, id, limit)
+
+    async def list_streams(self, id: str) -> list[StreamInfo]:  # noqa: A002
+        return await self._reader.run(infos, id)
 
     async def list_entities(self, entity: str | None, *, limit: int) -> list[EntityState]:
         return await self._reader.run(list_entities, entity, limit)

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from fenbu._core.message import Call, Message, encode
-from fenbu._core.model import EntityState, Entry, Invocation
+from fenbu._core.model import Chunk, EntityState, Entry, Invocation
 from fenbu._storage.query import load_queries
 from fenbu._storage.rows import text_of
 
@@ -20,6 +20,7 @@ Parameters = list[Any]
 INVOCATION_SQL: Final = load_queries("fenbu._storage.sqlite", "invocation")
 ENTRY_SQL: Final = load_queries("fenbu._storage.sqlite", "entry")
 ENTITY_SQL: Final = load_queries("fenbu._storage.sqlite", "entity")
+CHUNK_SQL: Final = load_queries("fenbu._storage.sqlite", "chunk")
 INBOX_SQL: Final = load_queries("fenbu._storage.sqlite", "inbox")
 
 ROWS_MAX: Final = 1_024
@@ -125,6 +126,23 @@ def entity_parameters(entities: Iterable[EntityState]) -> Parameters:
             each.version,
             each.changed_at,
             each.alarms,
+        )
+    return flat
+
+
+def chunk_parameters(chunks: Iterable[Chunk]) -> Parameters:
+    """All columns of each but the number, one after the other."""
+    flat: Parameters = []
+    for each in chunks:
+        flat += (
+            each.id,
+            each.stream,
+            each.run,
+            each.command,
+            each.position,
+            each.at,
+            each.value,
+            int(each.ends),
         )
     return flat
 

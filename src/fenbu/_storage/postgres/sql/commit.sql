@@ -91,6 +91,18 @@ SELECT * FROM unnest($1::integer[], $2::text[], $3::text[], $4::bytea[])
 -- name: inbox_delete
 DELETE FROM {schema}.inbox WHERE number = ANY ($1::bigint[])
 
+-- name: chunk_insert
+INSERT INTO {schema}.chunk (id, stream, run, command, position, at, value, ends, value_bytes)
+SELECT id, stream, run, command, position, at, value, ends, decode(value_bytes, 'base64')
+FROM json_to_recordset($1::text::json) AS new (
+    id text, stream text, run integer, command integer, position integer, at float8, value text, ends boolean,
+    value_bytes text
+)
+ON CONFLICT (id, stream, run, command, position) DO NOTHING
+
+-- name: chunk_delete
+DELETE FROM {schema}.chunk WHERE id = ANY ($1::text[])
+
 -- name: step_result_delete
 DELETE FROM {schema}.step_result USING unnest($1::text[], $2::text[], $3::integer[]) AS old (id, run, command)
 WHERE step_result.id = old.id AND step_result.run = old.run AND step_result.command = old.command

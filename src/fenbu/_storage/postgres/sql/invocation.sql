@@ -91,10 +91,24 @@ SELECT call_id, partition FROM {schema}.inbox WHERE call_id = ANY ($1::text[]) A
 
 -- name: delete_finished
 -- Without a call whose row somebody else is changing at this moment.
-WITH expired AS MATERIALIZED (
+WITH found AS MATERIALIZED (
     SELECT id FROM {schema}.invocation
     WHERE handler = $1 AND lane >= 6 AND finished_at < $2
     ORDER BY finished_at, id LIMIT $3 FOR UPDATE SKIP LOCKED
+), doomed AS MATERIALIZED (
+    SELECT chunk.id, chunk.number FROM found CROSS JOIN LATERAL (
+        SELECT id, number FROM {schema}.chunk WHERE chunk.id = found.id LIMIT $4
+    ) AS chunk
+    LIMIT $4
+), chunks AS (
+    DELETE FROM {schema}.chunk USING doomed WHERE chunk.number = doomed.number
+), expired AS MATERIALIZED (
+    -- Without those that have chunks left, of which there are none if these were all.
+    SELECT id FROM found
+    WHERE (SELECT count(*) FROM doomed) < $4 OR NOT EXISTS (
+        SELECT FROM {schema}.chunk WHERE chunk.id = found.id
+        AND chunk.number NOT IN (SELECT number FROM doomed)
+    )
 ), journal AS (
     DELETE FROM {schema}.entry USING expired WHERE entry.id = expired.id
 ), call AS (
@@ -104,7 +118,8 @@ WITH expired AS MATERIALIZED (
     DELETE FROM {schema}.step_result
     WHERE NOT EXISTS (SELECT FROM {schema}.invocation WHERE invocation.id = step_result.id)
 )
-SELECT count(*) FROM call;
+SELECT CASE WHEN (SELECT count(*) FROM found) > (SELECT count(*) FROM expired) THEN $3
+ELSE (SELECT count(*) FROM call) END;
 
 -- name: unhandled
 SELECT id, partition FROM {schema}.invocation

@@ -102,6 +102,9 @@ WHERE status IN ('stuck', 'unhandled', 'quarantined')
 -- name: outcomes
 SELECT id, status, result, failure, partition FROM invocation WHERE id IN (SELECT value FROM json_each(?));
 
+-- name: statuses
+SELECT id, status, partition FROM invocation WHERE id IN (SELECT value FROM json_each(?));
+
 -- name: places
 SELECT id, partition FROM invocation WHERE id IN (SELECT value FROM json_each(?));
 
