@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from fenbu._api.answer import UpdateHandler, on_query, on_update, updates_running
 from fenbu._api.app import App, Client
+from fenbu._api.ask import SyncUpdateHandle, UpdateHandle
 from fenbu._api.callback import Callback, callback
 from fenbu._api.context import (
     current_attempt,
@@ -20,6 +22,7 @@ from fenbu._api.handle import Handle, SyncHandle
 from fenbu._api.saga import saga
 from fenbu._api.signal import wait_signal, wait_until
 from fenbu._api.step import Step, TxStep, step, tx_step
+from fenbu._api.together import SyncWithSignal, SyncWithUpdate, WithSignal, WithUpdate
 from fenbu._core.codec import CodecHook
 from fenbu._core.model import Status
 from fenbu._core.retry import Retry
@@ -27,6 +30,7 @@ from fenbu._node.attempt import Attempt
 from fenbu.errors import (
     AlreadyExists,
     CallCancelled,
+    CallEnded,
     CallError,
     CallFailed,
     CallNotFound,
@@ -50,6 +54,7 @@ __all__ = [
     "Attempt",
     "Bound",
     "CallCancelled",
+    "CallEnded",
     "CallError",
     "CallFailed",
     "CallNotFound",
@@ -74,15 +79,24 @@ __all__ = [
     "StorageError",
     "SyncFunction",
     "SyncHandle",
+    "SyncUpdateHandle",
+    "SyncWithSignal",
+    "SyncWithUpdate",
     "TerminalError",
     "TxStep",
     "Unavailable",
+    "UpdateHandle",
+    "UpdateHandler",
     "UsageError",
+    "WithSignal",
+    "WithUpdate",
     "callback",
     "current_attempt",
     "current_id",
     "journal_length",
     "now",
+    "on_query",
+    "on_update",
     "operation",
     "patched",
     "random",
@@ -90,6 +104,7 @@ __all__ = [
     "saga",
     "step",
     "tx_step",
+    "updates_running",
     "uuid4",
     "wait_signal",
     "wait_until",

@@ -28,6 +28,13 @@ SAYS = {
         "order-3: charged pot in 3 parts",
     ],
     "shopping_cart": ["ann: paid 1850, 150 off", "mail to bob: your cart waits"],
+    "shared_cart": [
+        "phone-1 adds tea: 1 in the cart",
+        "laptop-1 adds cup: 2 in the cart",
+        "refused: there is no yacht",
+        "ann: cup, tea for 1350",
+        "it was: 1350",
+    ],
     "chat_agent": ["assistant: Oslo has 4 degrees; Kyoto has 5 degrees"],
 }
 

@@ -15,6 +15,7 @@ from tests.simulation.deploy import deploys
 from tests.simulation.entities import alarms, visits
 from tests.simulation.programs import programs
 from tests.simulation.service import Account, Log, Register
+from tests.simulation.updates import fates, updates
 from tests.simulation.world import World, patiently
 
 DELETED_SECONDS = 3_000.0
@@ -406,6 +407,7 @@ WORKLOADS: dict[str, Workload] = {
     "delays": delays,
     "deploys": deploys,
     "ends": ends,
+    "fates": fates,
     "kept": kept,
     "local": local,
     "naps": naps,
@@ -418,6 +420,7 @@ WORKLOADS: dict[str, Workload] = {
     "signals": signals,
     "takeovers": takeovers,
     "trees": trees,
+    "updates": updates,
     "visits": visits,
 }
 

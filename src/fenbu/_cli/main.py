@@ -23,6 +23,8 @@ COMMANDS = {
     "show": "fenbu._cli.show:show",
     "explain": "fenbu._cli.explain:explain",
     "signal": "fenbu._cli.steer:signal",
+    "query": "fenbu._cli.ask:query",
+    "update": "fenbu._cli.ask:update",
     "complete": "fenbu._cli.steer:complete",
     "fail": "fenbu._cli.steer:fail",
     "cancel": "fenbu._cli.steer:cancel",

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 import msgspec
 
 from fenbu._core import limit
-from fenbu._core.message import Call, Message, decode
+from fenbu._core.message import Call, Message, Update, decode
 from fenbu._core.model import EntityState, Entry, Invocation, Loaded, Payload
 from fenbu._storage.protocol import Meta, NodeInfo
 
@@ -81,7 +81,7 @@ class MemoryDatabase:
             self.last_number += 1
             self.inbox[self.last_number] = each
             message = decode(each)
-            if isinstance(message, Call):
+            if isinstance(message, Call | Update):
                 self.calls[self.last_number] = message
 
     def copy(self, id_: str) -> Invocation:
