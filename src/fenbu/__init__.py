@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from fenbu._api.answer import UpdateHandler, on_query, on_update, updates_running
 from fenbu._api.app import App, Client
+from fenbu._api.ask import SyncUpdateHandle, UpdateHandle
 from fenbu._api.callback import Callback, callback
 from fenbu._api.context import (
     current_attempt,
@@ -28,6 +30,7 @@ from fenbu._api.stream import (
     SyncStreamReader,
     stream,
 )
+from fenbu._api.together import SyncWithSignal, SyncWithUpdate, WithSignal, WithUpdate
 from fenbu._core.codec import CodecHook
 from fenbu._core.model import Status
 from fenbu._core.retry import Retry
@@ -35,6 +38,7 @@ from fenbu._node.attempt import Attempt
 from fenbu.errors import (
     AlreadyExists,
     CallCancelled,
+    CallEnded,
     CallError,
     CallFailed,
     CallNotFound,
@@ -58,6 +62,7 @@ __all__ = [
     "Attempt",
     "Bound",
     "CallCancelled",
+    "CallEnded",
     "CallError",
     "CallFailed",
     "CallNotFound",
@@ -87,15 +92,24 @@ __all__ = [
     "SyncHandle",
     "SyncStream",
     "SyncStreamReader",
+    "SyncUpdateHandle",
+    "SyncWithSignal",
+    "SyncWithUpdate",
     "TerminalError",
     "TxStep",
     "Unavailable",
+    "UpdateHandle",
+    "UpdateHandler",
     "UsageError",
+    "WithSignal",
+    "WithUpdate",
     "callback",
     "current_attempt",
     "current_id",
     "journal_length",
     "now",
+    "on_query",
+    "on_update",
     "operation",
     "patched",
     "random",
@@ -104,6 +118,7 @@ __all__ = [
     "step",
     "stream",
     "tx_step",
+    "updates_running",
     "uuid4",
     "wait_signal",
     "wait_until",

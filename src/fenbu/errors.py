@@ -10,6 +10,7 @@
     │   ├── AlreadyExists     a call has this id, and its sender wanted a new one
     │   ├── CallNotFound      no such call, or its retention is over
     │   ├── HistoryTooLong    its journal grew without end
+    │   ├── CallEnded         it ended before it could answer an update
     │   └── DeadlockError     it would have waited for itself
     ├── NonDeterminismError   the code no longer matches its journal; the call is parked as stuck
     ├── StorageError
@@ -123,6 +124,10 @@ class AlreadyExists(CallError):
 
 class HistoryTooLong(CallError):
     """The call's journal grew beyond what can be replayed: let it continue as new now and then."""
+
+
+class CallEnded(CallError):
+    """A workflow has ended, or continued as new, and an update that it has not answered comes to nothing."""
 
 
 class DeadlockError(CallError):

@@ -20,7 +20,9 @@ pytestmark = pytest.mark.end_to_end
 SHOP = """
 import asyncio
 from typing import Any
-from fenbu import App, Entity, Retry, callback, operation, step, stream, wait_signal
+from fenbu import (
+    App, Entity, Retry, callback, on_query, on_update, operation, step, stream, wait_signal, wait_until,
+)
 
 app = App("shop", idle_seconds=0.2)
 
@@ -54,6 +56,24 @@ async def story(title: str) -> str:
     await wait_signal("more", bool)
     await stream("words", Any).write({"the": "end"})
     return title
+
+@app.workflow
+async def cart() -> int:
+    items: list[str] = []
+
+    @on_query
+    def count(factor: int = 1) -> int:
+        return len(items) * factor
+
+    @on_update
+    def add(sku: str, number: int = 1) -> int:
+        if sku == "gone":
+            raise LookupError("no such thing")
+        items.extend([sku] * number)
+        return len(items)
+
+    await wait_until(lambda: len(items) >= 3)
+    return len(items)
 
 @app.workflow
 async def delivery() -> str:
@@ -203,6 +223,27 @@ def test_a_callback_is_completed_and_failed(shell: Shell) -> None:
         assert "has ended already" in shell.refuses("complete", token)
         assert "no call has the id" in shell.refuses("complete", "1~1~c")
         assert "is not the token of a callback" in shell.refuses("complete", "c1")
+
+
+def test_a_workflow_is_asked(shell: Shell) -> None:
+    with NodeProcess(shell.url, app=shell.folder / "shop.py"):
+        shell.says("start", "cart", "--id", "c1")
+        until(shell, "c1", "suspended")
+        assert json.loads(shell.says("update", "c1", "add", "tea", "--id", "u1")) == 1
+        assert json.loads(shell.says("update", "c1", "add", "tea", "--id", "u1")) == 1
+        assert json.loads(shell.says("query", "c1", "count")) == 1
+        assert json.loads(shell.says("query", "c1", "count", "-2")) == -2
+        assert "LookupError: no such thing" in shell.refuses("update", "c1", "add", "gone")
+        assert "has no update 'sub'" in shell.refuses("update", "c1", "sub")
+        assert "is an update" in shell.refuses("cancel", "c1/@u1")
+        shown = shell.says("show", "c1")
+        assert "update add c1/@u1" in shown
+        assert "c1/@u1" in shell.says("ls", "--handler", "fenbu.update")
+        assert json.loads(shell.says("update", "c1", "add", "cup", "2")) == 3
+        assert json.loads(shell.says("call", "cart", "--id", "c1")) == 3
+        assert "has ended" in shell.refuses("update", "c1", "add", "pot")
+    assert json.loads(shell.says("query", "c1", "count")) == 3
+    assert "no node runs" in shell.refuses("update", "c1", "add", "pot")
 
 
 def test_what_holds_a_call_up_is_explained(shell: Shell) -> None:

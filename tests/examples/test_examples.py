@@ -32,6 +32,13 @@ SAYS = {
         "The sky is blue because air scatters short waves more than long ones [.]",
         r"14 words, the second process began with [5-9] of them",
     ],
+    "shared_cart": [
+        "phone-1 adds tea: 1 in the cart",
+        "laptop-1 adds cup: 2 in the cart",
+        "refused: there is no yacht",
+        "ann: cup, tea for 1350",
+        "it was: 1350",
+    ],
     "chat_agent": ["assistant: Oslo has 4 degrees; Kyoto has 5 degrees"],
 }
 

@@ -76,7 +76,7 @@ async def teller(name: str, count: int) -> None:
 
 
 @app.entity
-class Desk(Entity):
+class Notebook(Entity):
     notes: int = 0
 
     async def note(self, name: str, count: int, fails: bool) -> None:
@@ -142,7 +142,7 @@ async def streams(world: World, name: str) -> None:
                 expected = [f"{id_} {number}" for number in range(count)]
             case _:
                 fails = kind == "void"
-                call = Desk(name).note.options(id=id_).bind(id_, count, fails)
+                call = Notebook(name).note.options(id=id_).bind(id_, count, fails)
                 expected = [] if fails else [f"{id_} {number}" for number in range(count)]
         (handle,) = await patiently(lambda: app.start_many([call]))
         await world.pause(2.0)

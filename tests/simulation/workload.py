@@ -16,6 +16,7 @@ from tests.simulation.entities import alarms, visits
 from tests.simulation.programs import programs
 from tests.simulation.service import Account, Log, Register
 from tests.simulation.streams import streams
+from tests.simulation.updates import fates, updates
 from tests.simulation.world import World, patiently
 
 DELETED_SECONDS = 3_000.0
@@ -407,6 +408,7 @@ WORKLOADS: dict[str, Workload] = {
     "delays": delays,
     "deploys": deploys,
     "ends": ends,
+    "fates": fates,
     "kept": kept,
     "local": local,
     "naps": naps,
@@ -420,6 +422,7 @@ WORKLOADS: dict[str, Workload] = {
     "streams": streams,
     "takeovers": takeovers,
     "trees": trees,
+    "updates": updates,
     "visits": visits,
 }
 

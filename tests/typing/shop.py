@@ -24,7 +24,10 @@ from fenbu import (
     Status,
     Stream,
     SyncHandle,
+    UpdateHandle,
     callback,
+    on_query,
+    on_update,
     operation,
     patched,
     saga,
@@ -198,3 +201,37 @@ def takes(function: DurableFunction[[int], str]) -> None: ...
 
 
 takes(send)  # pyright: ignore[reportArgumentType]
+
+
+@app.workflow
+async def cart(user: str) -> int:
+    items: list[str] = []
+
+    @on_query
+    def count() -> int:
+        return len(items)
+
+    @on_update
+    async def put(sku: str) -> int:
+        items.append(sku)
+        return count()
+
+    @put.validator
+    def check(sku: str) -> None: ...
+
+    @put.validator  # pyright: ignore[reportArgumentType]
+    def wrong(sku: int) -> None: ...
+
+    assert_type(await put("sku"), int)
+    return len(user)
+
+
+async def ask() -> None:
+    handle = cart.handle("c")
+    assert_type(await handle.query("count", result=int), int)
+    assert_type(await handle.update("put", "sku", id="u", result=int), int)
+    assert_type(await handle.update("put", "sku"), Any)
+    assert_type(await handle.start_update("put", "sku", result=int), UpdateHandle[int])
+    assert_type(await cart.and_signal("paid", 5).start("ann"), Handle[int])
+    assert_type(await cart.and_update("put", "sku", result=str)("ann"), str)
+    await cart.and_update("put", "sku")(1)  # pyright: ignore[reportArgumentType]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from datetime import timedelta
 from functools import update_wrapper
-from typing import Any, Generic, Literal, NoReturn, ParamSpec, TypeVar
+from typing import Any, Generic, Literal, NoReturn, ParamSpec, TypeVar, overload
 
 from msgspec import Struct
 
+from fenbu._api.ask import Wanted, checked_update_id
 from fenbu._api.context import activation, required_activation
 from fenbu._api.handle import Handle, SyncHandle
 from fenbu._api.options import (
@@ -22,19 +23,21 @@ from fenbu._api.options import (
 )
 from fenbu._api.outcome import value_of
 from fenbu._api.runtime import Runtime
+from fenbu._api.together import WithSignal, WithUpdate, check_together
 from fenbu._api.transaction import start_in
 from fenbu._core import ids
 from fenbu._core.activation import Activation, ContinueAsNew
 from fenbu._core.command import CancelCall, ParentEnd, StartCall
 from fenbu._core.handler import HandlerSpec
 from fenbu._core.location import caller
-from fenbu._core.message import Call, IfExists
+from fenbu._core.message import Call, IfExists, Signal, Update
 from fenbu._core.model import Entry, Invocation, Outcome, Payload
 from fenbu._node.attempt import current
 from fenbu.errors import UsageError
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 R_co = TypeVar("R_co", covariant=True)
 
 
@@ -138,6 +141,51 @@ class DurableFunction(Generic[P, R]):
             else checked_if_exists(if_exists, id_),
         )
         return DurableFunction(self._runtime, self._spec, self._key, options)
+
+    def and_signal(self, name: str, value: object = None) -> WithSignal[P, R]:
+        """The same workflow, with a signal to it: see `WithSignal.start`.
+
+        Example:
+            ```python
+            await cart.options(id="cart-ann").and_signal("paid", 5).start("ann")
+            ```
+
+        Raises:
+            UsageError: This is no workflow.
+            EncodingError: The value cannot be encoded.
+        """
+        check_together("and_signal", self._spec, self._options)
+        payload = self._runtime.registry.codec.of(Any).encode(value)
+        return WithSignal(self._runtime, self, name, payload, value)
+
+    @overload
+    def and_update(
+        self, name: str, *args: Any, id: str | None = None, result: type[T]
+    ) -> WithUpdate[P, T]: ...
+    @overload
+    def and_update(
+        self, name: str, *args: Any, id: str | None = None, result: Any = Any
+    ) -> WithUpdate[P, Any]: ...
+    def and_update(
+        self,
+        name: str,
+        *args: Any,
+        id: str | None = None,  # noqa: A002
+        result: Any = Any,
+    ) -> WithUpdate[P, Any]:
+        """The same workflow, together with an update of it: see `Handle.update`.
+
+        Example:
+            ```python
+            count = await cart.options(id="cart-ann").and_update("add", "sku-1", result=int)("ann")
+            ```
+
+        Raises:
+            UsageError: This is no workflow, or it is to be started in a transaction.
+        """
+        check_together("and_update", self._spec, self._options)
+        wanted = Wanted("", -1, name, args, checked_update_id(id), result)
+        return WithUpdate(self._runtime, self, wanted)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """Make the call and wait for its result.
@@ -272,6 +320,21 @@ class DurableFunction(Generic[P, R]):
             )
         return Call(invocation, waited=waited, if_exists=options.if_exists, ticket=ticket)
 
+    def payload(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
+        """Its arguments, checked."""
+        return self._spec.signature.check(args, kwargs)
+
+    async def make_durable(self, messages: Sequence[Call | Signal | Update]) -> None:
+        """All or none, in order; or let the user's transaction do it."""
+        await start_calls(self._runtime, messages, self.transaction)
+
+    def make_durable_sync(self, messages: Sequence[Call | Signal | Update]) -> bool:
+        """The same in a user's sync transaction, and in its thread; false if there is none."""
+        if self.transaction is None:
+            return False
+        start_in(self._runtime, messages, self.transaction, sync=True)
+        return True
+
     def _partition(self, id_: str) -> int:
         count = self._runtime.registry.partition_count
         if self._spec.entity is not None and self._key is not None:
@@ -375,7 +438,9 @@ async def start_many(runtime: Runtime, calls: Iterable[Bound[R]]) -> list[Handle
     return [each.function.handle_of(call) for each, call in zip(bound, messages, strict=True)]
 
 
-async def start_calls(runtime: Runtime, calls: list[Call], transaction: Any) -> None:
+async def start_calls(
+    runtime: Runtime, calls: Sequence[Call | Signal | Update], transaction: Any
+) -> None:
     """Make calls durable, or let a transaction of the user's own do so."""
     if transaction is None:
         await runtime.gateway.start_calls(calls)

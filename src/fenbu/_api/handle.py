@@ -6,6 +6,8 @@ import asyncio
 from datetime import timedelta
 from typing import Any, Generic, TypeVar, overload
 
+from fenbu._api import ask
+from fenbu._api.ask import SyncUpdateHandle, UpdateHandle
 from fenbu._api.context import activation
 from fenbu._api.options import seconds
 from fenbu._api.outcome import value_of
@@ -122,6 +124,95 @@ class Handle(Generic[R]):
         codec = self._runtime.registry.codec.of(type)
         return StreamReader(self._runtime, self.id, checked(name), codec)
 
+    @overload
+    async def query(self, name: str, *args: Any, result: type[T]) -> T: ...
+    @overload
+    async def query(self, name: str, *args: Any, result: Any = Any) -> Any: ...
+    async def query(self, name: str, *args: Any, result: Any = Any) -> Any:
+        """Ask a workflow for something that it reads in its variables: see `on_query`.
+
+        Its code is run through its journal in this process and then thrown away: so the workflow must be
+        registered here, no node need have it, and it may have ended. What it returns is as of the last event
+        that is durable, such as the end of an update that was waited for.
+
+        Args:
+            name: The query's name.
+            args: Its arguments.
+            result: What the answer is decoded as.
+
+        Raises:
+            CallNotFound: There is no such call, or its retention is over.
+            UsageError: It has no such query, is no workflow, or is not registered here.
+            NonDeterminismError: The code here does not fit what is recorded.
+            Exception: What the query raises.
+
+        Example:
+            ```python
+            assert await cart.handle("cart-ann").query("count", result=int) == 3
+            ```
+        """
+        return await ask.ask(self._runtime, self.id, name, args, result)
+
+    @overload
+    async def update(self, name: str, *args: Any, id: str | None = None, result: type[T]) -> T: ...
+    @overload
+    async def update(
+        self, name: str, *args: Any, id: str | None = None, result: Any = Any
+    ) -> Any: ...
+    async def update(
+        self,
+        name: str,
+        *args: Any,
+        id: str | None = None,  # noqa: A002
+        result: Any = Any,
+    ) -> Any:
+        """Ask a running workflow for something, and wait for its answer: see `on_update`.
+
+        Args:
+            name: The update's name.
+            args: Its arguments.
+            id: The update's id, of this workflow's. Asking again with it is asking for the same update.
+            result: What the answer is decoded as.
+
+        Raises:
+            CallNotFound: There is no such call, or its retention is over.
+            CallEnded: The workflow has ended, or ended first.
+            UsageError: It has no such update, is no workflow, or the arguments do not fit.
+            Exception: The validator's or the handler's error; `CallFailed` if its type is not known here.
+
+        Example:
+            ```python
+            count = await cart.handle("cart-ann").update("add", "sku-1", id="click-7", result=int)
+            ```
+        """
+        handle = await self.start_update(name, *args, id=id, result=result)
+        return await handle.result()
+
+    @overload
+    async def start_update(
+        self, name: str, *args: Any, id: str | None = None, result: type[T]
+    ) -> UpdateHandle[T]: ...
+    @overload
+    async def start_update(
+        self, name: str, *args: Any, id: str | None = None, result: Any = Any
+    ) -> UpdateHandle[Any]: ...
+    async def start_update(
+        self,
+        name: str,
+        *args: Any,
+        id: str | None = None,  # noqa: A002
+        result: Any = Any,
+    ) -> UpdateHandle[Any]:
+        """Like `update`, without waiting: returns when it is durable, also if it will be refused.
+
+        Raises:
+            CallNotFound: There is no such call, or its retention is over.
+        """
+        running = activation()
+        partition = self._partition if running is None else self._addressed()
+        wanted = ask.Wanted(self.id, partition, name, args, id, result)
+        return await ask.start_update(self._runtime, wanted)
+
     async def cancel(self, reason: str = "cancelled") -> None:
         """Ask the call to stop. A workflow sees `asyncio.CancelledError` where it waits, and may clean up.
 
@@ -210,6 +301,49 @@ class SyncHandle(Generic[R]):
     def stream(self, name: str, type: Any = Any) -> SyncStreamReader[Any]:  # noqa: A002
         """See `Handle.stream`."""
         return self._handle.stream(name, type).sync
+
+    @overload
+    def query(self, name: str, *args: Any, result: type[T]) -> T: ...
+    @overload
+    def query(self, name: str, *args: Any, result: Any = Any) -> Any: ...
+    def query(self, name: str, *args: Any, result: Any = Any) -> Any:
+        """See `Handle.query`."""
+        return self._runtime.run(lambda: self._handle.query(name, *args, result=result))
+
+    @overload
+    def update(self, name: str, *args: Any, id: str | None = None, result: type[T]) -> T: ...
+    @overload
+    def update(self, name: str, *args: Any, id: str | None = None, result: Any = Any) -> Any: ...
+    def update(
+        self,
+        name: str,
+        *args: Any,
+        id: str | None = None,  # noqa: A002
+        result: Any = Any,
+    ) -> Any:
+        """See `Handle.update`."""
+        return self._runtime.run(lambda: self._handle.update(name, *args, id=id, result=result))
+
+    @overload
+    def start_update(
+        self, name: str, *args: Any, id: str | None = None, result: type[T]
+    ) -> SyncUpdateHandle[T]: ...
+    @overload
+    def start_update(
+        self, name: str, *args: Any, id: str | None = None, result: Any = Any
+    ) -> SyncUpdateHandle[Any]: ...
+    def start_update(
+        self,
+        name: str,
+        *args: Any,
+        id: str | None = None,  # noqa: A002
+        result: Any = Any,
+    ) -> SyncUpdateHandle[Any]:
+        """See `Handle.start_update`."""
+        handle = self._runtime.run(
+            lambda: self._handle.start_update(name, *args, id=id, result=result)
+        )
+        return SyncUpdateHandle(self._runtime, handle)
 
     def cancel(self, reason: str = "cancelled") -> None:
         """See `Handle.cancel`."""

@@ -9,14 +9,14 @@ from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from fenbu._api.runtime import Runtime
-from fenbu._core.message import Call
+from fenbu._core.message import Call, Signal, Update
 from fenbu._storage.open import users_transaction
 from fenbu._storage.protocol import ASYNCPG, SQLALCHEMY_CONNECTION, SQLALCHEMY_SESSION
 from fenbu.errors import UsageError
 
 
 def start_in(
-    runtime: Runtime, calls: Sequence[Call], connection: object, *, sync: bool
+    runtime: Runtime, calls: Sequence[Call | Signal | Update], connection: object, *, sync: bool
 ) -> Awaitable[None] | None:
     """Start calls in a connection's transaction; awaitable if the connection is async.
 

@@ -24,6 +24,8 @@ COMMANDS = {
     "tail": "fenbu._cli.tail:tail",
     "explain": "fenbu._cli.explain:explain",
     "signal": "fenbu._cli.steer:signal",
+    "query": "fenbu._cli.ask:query",
+    "update": "fenbu._cli.ask:update",
     "complete": "fenbu._cli.steer:complete",
     "fail": "fenbu._cli.steer:fail",
     "cancel": "fenbu._cli.steer:cancel",

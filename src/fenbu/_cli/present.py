@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fenbu._core import journal
-from fenbu._core.command import MarkPatch
+from fenbu._core.command import UNNUMBERED, MarkPatch
 from fenbu._core.model import (
     EntityState,
     Entry,
@@ -117,7 +117,7 @@ def commands_of(loaded: Loaded) -> dict[int, tuple[str, str, str]]:
     """(kind, name, location) of everything that a call's code asked for, by number."""
     texts = [loaded.invocation.commands, *(each.commands for each in loaded.entries)]
     asked = (each for text in texts for each in journal.recorded(text))
-    return dict(enumerate((each for each in asked if each[0] != MarkPatch.kind), start=1))
+    return dict(enumerate((each for each in asked if each[0] not in UNNUMBERED), start=1))
 
 
 def patches_of(loaded: Loaded) -> list[str]:

@@ -160,6 +160,8 @@ def _what(entry: Entry, command: str, children: dict[int, Invocation]) -> str:
     match entry.kind:
         case EntryKind.SIGNAL_RECEIVED:
             return journal.signal_text(entry.name or "")
+        case EntryKind.UPDATE_RECEIVED:
+            return f"update {entry.name}"
         case EntryKind.CANCEL_REQUESTED:
             return f"cancel requested: {entry.name}"
         case EntryKind.INNER_BEGAN:

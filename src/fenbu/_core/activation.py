@@ -15,20 +15,23 @@ import random
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context, ContextVar
-from typing import Any
+from typing import Any, cast
 
 from fenbu._core import ids, journal, location
+from fenbu._core.answer import Answers
 from fenbu._core.command import (
     CloseStream,
     Command,
+    EndUpdate,
     MarkPatch,
     ParentEnd,
     StartCall,
     StartTimer,
     WriteChunk,
 )
-from fenbu._core.loop import DeterministicLoop
-from fenbu._core.model import Entry, EntryKind, Invocation, Payload
+from fenbu._core.loop import DeterministicLoop, DurableTask
+from fenbu._core.model import Entry, EntryKind, Invocation, Outcome, Payload
+from fenbu.errors import UsageError
 
 current: ContextVar[Activation | None] = ContextVar("fenbu_activation", default=None)
 """The activation whose code is running: set in the context in which all of its code runs.
@@ -63,15 +66,16 @@ class Activation:
         "_patches",
         "_random",
         "_recorded",
+        "answers",
         "attempts",
         "began",
         "bound",
         "chain",
+        "closed",
         "conditions",
         "context",
         "invocation",
         "issued",
-        "leaving",
         "lent",
         "loop",
         "main",
@@ -117,11 +121,14 @@ class Activation:
         """In the journal: how many events the code has seen."""
         self.written: list[tuple[int, WriteChunk | CloseStream]] | None = None
         """What an operation has written to streams: it counts when the operation ends well."""
-        self.leaving = False
         self.lent: str | None = None
         """The reentrant operation that runs in its turn: until that has ended, it stands still."""
         self.restate: Callable[[Payload], None] | None = None
         """Sets the state of its entity."""
+        self.answers: Answers | None = None
+        """The queries and updates that the code has registered, if it has any."""
+        self.closed: BaseException | None = None
+        """While the code may ask for nothing: what is raised if it does."""
         self._count = 0
         self._random: random.Random | None = None
         self._patches: dict[str, bool] = {}
@@ -163,6 +170,8 @@ class Activation:
                 self._receive(entry.name or "", entry)
             case EntryKind.CANCEL_REQUESTED:
                 self.main.cancel(entry.name)
+            case EntryKind.UPDATE_RECEIVED:
+                self._begin_update(entry)
             case EntryKind.STEP_RETRYING:
                 self.attempts[entry.command] = entry.attempt
                 self.retries[entry.command] = entry.retry_at or 0.0
@@ -234,7 +243,7 @@ class Activation:
 
         In their own context: in any other, a call of theirs would be one from outside the workflow.
         """
-        self.leaving = True
+        self.closed = Leaving()
         for task in self.loop.tasks:
             if task.done():
                 continue
@@ -252,6 +261,7 @@ class Activation:
         self.timers.clear()
         # Else the loop, its tasks and this activation hold each other until the garbage collector comes.
         self.loop.tasks.clear()
+        self.answers = None
         del self.loop, self.main, self._inside
 
     @property
@@ -285,7 +295,13 @@ class Activation:
     @property
     def hopeless(self) -> bool:
         """It has not ended and nothing that fenbu knows of could ever wake it."""
-        return not (self.main.done() or self.waiting or self.timers or self._awaits_signal())
+        return not (
+            self.main.done()
+            or self.waiting
+            or self.timers
+            or self._awaits_signal()
+            or (self.answers is not None and self.answers.updates)
+        )
 
     def _awaits_signal(self) -> bool:
         return any(not each.done() for waiters in self.signal_waiters.values() for each in waiters)
@@ -306,16 +322,30 @@ class Activation:
         ]
         if self.conditions:
             words.append("a condition")
+        if self.answers is not None:
+            words += [f"update {name}" for name in self.answers.updates]
         if self.timers:
             words.append("a timer")
         return ", ".join(words[:5]) + (f" and {len(words) - 5} more" if len(words) > 5 else "")
+
+    # Updates.
+
+    def _begin_update(self, entry: Entry) -> None:
+        name, _ = journal.update_of(entry.name)
+        answers = answers_of(self)
+        handler = answers.updates.get(name)
+        if handler is None:
+            journal.unexpected(self.invocation, entry)
+        answers.running.add(entry.name or "")
+        work = answers.serve(entry.name or "", handler, entry.value or "")
+        self.loop.create_task(work, name=name, context=self._inside.copy())
 
     # Called by the code, through the API and the loop.
 
     def issue(self, command: Command) -> int:
         """Number a command."""
-        if self.leaving:
-            raise Leaving
+        if self.closed is not None:
+            raise self.closed
         self._count += 1
         self.issued.append((self._count, command))
         return self._count
@@ -329,8 +359,8 @@ class Activation:
 
     def abandon(self, number: int) -> bool:
         """The code no longer waits for this command; false if its outcome has come already."""
-        if self.leaving:
-            raise Leaving
+        if self.closed is not None:
+            raise self.closed
         self.retries.pop(number, None)
         return self.waiting.pop(number, None) is not None
 
@@ -341,8 +371,8 @@ class Activation:
         """
         new = self._patches.get(name)
         if new is None:
-            if self.leaving:
-                raise Leaving
+            if self.closed is not None:
+                raise self.closed
             new = self._recorded is None or journal.has_patch(self._recorded, name)
             self._patches[name] = new
             if new:
@@ -359,8 +389,8 @@ class Activation:
 
     def next_signal(self, name: str) -> asyncio.Future[Entry]:
         """A future for the entry of the next signal of this name: at once if one came before."""
-        if self.leaving:
-            raise Leaving
+        if self.closed is not None:
+            raise self.closed
         future: asyncio.Future[Entry] = self.loop.create_future()
         queue = self.signals.get(name)
         if queue:
@@ -371,8 +401,8 @@ class Activation:
 
     def until(self, condition: Callable[[], object]) -> asyncio.Future[None]:
         """A future that is done when the condition holds."""
-        if self.leaving:
-            raise Leaving
+        if self.closed is not None:
+            raise self.closed
         future: asyncio.Future[None] = self.loop.create_future()
         self.conditions.append((condition, future))
         return future
@@ -400,6 +430,8 @@ class Activation:
     @property
     def random(self) -> random.Random:
         """Random numbers that are the same at each replay, different for each call and run."""
+        if self.closed is not None:
+            raise self.closed
         if self._random is None:
             # The instant of acceptance keeps equal ids in two databases from making equal UUIDs.
             seed = f"{self.run} {self.invocation.created_at!r}"
@@ -414,3 +446,39 @@ def write(activation: Activation, command: WriteChunk | CloseStream) -> None:
         if activation.written is None:
             activation.written = []
         activation.written.append((number, command))
+
+
+def answers_of(activation: Activation) -> Answers:
+    """What its code answers, made at first use."""
+    if activation.answers is None:
+
+        def ended(entry_name: str, outcome: Outcome) -> None:
+            if activation.closed is not None:
+                raise activation.closed
+            activation.issued.append((0, EndUpdate(entry_name, outcome)))
+
+        activation.answers = Answers(activation.context, ended)
+    return activation.answers
+
+
+def look(
+    activation: Activation,
+    function: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: dict[str, Any],
+) -> Any:
+    """Run a function of the code that only looks, between two events.
+
+    Raises:
+        UsageError: It asked for something.
+        Exception: What it raises.
+    """
+    activation.closed = UsageError(
+        f"{activation.invocation.handler}: queries and validators only look at variables; they cannot ask "
+        "for steps, calls, timers, signals or chance"
+    )
+    try:
+        inside = cast("DurableTask", activation.main).inside
+        return activation.loop.look(inside, function, args, kwargs)
+    finally:
+        activation.closed = None

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from msgspec import Struct
 
 from fenbu._core.codec import TypeCodec
 from fenbu._core.message import IfExists
-from fenbu._core.model import Failure, Payload
+from fenbu._core.model import Failure, Outcome, Payload
 from fenbu._core.retry import Retry
 
 
@@ -95,6 +95,31 @@ class SendSignal(Struct, gc=False):
     kind = "signal"
 
 
+class SendUpdate(Struct, gc=False):
+    """Ask a workflow for something, and wait for what comes of it."""
+
+    name: str
+    location: str
+    partition: int
+    id: str
+    """The workflow."""
+    args: Payload
+    update_id: str | None
+    kind = "update"
+
+
+class EndUpdate(Struct, gc=False):
+    """The code has answered an update. `name` is as in the entry that brought it.
+
+    It has no number: nothing ever answers it.
+    """
+
+    name: str
+    outcome: Outcome
+    location = ""
+    kind = "updated"
+
+
 class OpenCallback(Struct, gc=False):
     """Somebody outside is to complete something: its number is in the token that he gets."""
 
@@ -151,7 +176,10 @@ class MarkPatch(Struct, gc=False):
     kind = "patch"
 
 
+UNNUMBERED: Final = frozenset({MarkPatch.kind, EndUpdate.kind})
+"""The kinds of commands that have no number."""
+
 Command: TypeAlias = (
-    RunStep | StartTimer | StartCall | AwaitCall | SendSignal | OpenCallback | CancelCall | AbandonStep
-    | MarkPatch | WriteChunk | CloseStream
+    RunStep | StartTimer | StartCall | AwaitCall | SendSignal | SendUpdate | EndUpdate | OpenCallback
+    | CancelCall | AbandonStep | MarkPatch | WriteChunk | CloseStream
 )  # fmt: skip

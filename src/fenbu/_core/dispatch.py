@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from fenbu._core import ids
+from fenbu._core import ids, update
 from fenbu._core.command import (
     AwaitCall,
     CancelCall,
@@ -13,10 +13,11 @@ from fenbu._core.command import (
     ParentEnd,
     RunStep,
     SendSignal,
+    SendUpdate,
     StartCall,
 )
 from fenbu._core.effect import RunBody
-from fenbu._core.message import Call, Cancel, Message, Signal, Subscribe
+from fenbu._core.message import Call, Cancel, Message, Signal, Subscribe, Update
 from fenbu._core.model import Address, Invocation
 
 if TYPE_CHECKING:
@@ -40,6 +41,13 @@ def message_of(
             return Signal(
                 command.partition, command.id, command.name, command.value, command.failure
             )
+        case SendUpdate():
+            id_ = command.update_id or ids.child_id(activation.run, number)
+            call = update.call_of(
+                command.id, id_, partition=command.partition, name=command.name, args=command.args,
+                now=now, parent=here,
+            )  # fmt: skip
+            return Update(command.partition, command.id, call, fresh=command.update_id is None)
         case CancelCall():
             return Cancel(command.partition, command.name, command.reason, command.at_once)
         case _:

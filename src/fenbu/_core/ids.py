@@ -12,6 +12,7 @@ from hashlib import sha256
 from fenbu._core import limit
 
 CALLBACK = "callback "
+UPDATE = "/@"
 
 
 def invocation_id(now: float, entropy: int) -> str:
@@ -37,6 +38,14 @@ def _derived(parent: str, last: str) -> str:
     if len(derived) <= limit.ID_LENGTH_DERIVED_MAX:
         return derived
     return f"{sha256(parent.encode()).hexdigest()[:32]}/{last}"
+
+
+def update_id(workflow: str, id: str) -> str:  # noqa: A002
+    """The id of an update's call: each workflow has update ids of its own.
+
+    No call that a user starts, and no child of one, can have it: what follows a `/` there is a number.
+    """
+    return f"{workflow}{UPDATE}{id}"
 
 
 def run_id(id: str, run: int) -> str:  # noqa: A002

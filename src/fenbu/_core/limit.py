@@ -13,6 +13,9 @@ ID_LENGTH_MAX: Final = 200
 ID_LENGTH_DERIVED_MAX: Final = 120
 """A derived id (`parent.3`) beyond this is replaced by a hash, so that deep call trees keep short ids."""
 
+UPDATE_ID_LENGTH_MAX: Final = 100
+"""Characters of the id that an update is given; that of its call is this behind its workflow's."""
+
 KEY_LENGTH_MAX: Final = 400
 """Characters of an entity key."""
 

@@ -67,6 +67,20 @@ class Subscribe(Struct, frozen=True, tag="subscribe", gc=False):
     reply_to: Address
 
 
+class Update(Struct, frozen=True, tag="update", gc=False):
+    """Ask the code of the workflow `id` for something; what comes of it is the outcome of `invocation`."""
+
+    partition: int
+    id: str
+    invocation: Invocation
+    """The update's own call, which lives in the partition of its workflow."""
+    fresh: bool = False
+    """See `Call`, here and below."""
+    listener: str | None = None
+    failure: Failure | None = None
+    """Why the workflow cannot take it, when that is known."""
+
+
 class Signal(Struct, frozen=True, tag="signal", gc=False):
     """A named value for a running call, or an error that is raised where the value is waited for."""
 
@@ -131,7 +145,7 @@ class Claim(Struct, frozen=True, tag="claim", gc=False):
 
 
 Message: TypeAlias = (
-    Call | Reply | Subscribe | Signal | Cancel | Retry | Probe | Deadlock | Adopt | Claim
+    Call | Reply | Subscribe | Update | Signal | Cancel | Retry | Probe | Deadlock | Adopt | Claim
 )
 
 _json = msgspec.json.Decoder(Message)
@@ -141,7 +155,7 @@ _msgpack = msgspec.msgpack.Decoder(Message)
 def encode(message: Message) -> Payload:
     """JSON text that people can read, or MessagePack where a payload is bytes."""
     match message:
-        case Call():
+        case Call() | Update():
             payload = message.invocation.args
         case Reply():
             payload = message.outcome.value

@@ -149,6 +149,8 @@ class EntryKind(StrEnum):
     """A reentrant operation, `name`, runs in its turn, and it stands still."""
     INNER_ENDED = "inner_ended"
     """`value` is the state that it leaves, if it has changed it."""
+    UPDATE_RECEIVED = "update_received"
+    """Its `name` is that of the update, a space, and the id of its call."""
 
 
 class Entry(Struct, gc=False):
@@ -161,7 +163,7 @@ class Entry(Struct, gc=False):
     command: int = 0
     """The command that the event answers; 0 for signals and cancellation."""
     name: str | None = None
-    """The signal's name."""
+    """The signal's name, or that of an update and its id."""
     attempt: int = 0
     seconds: float | None = None
     """How long the step's attempt ran."""

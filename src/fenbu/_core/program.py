@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from fenbu._core import dispatch, journal, limit, nest
-from fenbu._core.activation import Activation, ContinueAsNew
+from fenbu._core.activation import Activation, ContinueAsNew, answers_of
 from fenbu._core.command import (
     AbandonStep,
     CloseStream,
+    EndUpdate,
     MarkPatch,
     OpenCallback,
     ParentEnd,
@@ -24,23 +25,25 @@ from fenbu._core.command import (
     StartTimer,
     WriteChunk,
 )
+from fenbu._core.delivery import deliver
 from fenbu._core.effect import StopBody, WakeAt, Warn
 from fenbu._core.event import BodyEnded
 from fenbu._core.handler import HandlerSpec
 from fenbu._core.loop import EndlessLoopError
-from fenbu._core.message import Call, Cancel, Message, Reply, Signal
+from fenbu._core.message import Cancel, Message, Reply, Signal
 from fenbu._core.model import Entry, EntryKind, Invocation, Outcome, Payload, Status
-from fenbu._core.resident import DEADLINE, HISTORY, TIMEOUT, Resident
+from fenbu._core.resident import DEADLINE, HISTORY, TIMEOUT
+from fenbu._core.serving import Serving
 from fenbu.errors import EncodingError, NonDeterminismError, UsageError
 
 if TYPE_CHECKING:
     from fenbu._core.partition import Partition
 
 
-class Program(Resident):
+class Program(Serving):
     """See the module."""
 
-    __slots__ = ("_carried", "_entries", "_position")
+    __slots__ = ("_carried", "_position")
 
     def __init__(
         self,
@@ -50,7 +53,7 @@ class Program(Resident):
         entries: list[Entry] | None = None,
     ) -> None:
         super().__init__(partition, invocation, spec)
-        self._entries = entries
+        self._entries = entries or None
         """The journal as loaded, until it has been replayed."""
         self._position = len(entries) if entries else 0
         self._carried: deque[Entry] | None = None
@@ -89,8 +92,8 @@ class Program(Resident):
                 self._arm_deadline()
                 self._carry_out(now)
             else:
-                entries, self._entries = self._entries or [], None
-                activation.replay(entries)
+                activation.replay(self._entries or [])
+                self._entries = None
                 self._arm_deadline()
                 self._resume(now)
         except NonDeterminismError as error:
@@ -105,12 +108,10 @@ class Program(Resident):
     def _read_mail(self, now: float) -> None:
         """Deliver what came before the code could receive it; not while it stands still."""
         while self.mail and self.activation is not None and self.activation.lent is None:
+            if self.must_wait(self.mail[0][0]):
+                return
             message, number = self.mail.pop(0)
-            if isinstance(message, Call):  # It takes this one's place.
-                self.partition.receive(message, now, number)
-                continue
-            self.partition.consume(number)
-            self.partition.deliver(self, message, now)
+            deliver(self.partition, self, message, now, number)
 
     def _resume(self, now: float) -> None:
         """After a replay: what is still waited for is asked for again."""
@@ -150,6 +151,9 @@ class Program(Resident):
                 case WriteChunk() | CloseStream():
                     if self.mailbox is None:
                         self._write(number, command, now)
+                case EndUpdate():
+                    _, id_ = journal.update_of(command.name)
+                    self._end_update(activation.answers, id_, command.outcome, now)
                 case _:
                     engine = self.partition.engine
                     engine.send(dispatch.message_of(engine, activation, number, command, now))
@@ -168,7 +172,11 @@ class Program(Resident):
         self._stop_bodies()
         activation, self.activation = self.activation, None
         if activation is not None:
+            if activation.answers is not None:
+                self._fail_updates(activation.answers)
             activation.leave()
+        elif self._entries:
+            self._fail_updates(None)
 
     def _settle(self, now: float) -> None:
         """After a drain: ended, waiting, or beyond hope?"""
@@ -177,7 +185,7 @@ class Program(Resident):
             return
         if activation.main.done() and not (activation.bound and self._is_owed(activation)):
             self._end(activation, now)
-        elif self.bodies:
+        elif self.bodies or (activation.answers is not None and activation.answers.looking_up):
             return
         elif activation.hopeless:
             self.park(
@@ -275,6 +283,10 @@ class Program(Resident):
             for message in list(dispatch.cancellations(engine, before, ParentEnd.CANCEL)):
                 engine.send(message)
         carried = deque([*unread, *(self._carried or ())])
+        looking_up = False
+        if before is not None and before.answers is not None:
+            looking_up = before.answers.looking_up
+            self._fail_open(before.answers, before.answers.running)
         self._drop_code()
         engine.batch.forget(invocation)
         self.saved_in = engine.batch.number
@@ -285,6 +297,8 @@ class Program(Resident):
         self._position, self._carried = 0, carried
         coroutine = self.spec.coroutine(invocation.args)
         activation = self.activation = Activation(invocation, coroutine, now, engine.registry)
+        if looking_up:
+            answers_of(activation).looking_up = True
         activation.begin()
         invocation.commands = journal.record([each for _, each in activation.issued])
         self._carry_out(now)

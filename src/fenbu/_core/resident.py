@@ -16,7 +16,7 @@ from fenbu._core.effect import Begin, Ended, RunBody, StopBody, Written
 from fenbu._core.event import BodyEnded
 from fenbu._core.failure import failure_of
 from fenbu._core.handler import HandlerSpec
-from fenbu._core.message import Cancel, Message, Reply, Retry, Signal
+from fenbu._core.message import Cancel, Message, Reply, Retry, Signal, Update
 from fenbu._core.model import (
     PARKED,
     TERMINATED,
@@ -291,7 +291,7 @@ class Resident(ABC):
             return
         if invocation.cancel_reason is not None:
             return
-        if self.is_started:
+        if self._is_started:
             self._cancel(reason, now)
         else:
             invocation.cancel_reason = reason
@@ -303,21 +303,29 @@ class Resident(ABC):
 
     def must_come_by_inbox(self, message: Message) -> bool:
         """What a client of this node sends has to lie there until the code can see it."""
-        if isinstance(message, Retry):
-            return self.activation is None
+        if isinstance(message, Retry | Update):
+            if isinstance(message, Retry):
+                return self.activation is None
+            if not message.fresh:
+                return True  # The database has to say whether it exists.
         return self.must_wait(message)
 
     def must_wait(self, message: Message) -> bool:
         """Its code has to see the message, and is not there yet."""
-        if self.activation is not None or self.spec.kind is Kind.TASK:
+        if self.activation is not None:
+            answers = self.activation.answers
+            return answers is not None and answers.looking_up
+        if self.spec.kind is Kind.TASK:
             return False
         if isinstance(message, Cancel):
             # A call that has not begun, or cannot go on, has nothing to say to it.
-            return self.is_started
+            return self._is_started
+        if isinstance(message, Update):
+            return self.spec.kind is Kind.WORKFLOW
         return isinstance(message, Reply | Signal)
 
     @property
-    def is_started(self) -> bool:
+    def _is_started(self) -> bool:
         """Its code has begun, and can go on."""
         return self.invocation.started_at is not None and self.invocation.status not in PARKED
 

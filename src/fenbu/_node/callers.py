@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 
 from fenbu._core.effect import Ended
-from fenbu._core.message import Call, Message
+from fenbu._core.message import Call, Message, Update
 from fenbu._core.model import Outcome, Status
 from fenbu._node.outcomes import OutcomeWatch
 from fenbu._node.streams import StreamWatch
@@ -129,7 +129,7 @@ class Callers:
 
     def listen(self, message: Message) -> None:
         """A message has come from another process, where somebody may wait for the outcome."""
-        if isinstance(message, Call) and message.listener is not None:
+        if isinstance(message, Call | Update) and message.listener is not None:
             if len(self._listeners) >= LISTENERS_MAX:
                 self._listeners.clear()  # They look by themselves, later.
             self._listeners[message.invocation.id] = message.listener

@@ -13,8 +13,8 @@ from msgspec.structs import replace
 
 from fenbu._core.conflict import REFUSED
 from fenbu._core.handler import Registry
-from fenbu._core.message import Call, Cancel, Retry, Signal
-from fenbu._core.model import Outcome, Status
+from fenbu._core.message import Call, Cancel, Retry, Signal, Update
+from fenbu._core.model import Loaded, Outcome, Status
 from fenbu._node.clock import Clock
 from fenbu._node.hearing import Hearing
 from fenbu._node.outcomes import LOOK_SECONDS_MAX, OutcomeWatch
@@ -42,8 +42,8 @@ class Gateway(Protocol):
         """The database."""
         ...
 
-    async def start_calls(self, calls: Sequence[Call]) -> None:
-        """Make the calls durable, all or none.
+    async def start_calls(self, calls: Sequence[Call | Signal | Update]) -> None:
+        """Make the calls durable, with what is sent to them, all or none, in order.
 
         Raises:
             AlreadyExists: One is there already whose sender wanted a new one.
@@ -78,12 +78,16 @@ class Gateway(Protocol):
         """
         ...
 
-    async def send(self, message: Signal | Cancel | Retry) -> None:
-        """Make a signal, cancellation or retry durable.
+    async def send(self, message: Signal | Cancel | Retry | Update) -> None:
+        """Make a signal, cancellation, retry or update durable.
 
         Raises:
             CallNotFound: There is no such call.
         """
+        ...
+
+    async def load(self, id: str) -> Loaded | None:  # noqa: A002
+        """A call with its journal, as the database has it."""
         ...
 
 
@@ -107,10 +111,10 @@ class RemoteGateway:
     def _is_waited_for(self) -> bool:
         return self._watch.is_wanted or bool(self._streams.waiting)
 
-    async def start_calls(self, calls: Sequence[Call]) -> None:
+    async def start_calls(self, calls: Sequence[Call | Signal | Update]) -> None:
         await self.storage.enqueue(calls)
         for call in calls:
-            if call.ticket is not None:
+            if isinstance(call, Call) and call.ticket is not None:
                 check_accepted(call, await self._outcome(call.ticket, must_exist=False))
 
     async def call(self, call: Call) -> Outcome:
@@ -151,11 +155,16 @@ class RemoteGateway:
     async def status(self, id: str) -> Status:  # noqa: A002
         return await read_status(self.storage, id)
 
-    async def send(self, message: Signal | Cancel | Retry) -> None:
+    async def send(self, message: Signal | Cancel | Retry | Update) -> None:
+        if isinstance(message, Update):
+            message = replace(message, listener=self.storage.listener)
         await self.storage.enqueue([message])
 
     async def read_stream(self, id: str, stream: str, after: int) -> StreamPage:  # noqa: A002
         return await self._streams.read(id, stream, after)
+
+    async def load(self, id: str) -> Loaded | None:  # noqa: A002
+        return await load_call(self.storage, id)
 
     async def close(self) -> None:
         """Stop watching."""
@@ -172,6 +181,12 @@ def check_accepted(call: Call, verdict: Outcome) -> None:
     """
     if verdict.value == REFUSED:
         raise AlreadyExists(f"there is a call with the id {call.invocation.id!r} already")
+
+
+async def load_call(storage: Storage, id_: str) -> Loaded | None:
+    """A call with its journal as the database has it; None if there is none."""
+    found = await storage.load_calls([id_])
+    return found[0] if found else None
 
 
 async def read_status(storage: Storage, id_: str) -> Status:

@@ -16,12 +16,12 @@ from msgspec.structs import replace
 
 from fenbu._core import limit
 from fenbu._core.handler import Registry
-from fenbu._core.message import Call, Cancel, Retry, Signal
-from fenbu._core.model import Outcome, Status
+from fenbu._core.message import Call, Cancel, Retry, Signal, Update
+from fenbu._core.model import Loaded, Outcome, Status
 from fenbu._node import collector
 from fenbu._node.callers import Callers
 from fenbu._node.clock import Clock, SystemClock
-from fenbu._node.gateway import check_accepted, read_status
+from fenbu._node.gateway import check_accepted, load_call, read_status
 from fenbu._node.membership import Membership
 from fenbu._node.retention import delete_finished
 from fenbu._node.telemetry import Telemetry, log
@@ -255,13 +255,13 @@ class Node:
             )
         return tenure
 
-    async def start_calls(self, calls: Sequence[Call]) -> None:
-        """Make the calls durable, all or none."""
+    async def start_calls(self, calls: Sequence[Call | Signal | Update]) -> None:
+        """Make the calls durable, with what is sent to them, all or none, in order."""
         tenure = await self._running()
         accepting: list[asyncio.Future[None]] = []
         owned = tenure.engine.partitions
         for call in calls:
-            if not call.fresh and call.partition in owned:
+            if isinstance(call, Call) and not call.fresh and call.partition in owned:
                 accepting.append(self._callers.expect(call.invocation.id))
             tenure.post(call)
         try:
@@ -271,9 +271,10 @@ class Node:
         except SESSION_ERRORS as error:
             if not tenure.is_over:
                 raise
-            await self._confirm([each.invocation.id for each in calls], error)
+            ids = [each.invocation.id for each in calls if not isinstance(each, Signal)]
+            await self._confirm(ids, error)
         for call in calls:
-            if call.ticket is not None:
+            if isinstance(call, Call) and call.ticket is not None:
                 check_accepted(call, await self._verdict(call.ticket))
 
     async def _verdict(self, ticket: str) -> Outcome:
@@ -343,9 +344,16 @@ class Node:
         """What comes in a stream of a call after a chunk."""
         return await self._callers.streams.read(id, stream, after)
 
-    async def send(self, message: Signal | Cancel | Retry) -> None:
-        """Make a signal, cancellation or retry durable."""
+    async def load(self, id: str) -> Loaded | None:  # noqa: A002
+        """A call with its journal, as the database has it."""
+        await self._settled(await self._running())
+        return await load_call(self.storage, id)
+
+    async def send(self, message: Signal | Cancel | Retry | Update) -> None:
+        """Make a signal, cancellation, retry or update durable."""
         tenure = await self._running()
+        if isinstance(message, Update):
+            message = replace(message, listener=self.storage.listener)
         if message.partition < 0:
             # Only the database knows where a call with this id lives.
             await self.storage.enqueue([message])

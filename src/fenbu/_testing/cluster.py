@@ -15,8 +15,8 @@ from typing import Any, ClassVar, TypeVar
 from fenbu._api.app import App
 from fenbu._core.batch import CommitBatch
 from fenbu._core.handler import Registry
-from fenbu._core.message import Call, Cancel, Retry, Signal, encode
-from fenbu._core.model import FINISHED, EntryKind, Outcome, Status
+from fenbu._core.message import Call, Cancel, Retry, Signal, Update, encode
+from fenbu._core.model import FINISHED, EntryKind, Loaded, Outcome, Status
 from fenbu._node.attempt import current
 from fenbu._node.clock import Clock
 from fenbu._node.gateway import Gateway, RemoteGateway
@@ -398,7 +398,7 @@ class _Router:
     def storage(self) -> Storage:
         return self._here.storage
 
-    async def start_calls(self, calls: Sequence[Call]) -> None:
+    async def start_calls(self, calls: Sequence[Call | Signal | Update]) -> None:
         await self._here.start_calls(calls)
 
     async def call(self, call: Call) -> Outcome:
@@ -416,8 +416,11 @@ class _Router:
         with _asking():
             return await self._here.read_stream(id, stream, after)
 
-    async def send(self, message: Signal | Cancel | Retry) -> None:
+    async def send(self, message: Signal | Cancel | Retry | Update) -> None:
         await self._here.send(message)
+
+    async def load(self, id: str) -> Loaded | None:  # noqa: A002 - the protocol's name
+        return await self._here.load(id)
 
 
 def _described(rows: CommitBatch) -> str:

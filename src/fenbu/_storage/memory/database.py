@@ -14,7 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from fenbu._core import limit
-from fenbu._core.message import Call, Message, decode
+from fenbu._core.message import Call, Message, Update, decode
 from fenbu._core.model import Chunk, EntityState, Entry, Invocation, Loaded, Payload, Status
 from fenbu._storage.protocol import Meta, NodeInfo
 from fenbu._storage.stream import StreamCursor, StreamPage
@@ -93,7 +93,7 @@ class MemoryDatabase:
             self.last_number += 1
             self.inbox[self.last_number] = each
             message = decode(each)
-            if isinstance(message, Call):
+            if isinstance(message, Call | Update):
                 self.calls[self.last_number] = message
 
     def append(self, chunks: Iterable[Chunk]) -> None:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 
 from fenbu._core import ids
-from fenbu._core.message import Call, decode
+from fenbu._core.message import Call, Update, decode
 from fenbu._core.model import EntityState, Invocation, Status
 from fenbu._storage.memory.database import MemoryDatabase
 from fenbu._storage.protocol import CallFilter
@@ -44,7 +44,7 @@ class Observation(ABC):
         waiting = {
             each.invocation.id: each.invocation
             for each in map(decode, database.inbox.values())
-            if isinstance(each, Call)
+            if isinstance(each, Call | Update)
         }
         found = sorted(
             id_

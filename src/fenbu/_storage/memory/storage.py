@@ -22,6 +22,7 @@ from fenbu._core.message import (
     Retry,
     Signal,
     Subscribe,
+    Update,
     decode,
     encode,
 )
@@ -384,11 +385,14 @@ class MemoryStorage(Ownership):
         found = {
             each.invocation.id: each.partition
             for each in (*messages, *database.calls.values())
-            if isinstance(each, Call)
+            if isinstance(each, Call | Update)
         }
         placed: list[Message] = []
         for each in messages:
-            if isinstance(each, Subscribe | Signal | Cancel | Retry) and each.partition == UNPLACED:
+            if (
+                isinstance(each, Subscribe | Update | Signal | Cancel | Retry)
+                and each.partition == UNPLACED
+            ):
                 row = database.invocations.get(each.id)
                 partition = row.partition if row is not None else found.get(each.id)
                 if partition is None:
@@ -403,7 +407,7 @@ class MemoryStorage(Ownership):
         database = await self._database()
         accepted: dict[str, int] = {}
         for call in database.calls.values():
-            if isinstance(call, Call):
+            if isinstance(call, Call | Update):
                 accepted.setdefault(call.invocation.id, call.partition)
         found: dict[str, Outcome | Open] = {}
         for each in wanted:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 from fenbu._core import ids
-from fenbu._core.message import Call
+from fenbu._core.message import Call, Update
 from fenbu._core.model import EntityState, Invocation, Status
 from fenbu._storage.postgres.check import Check, check
 from fenbu._storage.postgres.rows import entity_row, invocation_row, message_of
@@ -58,7 +58,7 @@ class Observation(ABC):
         found = {row[0]: invocation_row(row) for row in rows}
         for text, data in messages:
             message = message_of(text, data)
-            if isinstance(message, Call):
+            if isinstance(message, Call | Update):
                 found.setdefault(message.invocation.id, message.invocation)
         return [found[id_] for id_ in sorted(found)][:limit]
 

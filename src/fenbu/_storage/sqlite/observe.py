@@ -12,7 +12,7 @@ import sqlite3
 from abc import ABC, abstractmethod
 
 from fenbu._core import ids
-from fenbu._core.message import Call, decode
+from fenbu._core.message import Call, Update, decode
 from fenbu._core.model import EntityState, Invocation, Status
 from fenbu._storage.protocol import CallFilter
 from fenbu._storage.rows import invocation_of, status_of, text_of
@@ -104,7 +104,7 @@ def find_calls(session: Session, beginning: str, limit: int) -> list[Invocation]
     found = {row[0]: invocation_of(row) for row in rows}
     for (text,) in messages:
         message = decode(text)
-        if isinstance(message, Call):
+        if isinstance(message, Call | Update):
             found.setdefault(message.invocation.id, message.invocation)
     return [found[id_] for id_ in sorted(found)][:limit]
 
