@@ -6,7 +6,9 @@ from fenbu._api.app import App, Client
 from fenbu._api.callback import Callback, callback
 from fenbu._api.context import (
     current_attempt,
+    current_context,
     current_id,
+    heartbeat,
     journal_length,
     now,
     patched,
@@ -29,7 +31,9 @@ from fenbu._api.stream import (
     stream,
 )
 from fenbu._core.codec import CodecHook
+from fenbu._core.middleware import Middleware, Running, Starting
 from fenbu._core.model import Status
+from fenbu._core.need import INJECTED, Resource
 from fenbu._core.retry import Retry
 from fenbu._node.attempt import Attempt
 from fenbu.errors import (
@@ -46,6 +50,7 @@ from fenbu.errors import (
     NonDeterminismError,
     OwnershipLost,
     RetryLater,
+    SoftTimeout,
     StorageError,
     TerminalError,
     Unavailable,
@@ -53,6 +58,7 @@ from fenbu.errors import (
 )
 
 __all__ = [
+    "INJECTED",
     "AlreadyExists",
     "App",
     "Attempt",
@@ -73,11 +79,16 @@ __all__ = [
     "FenbuError",
     "Handle",
     "HistoryTooLong",
+    "Middleware",
     "NonDeterminismError",
     "Operation",
     "OwnershipLost",
+    "Resource",
     "Retry",
     "RetryLater",
+    "Running",
+    "SoftTimeout",
+    "Starting",
     "Status",
     "Step",
     "StorageError",
@@ -93,7 +104,9 @@ __all__ = [
     "UsageError",
     "callback",
     "current_attempt",
+    "current_context",
     "current_id",
+    "heartbeat",
     "journal_length",
     "now",
     "operation",

@@ -32,6 +32,11 @@ SAYS = {
         "The sky is blue because air scatters short waves more than long ones [.]",
         r"14 words, the second process began with [5-9] of them",
     ],
+    "table_import": [
+        "attempt 1 for request-7 begins at row 0",
+        "attempt 2 for request-7 begins at row 300",
+        "table closed with 1000 rows",
+    ],
     "chat_agent": ["assistant: Oslo has 4 degrees; Kyoto has 5 degrees"],
 }
 
