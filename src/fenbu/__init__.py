@@ -8,7 +8,9 @@ from fenbu._api.ask import SyncUpdateHandle, UpdateHandle
 from fenbu._api.callback import Callback, callback
 from fenbu._api.context import (
     current_attempt,
+    current_context,
     current_id,
+    heartbeat,
     journal_length,
     now,
     patched,
@@ -32,7 +34,9 @@ from fenbu._api.stream import (
 )
 from fenbu._api.together import SyncWithSignal, SyncWithUpdate, WithSignal, WithUpdate
 from fenbu._core.codec import CodecHook
+from fenbu._core.middleware import Middleware, Running, Starting
 from fenbu._core.model import Status
+from fenbu._core.need import INJECTED, Resource
 from fenbu._core.retry import Retry
 from fenbu._node.attempt import Attempt
 from fenbu.errors import (
@@ -50,6 +54,7 @@ from fenbu.errors import (
     NonDeterminismError,
     OwnershipLost,
     RetryLater,
+    SoftTimeout,
     StorageError,
     TerminalError,
     Unavailable,
@@ -57,6 +62,7 @@ from fenbu.errors import (
 )
 
 __all__ = [
+    "INJECTED",
     "AlreadyExists",
     "App",
     "Attempt",
@@ -78,11 +84,16 @@ __all__ = [
     "FenbuError",
     "Handle",
     "HistoryTooLong",
+    "Middleware",
     "NonDeterminismError",
     "Operation",
     "OwnershipLost",
+    "Resource",
     "Retry",
     "RetryLater",
+    "Running",
+    "SoftTimeout",
+    "Starting",
     "Status",
     "Step",
     "StorageError",
@@ -105,7 +116,9 @@ __all__ = [
     "WithUpdate",
     "callback",
     "current_attempt",
+    "current_context",
     "current_id",
+    "heartbeat",
     "journal_length",
     "now",
     "on_query",

@@ -20,6 +20,8 @@
     │   └── UnsupportedDatabase   the file or server is not one that fenbu can use
     └── InternalError         a bug in fenbu: please report it
 
+Raised into bodies whose time is short: `SoftTimeout`, which is a cancellation and no `FenbuError`.
+
 Raised by user code to steer a retry: `TerminalError` (do not try again), `RetryLater` (again after a while).
 
 This module imports nothing of fenbu.
@@ -27,6 +29,7 @@ This module imports nothing of fenbu.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable
 from datetime import timedelta
@@ -81,6 +84,27 @@ class RetryLater(FenbuError):
 
 def _retry_later(message: str, after: float) -> RetryLater:
     return RetryLater(message, after=after)
+
+
+class SoftTimeout(asyncio.CancelledError):
+    """The soft time limit of an attempt has passed: what the body can still do, it should do now.
+
+    Raised where an `async def` body waits, once. It is a kind of cancellation, so that task groups end their
+    tasks and `except Exception` does not catch it. A body that lets it out has failed with `CallTimedOut`.
+
+    Example:
+        ```python
+        @app.task(soft_timeout=50, attempt_timeout=60)
+        async def crawl(site: str) -> int:
+            pages = 0
+            try:
+                async for page in pages_of(site):
+                    pages += 1
+            except SoftTimeout:
+                await save(site, pages)
+            return pages
+        ```
+    """
 
 
 class CallError(FenbuError):

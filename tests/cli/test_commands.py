@@ -21,7 +21,8 @@ SHOP = """
 import asyncio
 from typing import Any
 from fenbu import (
-    App, Entity, Retry, callback, on_query, on_update, operation, step, stream, wait_signal, wait_until,
+    App, Entity, Retry, callback, heartbeat, on_query, on_update, operation, step, stream, wait_signal,
+    wait_until,
 )
 
 app = App("shop", idle_seconds=0.2)
@@ -79,6 +80,19 @@ async def cart() -> int:
 async def delivery() -> str:
     place = await callback(str)
     return await place.result()
+
+@app.task
+async def copy_rows(rows: int) -> int:
+    heartbeat({"rows": rows})
+    return rows
+
+@app.workflow
+async def copies() -> int:
+    async def silent() -> int:
+        heartbeat("half way")
+        await asyncio.sleep(600)
+        return 1
+    return await step(silent)
 """
 
 
@@ -204,6 +218,24 @@ def test_a_stream_is_followed_to_its_end(shell: Shell) -> None:
         assert "no call has the id" in shell.refuses("tail", "s2")
         shell.run("call", "checkout", "order-9", "--id", "o9", "cents=200")
         assert "has written to no stream" in shell.refuses("tail", "o9")
+
+
+def test_progress_is_shown(shell: Shell) -> None:
+    with NodeProcess(shell.url, app=shell.folder / "shop.py"):
+        assert shell.says("call", "copy_rows", "7", "--id", "r1").strip() == "7"
+        assert '{"rows":7} at ' in shell.says("show", "r1")
+        (beat,) = shell.json("show", "r1")["heartbeats"]
+        assert (beat["command"], beat["value"]) == (0, {"rows": 7})
+        shell.says("start", "copies", "--id", "r2")
+
+        async def said() -> None:
+            async with asyncio.timeout(30):
+                while not shell.json("show", "r2")["heartbeats"]:
+                    await asyncio.sleep(0)
+
+        asyncio.run(said())
+        assert '"half way" at ' in shell.says("show", "r2")
+        shell.says("terminate", "r2")
 
 
 def test_a_callback_is_completed_and_failed(shell: Shell) -> None:

@@ -23,7 +23,7 @@ TABLES = "invocation|entry|entity|inbox|chunk"
 
 
 def plan(query: str) -> list[str]:
-    filled = query.replace("{rows}", f"({', '.join('?' * 24)})")
+    filled = query.replace("{rows}", f"({', '.join('?' * 26)})")
     with closing(sqlite3.connect(":memory:")) as connection:
         for each in MIGRATIONS:
             connection.executescript(each)

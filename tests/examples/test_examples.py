@@ -39,6 +39,11 @@ SAYS = {
         "ann: cup, tea for 1350",
         "it was: 1350",
     ],
+    "table_import": [
+        "attempt 1 for request-7 begins at row 0",
+        "attempt 2 for request-7 begins at row 300",
+        "table closed with 1000 rows",
+    ],
     "chat_agent": ["assistant: Oslo has 4 degrees; Kyoto has 5 degrees"],
 }
 

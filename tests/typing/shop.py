@@ -6,21 +6,27 @@ Each `pyright: ignore` stands for an error that the checker must find: an unnece
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, assert_type
+from typing import Annotated, Any, assert_type
 from uuid import UUID
 
 import fenbu
 from fenbu import (
+    INJECTED,
     App,
     Callback,
     Chunk,
     DurableFunction,
     Entity,
     Handle,
+    Middleware,
+    Resource,
     Retry,
+    Running,
+    Starting,
     Status,
     Stream,
     SyncHandle,
@@ -90,6 +96,50 @@ async def charge(card: str, cents: int) -> UUID:
 def refund(payment: UUID) -> None: ...
 
 
+class Db:
+    async def store(self, order_id: int) -> bool:
+        return bool(order_id)
+
+
+async def open_db() -> AsyncIterator[Db]:
+    yield Db()
+
+
+@app.task(soft_timeout=50, attempt_timeout=60, heartbeat_timeout=timedelta(seconds=30))
+async def store(order_id: int, db: Annotated[Db, Resource(open_db)] = INJECTED) -> bool:
+    attempt = fenbu.current_attempt()
+    assert_type(attempt.last_heartbeat(int), int | None)
+    assert_type(attempt.last_heartbeat(), Any)
+    assert_type(attempt.remaining_seconds, float | None)
+    assert_type(attempt.time_is_up.is_set(), bool)
+    assert_type(attempt.context, Mapping[str, str])
+    fenbu.heartbeat({"stored": order_id})
+    return await db.store(order_id)
+
+
+async def remember(order_id: int, *, db: Annotated[Db, Resource(open_db)] = INJECTED) -> bool:
+    return await db.store(order_id)
+
+
+@app.middleware
+class Tracing(Middleware):
+    @contextmanager
+    def start(self, call: Starting) -> Generator[None]:
+        call.context["traceparent"] = call.id or ""
+        call.context["traceparent"] = 7  # pyright: ignore[reportArgumentType]
+        yield
+
+    @contextmanager
+    def run(self, what: Running) -> Generator[None]:
+        assert_type(what.context, Mapping[str, str])
+        yield
+
+
+assert_type(Tracing, type[Tracing])
+app.middleware(Tracing())
+app.middleware(int)  # pyright: ignore[reportArgumentType]
+
+
 async def book(connection: object, order: Order, *, seats: int = 1) -> int:
     return order.id + seats
 
@@ -109,6 +159,9 @@ async def checkout(order: Order) -> UUID:
     assert_type(image, int)
     assert_type(await tx_step(book, order, seats=2), int)
     await tx_step.options(timeout=3)(book, 7)  # pyright: ignore[reportArgumentType]
+    assert_type(await step(remember, 7), bool)
+    assert_type(await step.options(soft_timeout=5, heartbeat_timeout=3)(remember, 7), bool)
+    assert_type(fenbu.current_context(), Mapping[str, str])
     answer = await callback(list[int])
     assert_type(answer, Callback[list[int]])
     assert_type(answer.token, str)
@@ -139,6 +192,11 @@ async def main() -> None:
         assert_type(await resize("path", 3), bytes)
         call: Coroutine[Any, Any, bytes] = resize("path", 3)
         assert_type(await call, bytes)
+        assert_type(await store(7), bool)
+        await store("7")  # pyright: ignore[reportArgumentType]
+        stored = await store.start(7)
+        assert_type(await stored.progress(int), int | None)
+        assert_type(await stored.progress(), Any)
         await send("1")  # pyright: ignore[reportArgumentType]
         await send(1, topic="x")  # pyright: ignore[reportCallIssue]
         await resize("path")  # pyright: ignore[reportCallIssue]

@@ -31,6 +31,7 @@ from fenbu._core.command import CancelCall, ParentEnd, StartCall
 from fenbu._core.handler import HandlerSpec
 from fenbu._core.location import caller
 from fenbu._core.message import Call, IfExists, Signal, Update
+from fenbu._core.middleware import around_calls, context_of_child
 from fenbu._core.model import Entry, Invocation, Outcome, Payload
 from fenbu._node.attempt import current
 from fenbu.errors import UsageError
@@ -199,7 +200,7 @@ class DurableFunction(Generic[P, R]):
         payload = self._spec.signature.check(args, kwargs)
         running = activation()
         if running is not None:
-            return self._call_inside(running, self._command(payload, caller(), wait=True))
+            return self._call_inside(running, self._command(running, payload, caller(), wait=True))
         if self._options.transaction is not None:
             raise UsageError(
                 f"{self._spec.name} runs when the transaction has committed, so its result cannot be waited "
@@ -218,7 +219,9 @@ class DurableFunction(Generic[P, R]):
         payload = self._spec.signature.check(args, kwargs)
         running = activation()
         if running is not None:
-            return self._start_inside(running, self._command(payload, caller(), wait=False))
+            return self._start_inside(
+                running, self._command(running, payload, caller(), wait=False)
+            )
         return self._start_outside(payload)
 
     def bind(self, *args: P.args, **kwargs: P.kwargs) -> Bound[R]:
@@ -294,7 +297,7 @@ class DurableFunction(Generic[P, R]):
         timeout_seconds = options.timeout_seconds
         if timeout_seconds is None:
             timeout_seconds = spec.timeout_seconds
-        body = current.get() if waited else None
+        body = current.get()
         invocation = Invocation(
             id=id_,
             partition=self._partition(id_),
@@ -304,9 +307,10 @@ class DurableFunction(Generic[P, R]):
             key=self._key,
             args=payload,
             created_at=now,
-            chain=() if body is None else body.chain,
+            chain=() if body is None or not waited else body.chain,
             deadline_at=None if timeout_seconds is None else now + timeout_seconds,
             wake_at=now + options.delay_seconds if options.delay_seconds > 0 else None,
+            context=None if body is None else body.context,
         )
         if options.if_exists is IfExists.REUSE:
             return Call(invocation, fresh=options.id is None, waited=waited)
@@ -350,6 +354,10 @@ class DurableFunction(Generic[P, R]):
 
     async def _call_outside(self, payload: Payload) -> R:
         call = self.message(payload, waited=True)
+        middleware = self._runtime.registry.middleware
+        if middleware:
+            with around_calls(middleware, [call]):
+                return self._value(await self._runtime.gateway.call(call), call.invocation.id)
         outcome = await self._runtime.gateway.call(call)
         return self._value(outcome, call.invocation.id)
 
@@ -370,7 +378,9 @@ class DurableFunction(Generic[P, R]):
 
     # In workflow and entity code.
 
-    def _command(self, payload: Payload, location: str, *, wait: bool) -> StartCall:
+    def _command(
+        self, running: Activation, payload: Payload, location: str, *, wait: bool
+    ) -> StartCall:
         spec, options = self._spec, self._options
         if options.transaction is not None:
             raise UsageError(
@@ -383,10 +393,14 @@ class DurableFunction(Generic[P, R]):
                 "rejected: await the call itself, or start it in a step"
             )
         entity = None if spec.entity is None else spec.entity.name
+        middleware, context = self._runtime.registry.middleware, None
+        if middleware and not running.is_replaying:
+            context = context_of_child(middleware, running.invocation, spec.name, self._key)
         return StartCall(
             spec.name, spec.version, location, entity, self._key, payload, options.id, options.delay_seconds,
             options.timeout_seconds, wait or options.parent_end is ParentEnd.WAIT, options.parent_end,
             options.if_exists,
+            context,
         )  # fmt: skip
 
     def _child(self, running: Activation, number: int) -> tuple[str, int]:
@@ -411,7 +425,7 @@ class DurableFunction(Generic[P, R]):
 
     def start_inside(self, running: Activation, payload: Payload, location: str) -> Handle[R]:
         """Start a call from workflow or entity code."""
-        return self._started(running, self._command(payload, location, wait=False))
+        return self._started(running, self._command(running, payload, location, wait=False))
 
     def _started(self, running: Activation, command: StartCall) -> Handle[R]:
         number = running.ask(command)[0] if command.wait else running.issue(command)
@@ -442,6 +456,17 @@ async def start_calls(
     runtime: Runtime, calls: Sequence[Call | Signal | Update], transaction: Any
 ) -> None:
     """Make calls durable, or let a transaction of the user's own do so."""
+    middleware = runtime.registry.middleware
+    if middleware:
+        with around_calls(middleware, [each for each in calls if isinstance(each, Call)]):
+            await _start_calls(runtime, calls, transaction)
+    else:
+        await _start_calls(runtime, calls, transaction)
+
+
+async def _start_calls(
+    runtime: Runtime, calls: Sequence[Call | Signal | Update], transaction: Any
+) -> None:
     if transaction is None:
         await runtime.gateway.start_calls(calls)
         return
@@ -484,7 +509,8 @@ class SyncFunction(Generic[P, R]):
         function = self._function
         messages = [function.message(each.args) for each in calls]
         if messages:
-            start_in(self._runtime, messages, function.transaction, sync=True)
+            with around_calls(self._runtime.registry.middleware, messages):
+                start_in(self._runtime, messages, function.transaction, sync=True)
         return [function.handle_of(each) for each in messages]
 
     def handle(self, id: str) -> SyncHandle[R]:  # noqa: A002

@@ -85,6 +85,40 @@ class Handle(Generic[R]):
             raise UsageError("status() changes from moment to moment: ask for it in a step")
         return await self._runtime.gateway.status(self.id)
 
+    @overload
+    async def progress(self) -> Any: ...
+    @overload
+    async def progress(self, type: type[T]) -> T | None: ...
+    async def progress(self, type: Any = Any) -> Any:  # noqa: A002
+        """What the task's body has said last by `fenbu.heartbeat`; None if it has said nothing.
+
+        It is at most about a second old, and stays when the task has ended.
+
+        Args:
+            type: What it is decoded to; without it, to plain data.
+
+        Raises:
+            CallNotFound: There is no such call, or its retention is over.
+            EncodingError: It is no such value.
+            UsageError: Asked in workflow or entity code, where the answer could not be replayed.
+
+        Example:
+            ```python
+            while await handle.status() is Status.RUNNING:
+                print(await handle.progress(int))
+                await asyncio.sleep(1)
+            ```
+        """
+        if activation() is not None:
+            raise UsageError("progress() changes from moment to moment: ask for it in a step")
+        gateway = self._runtime.gateway
+        await gateway.status(self.id)
+        for loaded in await gateway.storage.load_calls([self.id]):
+            for heartbeat in loaded.invocation.heartbeats:
+                if heartbeat.command == 0 and heartbeat.value is not None:
+                    return self._runtime.registry.codec.of(type).decode(heartbeat.value)
+        return None
+
     async def signal(self, name: str, value: object = None) -> None:
         """Send a named value to the call; it waits there until `wait_signal(name)` takes it.
 
@@ -289,6 +323,14 @@ class SyncHandle(Generic[R]):
     def status(self) -> Status:
         """See `Handle.status`."""
         return self._runtime.run(self._handle.status)
+
+    @overload
+    def progress(self) -> Any: ...
+    @overload
+    def progress(self, type: type[T]) -> T | None: ...
+    def progress(self, type: Any = Any) -> Any:  # noqa: A002
+        """See `Handle.progress`."""
+        return self._runtime.run(lambda: self._handle.progress(type))
 
     def signal(self, name: str, value: object = None) -> None:
         """See `Handle.signal`."""

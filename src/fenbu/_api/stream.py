@@ -152,7 +152,7 @@ class SyncStream(Generic[T]):
 
 def _body() -> tuple[RunBody, ChunkWriter]:
     body = current.get()
-    if body is None:
+    if body is None or body.home is None:
         raise UsageError(
             "a stream is written by the code of the call that it belongs to: of a workflow or operation, or "
             "the body of a task or step, but not in another process (cpu=True)"

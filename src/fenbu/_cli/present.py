@@ -200,6 +200,11 @@ def call_data(call: Invocation) -> dict[str, Any]:
         "waiting": call.waiting,
         "cancel_reason": call.cancel_reason,
         "parent": None if call.parent is None else call.parent.id,
+        "context": call.context,
+        "heartbeats": [
+            {"command": each.command, "at": each.at, "value": payload_data(each.value)}
+            for each in call.heartbeats
+        ],
     }
 
 

@@ -96,6 +96,8 @@ def _header(found: Found, streams: list[StreamInfo]) -> None:
         ("parent", call.parent.id if call.parent is not None else ""),
         ("result", payload_text(call.result, 4000)),
         ("error", failure_text(call.failure)),
+        ("progress", _progress(call, 0, 2000)),
+        ("context", ", ".join(f"{k}={v}" for k, v in (call.context or {}).items())),
     ]
     grid = Table.grid(padding=(0, 2))
     for name, text in rows:
@@ -104,6 +106,14 @@ def _header(found: Found, streams: list[StreamInfo]) -> None:
     console.print(grid)
     if call.failure is not None and call.failure.traceback and call.status is not Status.STUCK:
         console.print(escape(call.failure.traceback.rstrip("\n")), style="red")
+
+
+def _progress(call: Invocation, command: int, width: int) -> str:
+    """What a body has said last of how far it is."""
+    for each in call.heartbeats:
+        if each.command == command:
+            return f"{payload_text(each.value, width)} at {instant(each.at)}"
+    return ""
 
 
 def _by_command(call: Invocation, children: list[Invocation]) -> dict[int, Invocation]:
@@ -150,7 +160,7 @@ def _timeline(loaded: Loaded, children: dict[int, Invocation]) -> None:
             if kind == OpenCallback.kind:
                 its_name = ids.callback_name(number, call.attempt)
                 what = f"callback {ids.callback_token(its_name, call.partition, call.id)}"
-            state = _state(call, kind, child)
+            state = escape(_progress(call, number, 80)) or _state(call, kind, child)
             table.add_row("", str(number), escape(what), "", "", state, escape(where))
     console.print()
     console.print(table)

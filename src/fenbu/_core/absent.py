@@ -368,6 +368,9 @@ class Absent:
             task = spec is not None and spec.kind is Kind.TASK
             # A workflow's steps and children get new ids: this is another run of its code.
             invocation.attempt = 0 if task else invocation.attempt + 1
+            if not task:
+                # Of steps of a run that is over; a task goes on from where it said it was.
+                invocation.heartbeats = ()
             invocation.started_at = invocation.finished_at = invocation.commands = None
             invocation.cancel_reason = invocation.deadline_at = None
         elif invocation.status not in PARKED:

@@ -75,6 +75,7 @@ class Activation:
         "conditions",
         "context",
         "invocation",
+        "is_replaying",
         "issued",
         "lent",
         "loop",
@@ -132,6 +133,8 @@ class Activation:
         self._count = 0
         self._random: random.Random | None = None
         self._patches: dict[str, bool] = {}
+        self.is_replaying = False
+        """What it asks for has been asked for before."""
         self._recorded: str | None = None
         """While the journal is replayed, what was recorded at the position that the code has come to."""
         self.loop = DeterministicLoop(self, now)
@@ -221,6 +224,7 @@ class Activation:
             NonDeterminismError: It does not.
         """
         invocation = self.invocation
+        self.is_replaying = True
         self._recorded = invocation.commands or ""
         before(0)
         self.begin()
@@ -233,6 +237,7 @@ class Activation:
             self.apply(entry)
             journal.compare(invocation, entry.position, entry.commands, self._take())
         self._recorded = None
+        self.is_replaying = False
 
     def _take(self) -> list[Command]:
         issued, self.issued = self.issued, []

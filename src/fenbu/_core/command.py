@@ -15,6 +15,7 @@ from msgspec import Struct
 from fenbu._core.codec import TypeCodec
 from fenbu._core.message import IfExists
 from fenbu._core.model import Failure, Outcome, Payload
+from fenbu._core.need import Limits, Needed
 from fenbu._core.retry import Retry
 
 
@@ -33,6 +34,9 @@ class RunStep(Struct, gc=False):
     transaction: str | None = None
     """The kind of connection to the database that the function is given, as its first argument: its writes
     and its outcome are one transaction."""
+    limits: Limits | None = None
+    needs: tuple[Needed, ...] = ()
+    """Parameters that the node fills in."""
     kind = "step"
 
 
@@ -71,6 +75,8 @@ class StartCall(Struct, gc=False):
     wait: bool
     parent_end: ParentEnd = ParentEnd.ABANDON
     if_exists: IfExists = IfExists.REUSE
+    context: dict[str, str] | None = None
+    """What it carries, if not what its caller does."""
     kind = "call"
 
 

@@ -18,7 +18,7 @@ from fenbu._core.command import (
 )
 from fenbu._core.effect import RunBody
 from fenbu._core.message import Call, Cancel, Message, Signal, Subscribe, Update
-from fenbu._core.model import Address, Invocation
+from fenbu._core.model import Address, Heartbeat, Invocation
 
 if TYPE_CHECKING:
     from fenbu._core.activation import Activation
@@ -86,6 +86,9 @@ def _call(
     engine: Engine, activation: Activation, here: Address, command: StartCall, now: float
 ) -> Call:
     id_ = command.id or ids.child_id(activation.run, here.command)
+    context = activation.invocation.context
+    if command.context is not None:
+        context = command.context or None
     invocation = Invocation(
         id=id_,
         partition=engine.place(command.entity, command.key, id_),
@@ -99,6 +102,7 @@ def _call(
         chain=activation.chain if command.wait else (),
         deadline_at=engine.deadline(command.name, command.version, command.timeout_seconds, now),
         wake_at=now + command.delay_seconds if command.delay_seconds > 0 else None,
+        context=context,
     )
     return Call(
         invocation, fresh=command.id is None, waited=command.wait, if_exists=command.if_exists
@@ -127,14 +131,28 @@ def task_body(spec: HandlerSpec, invocation: Invocation) -> RunBody:
         spec.attempt_timeout_seconds,
         spec.cpu,
         invocation.chain,
+        None,
+        spec.limits,
+        spec.signature.needs,
+        _last(invocation, 0) if invocation.heartbeats else None,
+        invocation.context,
     )
+
+
+def _last(invocation: Invocation, command: int) -> Heartbeat | None:
+    """What an earlier attempt of this body has said last."""
+    for each in invocation.heartbeats:
+        if each.command == command:
+            return each
+    return None
 
 
 def step_body(activation: Activation, number: int, command: RunStep) -> RunBody:
     """The next attempt of a step."""
+    invocation = activation.invocation
     return RunBody(
-        activation.invocation.partition,
-        activation.invocation.id,
+        invocation.partition,
+        invocation.id,
         number,
         activation.attempts.get(number, 0) + 1,
         command.name,
@@ -148,4 +166,8 @@ def step_body(activation: Activation, number: int, command: RunStep) -> RunBody:
         command.cpu,
         activation.chain,
         command.transaction,
+        command.limits,
+        command.needs,
+        _last(invocation, number) if invocation.heartbeats else None,
+        invocation.context,
     )

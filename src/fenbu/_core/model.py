@@ -94,6 +94,21 @@ class Address(Struct, frozen=True, array_like=True, gc=False):
     """Of the invocation, whose next run numbers its commands from 1 again."""
 
 
+class Heartbeat(Struct, frozen=True, array_like=True, gc=False):
+    """The last that the body of a task, or of a step, has said of how far it is."""
+
+    command: int
+    """0 for a task's body."""
+    at: float
+    text: str | None = None
+    data: bytes | None = None
+    """In place of `text`, where payloads are bytes."""
+
+    @property
+    def value(self) -> Payload | None:
+        return self.text if self.data is None else self.data
+
+
 class Invocation(Struct, kw_only=True, gc=False):
     """One durable call: what its row holds. Mutable: only its partition changes it."""
 
@@ -132,6 +147,10 @@ class Invocation(Struct, kw_only=True, gc=False):
     result: Payload | None = None
     failure: Failure | None = None
     """Why it failed, why it is stuck, or the error of the last attempt."""
+    heartbeats: tuple[Heartbeat, ...] = ()
+    """Of its bodies that have no outcome yet, and of a task the last one for good."""
+    context: dict[str, str] | None = None
+    """What middleware has given it to carry, and its children after it."""
 
 
 class EntryKind(StrEnum):

@@ -6,9 +6,9 @@ Guarantee: step-once. A step whose outcome is in the journal is never run again.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
@@ -31,6 +31,7 @@ from fenbu._core.event import BodyEnded
 from fenbu._core.handler import HandlerSpec
 from fenbu._core.loop import EndlessLoopError
 from fenbu._core.message import Cancel, Message, Reply, Signal
+from fenbu._core.middleware import around_code
 from fenbu._core.model import Entry, EntryKind, Invocation, Outcome, Payload, Status
 from fenbu._core.resident import DEADLINE, HISTORY, TIMEOUT
 from fenbu._core.serving import Serving
@@ -69,7 +70,7 @@ class Program(Serving):
         invocation.status = Status.RUNNING
         try:
             instance = self.mailbox.instance_of(self) if self.mailbox is not None else None
-            coroutine = self.spec.coroutine(invocation.args, instance)
+            coroutine = self._code(instance, is_replay=not fresh)
         except EncodingError as error:
             if fresh:
                 self.fail(error, now)
@@ -104,6 +105,18 @@ class Program(Serving):
             return
         self._settle(now)
         self._read_mail(now)
+
+    def _code(self, instance: Any, *, is_replay: bool) -> Coroutine[Any, Any, Any]:
+        """Its code, with what middleware does around it.
+
+        Raises:
+            EncodingError: The arguments do not fit the function as it is now.
+        """
+        invocation, middleware = self.invocation, self.partition.engine.registry.middleware
+        code = self.spec.coroutine(invocation.args, instance)
+        if not middleware:
+            return code
+        return around_code(middleware, invocation, self.spec.kind, code, is_replay=is_replay)
 
     def _read_mail(self, now: float) -> None:
         """Deliver what came before the code could receive it; not while it stands still."""
@@ -143,6 +156,8 @@ class Program(Serving):
                     if number in activation.timers:
                         self._arm(command.when, number)
                 case AbandonStep():
+                    if self.invocation.heartbeats:
+                        self._forget_heartbeat(command.command)
                     if self.bodies.pop(command.command, None) is not None:
                         stop = StopBody(self.invocation.id, command.command)
                         self.partition.engine.batch.effects.append(stop)
@@ -293,9 +308,10 @@ class Program(Serving):
         invocation.args, invocation.version = begin.payload, begin.version
         invocation.attempt += 1
         invocation.started_at, invocation.commands = now, None
+        invocation.heartbeats = ()
         self.spec = engine.registry.get(invocation.handler, begin.version) or self.spec
         self._position, self._carried = 0, carried
-        coroutine = self.spec.coroutine(invocation.args)
+        coroutine = self._code(None, is_replay=False)
         activation = self.activation = Activation(invocation, coroutine, now, engine.registry)
         if looking_up:
             answers_of(activation).looking_up = True
@@ -378,6 +394,8 @@ class Program(Serving):
             retry_at = event.next_at(command.retry, began, now)
             if retry_at is not None:
                 kind = EntryKind.STEP_RETRYING
+        if self.invocation.heartbeats and retry_at is None:
+            self._forget_heartbeat(event.command)
         entry = Entry(
             self.invocation.id, self._position + 1, kind, now, event.command, None, event.attempts_spent,
             event.seconds, outcome.status, outcome.value, outcome.failure, retry_at,
@@ -385,6 +403,13 @@ class Program(Serving):
         self._event(entry, now)
         if retry_at is not None:
             self._arm(retry_at, event.command)
+
+    def _forget_heartbeat(self, command: int) -> None:
+        """The step has its outcome, and no next attempt."""
+        before = self.invocation.heartbeats
+        self.invocation.heartbeats = tuple(each for each in before if each.command != command)
+        if len(self.invocation.heartbeats) < len(before):
+            self.save()
 
     def timer_due(self, command: int, now: float) -> None:
         activation = self.activation

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from fenbu._core import dispatch, limit
 from fenbu._core.command import ParentEnd
 from fenbu._core.effect import Begin, Ended, RunBody, StopBody, Written
-from fenbu._core.event import BodyEnded
+from fenbu._core.event import BodyBeat, BodyEnded
 from fenbu._core.failure import failure_of
 from fenbu._core.handler import HandlerSpec
 from fenbu._core.message import Cancel, Message, Reply, Retry, Signal, Update
@@ -350,3 +350,12 @@ class Resident(ABC):
         self.invocation.waiting = None
         self.save()
         self.partition.engine.batch.effects.append(Begin(self.partition.number, self.invocation.id))
+
+
+def body_beat(resident: Resident, event: BodyBeat) -> None:
+    """A body that it asked for says how far it is: kept for its next attempt, and for people."""
+    heartbeat, invocation = event.heartbeat, resident.invocation
+    if resident.bodies.get(heartbeat.command) == event.attempt:
+        others = (each for each in invocation.heartbeats if each.command != heartbeat.command)
+        invocation.heartbeats = (*others, heartbeat)
+        resident.save()

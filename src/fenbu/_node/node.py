@@ -23,6 +23,7 @@ from fenbu._node.callers import Callers
 from fenbu._node.clock import Clock, SystemClock
 from fenbu._node.gateway import check_accepted, load_call, read_status
 from fenbu._node.membership import Membership
+from fenbu._node.resource import Resources
 from fenbu._node.retention import delete_finished
 from fenbu._node.telemetry import Telemetry, log
 from fenbu._node.tenure import NodeOptions, Tenure
@@ -58,6 +59,7 @@ class Node:
         """What it runs; None while it has no session with the database."""
         self._membership: Membership | None = None
         self._joined = asyncio.Event()
+        self._resources = Resources(registry.overrides)
         self._callers = Callers(storage, self._has_news, self._owns)
         self._news: set[str] = set()
         self._tasks: list[asyncio.Task[None]] = []
@@ -93,7 +95,8 @@ class Node:
         self._lost = self._loop.create_future()
         tenure = Tenure(
             self.registry, self.storage, self.clock, options=self.options,
-            telemetry=self.telemetry, callers=self._callers, lost=self._session_lost,
+            telemetry=self.telemetry, callers=self._callers,
+            resources=self._resources, lost=self._session_lost,
         )  # fmt: skip
         count = self.registry.partition_count
         membership = Membership(self.storage, self.name, count, tenure)
@@ -208,6 +211,7 @@ class Node:
     async def _close(self) -> None:
         stopped = Unavailable("the node has stopped; the call goes on when it starts again")
         await self._callers.stop(stopped)
+        await self._resources.close()
         await self.storage.close()
         if self.stopped is not None and not self._closed:
             self._closed = True

@@ -71,6 +71,7 @@ CHANGING: Final = (
     "commands",
     "result",
     "failure",
+    "heartbeats",
 )
 """What an update writes; the rest of a row is as it was inserted."""
 

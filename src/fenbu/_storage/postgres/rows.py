@@ -20,6 +20,7 @@ from fenbu._core.model import (
     EntityState,
     Entry,
     Failure,
+    Heartbeat,
     Invocation,
     Loaded,
     Payload,
@@ -27,7 +28,7 @@ from fenbu._core.model import (
 from fenbu._storage.postgres.driver import Row
 from fenbu._storage.rows import chunk_of, entry_of, invocation_of, text_of
 
-INVOCATION_COLUMNS: Final = 26
+INVOCATION_COLUMNS: Final = 28
 _ARGS, _RESULT = 6, 22
 _VALUE: Final = 9
 
@@ -51,6 +52,7 @@ class _Changes(Struct, gc=False):
     commands: str | None
     result: Payload | None
     failure: Failure | None
+    heartbeats: tuple[Heartbeat, ...]
 
 
 def _document(rows: Sequence[Struct], *payloads: str) -> str:
@@ -93,6 +95,7 @@ def updated(invocations: Sequence[Invocation]) -> str:
             each.commands,
             each.result,
             each.failure,
+            each.heartbeats,
         )
         for each in invocations
     ]
@@ -135,10 +138,10 @@ def inbox_columns(messages: Sequence[Message]) -> list[list[Any]]:
 
 def invocation_row(row: Row) -> Invocation:
     """The struct of a row of `columns`."""
-    args_bytes, result_bytes = row[24:26]
+    args_bytes, result_bytes = row[26:28]
     if args_bytes is None and result_bytes is None:
-        return invocation_of(row[:24])
-    fields = list(row[:24])
+        return invocation_of(row[:26])
+    fields = list(row[:26])
     if args_bytes is not None:
         fields[_ARGS] = args_bytes
     if result_bytes is not None:

@@ -55,9 +55,9 @@ def prepare(batch: CommitBatch) -> list[Statement]:
         if batch.chunks_deleted:
             todo.append(Statement(CHUNK_SQL["delete_all"], (text_of(batch.chunks_deleted),)))
     if inserted:
-        todo += statements(INVOCATION_SQL["insert"], 24, invocation_parameters(inserted))
+        todo += statements(INVOCATION_SQL["insert"], 26, invocation_parameters(inserted))
     if batch.updated:
-        todo += statements(INVOCATION_SQL["update"], 16, update_parameters(batch.updated))
+        todo += statements(INVOCATION_SQL["update"], 17, update_parameters(batch.updated))
     if batch.entries:
         todo += statements(ENTRY_SQL["insert"], 13, entry_parameters(batch.entries))
     if batch.deleted:

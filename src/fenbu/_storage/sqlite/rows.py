@@ -24,7 +24,7 @@ CHUNK_SQL: Final = load_queries("fenbu._storage.sqlite", "chunk")
 INBOX_SQL: Final = load_queries("fenbu._storage.sqlite", "inbox")
 
 ROWS_MAX: Final = 1_024
-"""Rows of one statement: 24 columns × 1,024 stay below the 32,766 parameters that SQLite allows."""
+"""Rows of one statement: 26 columns × 1,024 stay below the 32,766 parameters that SQLite allows."""
 
 
 class Statement(NamedTuple):
@@ -63,6 +63,8 @@ def invocation_parameters(invocations: Iterable[Invocation]) -> Parameters:
             each.commands,
             each.result,
             None if each.failure is None else text_of(each.failure),
+            text_of(each.heartbeats) if each.heartbeats else None,
+            None if each.context is None else text_of(each.context),
         )
     return flat
 
@@ -88,6 +90,7 @@ def update_parameters(invocations: Iterable[Invocation]) -> Parameters:
             each.result,
             None if each.failure is None else text_of(each.failure),
             each.partition,
+            text_of(each.heartbeats) if each.heartbeats else None,
         )
     return flat
 

@@ -6,19 +6,19 @@
 INSERT INTO {schema}.invocation (
     id, partition, handler, version, entity, key, args, created_at, sequence, parent, waiters, chain,
     deadline_at, status, attempt, crashes, started_at, finished_at, wake_at, waiting, cancel_reason,
-    commands, result, failure, args_bytes, result_bytes
+    commands, result, failure, heartbeats, context, args_bytes, result_bytes
 )
 SELECT
     id, partition, handler, version, entity, key, args, created_at, sequence, parent,
     nullif(waiters, '[]'), nullif(chain, '[]'), deadline_at, status, attempt, crashes, started_at,
-    finished_at, wake_at, waiting, cancel_reason, commands, result, failure,
+    finished_at, wake_at, waiting, cancel_reason, commands, result, failure, nullif(heartbeats, '[]'), context,
     decode(args_bytes, 'base64'), decode(result_bytes, 'base64')
 FROM json_to_recordset($1::text::json) AS new (
     id text, partition integer, handler text, version integer, entity text, key text, args text,
     created_at float8, sequence bigint, parent text, waiters text, chain text, deadline_at float8,
     status text, attempt integer, crashes integer, started_at float8, finished_at float8, wake_at float8,
-    waiting text, cancel_reason text, commands text, result text, failure text, args_bytes text,
-    result_bytes text
+    waiting text, cancel_reason text, commands text, result text, failure text,
+    heartbeats text, context text, args_bytes text, result_bytes text
 )
 
 -- name: invocation_update
@@ -38,11 +38,13 @@ UPDATE {schema}.invocation SET
     commands = new.commands,
     result = new.result,
     failure = new.failure,
+    heartbeats = nullif(new.heartbeats, '[]'),
     result_bytes = decode(new.result_bytes, 'base64')
 FROM json_to_recordset($1::text::json) AS new (
     id text, partition integer, sequence bigint, waiters text, deadline_at float8, status text, attempt integer,
     crashes integer, started_at float8, finished_at float8, wake_at float8, waiting text,
-    cancel_reason text, commands text, result text, failure text, result_bytes text
+    cancel_reason text, commands text, result text, failure text, heartbeats text,
+    result_bytes text
 )
 WHERE invocation.id = new.id
 

@@ -1,7 +1,7 @@
 -- name: columns
 id, partition, handler, version, entity, key, args, created_at, sequence, parent, waiters, chain,
 deadline_at, status, attempt, crashes, started_at, finished_at, wake_at, waiting, cancel_reason,
-commands, result, failure, args_bytes, result_bytes
+commands, result, failure, heartbeats, context, args_bytes, result_bytes
 
 -- name: journal
 -- A call's row, or an entry of a call's journal, in one snapshot and one answer.
@@ -12,7 +12,7 @@ FROM call
 UNION ALL
 SELECT
     NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
     entry.id, position, kind, at, entry.command, name, entry.attempt, seconds, entry.status, value,
     entry.failure, retry_at, entry.commands, value_bytes
 FROM call CROSS JOIN LATERAL (

@@ -1,7 +1,7 @@
 -- name: columns
 id, partition, handler, version, entity, key, args, created_at, sequence, parent, waiters, chain,
 deadline_at, status, attempt, crashes, started_at, finished_at, wake_at, waiting, cancel_reason,
-commands, result, failure
+commands, result, failure, heartbeats, context
 
 -- name: insert
 -- {rows} is padded with rows of NULL up to a size whose statement is prepared already.
@@ -23,7 +23,8 @@ UPDATE invocation SET
     commands = new.column13,
     result = new.column14,
     failure = new.column15,
-    partition = new.column16
+    partition = new.column16,
+    heartbeats = new.column17
 FROM (VALUES {rows}) AS new
 WHERE invocation.id = new.column1;
 
