@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from fenbu._api.answer import UpdateHandler, on_query, on_update, updates_running
 from fenbu._api.app import App, Client
+from fenbu._api.ask import SyncUpdateHandle, UpdateHandle
 from fenbu._api.callback import Callback, callback
 from fenbu._api.context import (
     current_attempt,
+    current_context,
     current_id,
+    heartbeat,
     journal_length,
     now,
     patched,
@@ -22,14 +26,26 @@ from fenbu._api.listing import CallInfo, CallPage, Where, set_attributes
 from fenbu._api.saga import saga
 from fenbu._api.signal import wait_signal, wait_until
 from fenbu._api.step import Step, TxStep, step, tx_step
+from fenbu._api.stream import (
+    Chunk,
+    Stream,
+    StreamReader,
+    SyncStream,
+    SyncStreamReader,
+    stream,
+)
+from fenbu._api.together import SyncWithSignal, SyncWithUpdate, WithSignal, WithUpdate
 from fenbu._core.attribute import AttributeValue
 from fenbu._core.codec import CodecHook
+from fenbu._core.middleware import Middleware, Running, Starting
 from fenbu._core.model import Status
+from fenbu._core.need import INJECTED, Resource
 from fenbu._core.retry import Retry
 from fenbu._node.attempt import Attempt
 from fenbu.errors import (
     AlreadyExists,
     CallCancelled,
+    CallEnded,
     CallError,
     CallFailed,
     CallNotFound,
@@ -43,6 +59,7 @@ from fenbu.errors import (
     PayloadTooLarge,
     PayloadUnreadable,
     RetryLater,
+    SoftTimeout,
     StorageError,
     TerminalError,
     Unavailable,
@@ -50,12 +67,14 @@ from fenbu.errors import (
 )
 
 __all__ = [
+    "INJECTED",
     "AlreadyExists",
     "App",
     "Attempt",
     "AttributeValue",
     "Bound",
     "CallCancelled",
+    "CallEnded",
     "CallError",
     "CallFailed",
     "CallInfo",
@@ -63,6 +82,7 @@ __all__ = [
     "CallPage",
     "CallTimedOut",
     "Callback",
+    "Chunk",
     "Client",
     "CodecHook",
     "Compression",
@@ -74,28 +94,48 @@ __all__ = [
     "FenbuError",
     "Handle",
     "HistoryTooLong",
+    "Middleware",
     "NonDeterminismError",
     "Operation",
     "OwnershipLost",
     "PayloadTooLarge",
     "PayloadUnreadable",
+    "Resource",
     "Retry",
     "RetryLater",
+    "Running",
+    "SoftTimeout",
+    "Starting",
     "Status",
     "Step",
     "StorageError",
+    "Stream",
+    "StreamReader",
     "SyncFunction",
     "SyncHandle",
+    "SyncStream",
+    "SyncStreamReader",
+    "SyncUpdateHandle",
+    "SyncWithSignal",
+    "SyncWithUpdate",
     "TerminalError",
     "TxStep",
     "Unavailable",
+    "UpdateHandle",
+    "UpdateHandler",
     "UsageError",
     "Where",
+    "WithSignal",
+    "WithUpdate",
     "callback",
     "current_attempt",
+    "current_context",
     "current_id",
+    "heartbeat",
     "journal_length",
     "now",
+    "on_query",
+    "on_update",
     "operation",
     "patched",
     "random",
@@ -103,7 +143,9 @@ __all__ = [
     "saga",
     "set_attributes",
     "step",
+    "stream",
     "tx_step",
+    "updates_running",
     "uuid4",
     "wait_signal",
     "wait_until",

@@ -12,6 +12,7 @@
     │   ├── AlreadyExists     a call has this id, and its sender wanted a new one
     │   ├── CallNotFound      no such call, or its retention is over
     │   ├── HistoryTooLong    its journal grew without end
+    │   ├── CallEnded         it ended before it could answer an update
     │   └── DeadlockError     it would have waited for itself
     ├── NonDeterminismError   the code no longer matches its journal; the call is parked as stuck
     ├── StorageError
@@ -21,6 +22,8 @@
     │   └── UnsupportedDatabase   the file or server is not one that fenbu can use
     └── InternalError         a bug in fenbu: please report it
 
+Raised into bodies whose time is short: `SoftTimeout`, which is a cancellation and no `FenbuError`.
+
 Raised by user code to steer a retry: `TerminalError` (do not try again), `RetryLater` (again after a while).
 
 This module imports nothing of fenbu.
@@ -28,6 +31,7 @@ This module imports nothing of fenbu.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable
 from datetime import timedelta
@@ -122,6 +126,27 @@ def _retry_later(message: str, after: float) -> RetryLater:
     return RetryLater(message, after=after)
 
 
+class SoftTimeout(asyncio.CancelledError):
+    """The soft time limit of an attempt has passed: what the body can still do, it should do now.
+
+    Raised where an `async def` body waits, once. It is a kind of cancellation, so that task groups end their
+    tasks and `except Exception` does not catch it. A body that lets it out has failed with `CallTimedOut`.
+
+    Example:
+        ```python
+        @app.task(soft_timeout=50, attempt_timeout=60)
+        async def crawl(site: str) -> int:
+            pages = 0
+            try:
+                async for page in pages_of(site):
+                    pages += 1
+            except SoftTimeout:
+                await save(site, pages)
+            return pages
+        ```
+    """
+
+
 class CallError(FenbuError):
     """A call that ended without a result."""
 
@@ -163,6 +188,10 @@ class AlreadyExists(CallError):
 
 class HistoryTooLong(CallError):
     """The call's journal grew beyond what can be replayed: let it continue as new now and then."""
+
+
+class CallEnded(CallError):
+    """A workflow has ended, or continued as new, and an update that it has not answered comes to nothing."""
 
 
 class DeadlockError(CallError):

@@ -19,7 +19,11 @@ pytestmark = pytest.mark.end_to_end
 
 SHOP = """
 import asyncio
-from fenbu import App, Entity, Retry, callback, operation, step, wait_signal
+from typing import Any
+from fenbu import (
+    App, Entity, Retry, callback, heartbeat, on_query, on_update, operation, step, stream, wait_signal,
+    wait_until,
+)
 
 app = App("shop", idle_seconds=0.2)
 
@@ -47,10 +51,65 @@ async def checkout(order: str, cents: int = 5) -> str:
     return f"{order} for {paid}"
 
 @app.workflow
+async def story(title: str) -> str:
+    for word in title.split():
+        await stream("words", str).write(word)
+    await wait_signal("more", bool)
+    await stream("words", Any).write({"the": "end"})
+    return title
+
+@app.workflow
+async def cart() -> int:
+    items: list[str] = []
+
+    @on_query
+    def count(factor: int = 1) -> int:
+        return len(items) * factor
+
+    @on_update
+    def add(sku: str, number: int = 1) -> int:
+        if sku == "gone":
+            raise LookupError("no such thing")
+        items.extend([sku] * number)
+        return len(items)
+
+    await wait_until(lambda: len(items) >= 3)
+    return len(items)
+
+@app.workflow
 async def delivery() -> str:
     place = await callback(str)
     return await place.result()
+
+@app.task
+async def copy_rows(rows: int) -> int:
+    heartbeat({"rows": rows})
+    return rows
+
+@app.workflow
+async def copies() -> int:
+    async def silent() -> int:
+        heartbeat("half way")
+        await asyncio.sleep(600)
+        return 1
+    return await step(silent)
 """
+
+
+class Follower:
+    """A command that goes on while others are given."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def line(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().rstrip("\n")
+
+    def ends(self) -> int:
+        rest, _ = self._process.communicate(timeout=30)
+        assert rest == ""
+        return self._process.returncode
 
 
 class Shell:
@@ -59,12 +118,22 @@ class Shell:
         self.url = f"sqlite:///{folder}/shop.db"
         (folder / "shop.py").write_text(SHOP)
 
+    def environment(self) -> dict[str, str]:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("FENBU")}
+        return kept | {"FENBU_URL": self.url, "FENBU_APP": "shop.py", "COLUMNS": "200"}
+
+    def background(self, *args: str) -> Follower:
+        return Follower(
+            subprocess.Popen(
+                [sys.executable, "-m", "fenbu", *args],
+                cwd=self.folder, env=self.environment(), stdout=subprocess.PIPE, text=True,
+            )
+        )  # fmt: skip
+
     def run(self, *args: str, say: str = "") -> subprocess.CompletedProcess[str]:
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("FENBU")}
-        environment |= {"FENBU_URL": self.url, "FENBU_APP": "shop.py", "COLUMNS": "200"}
         return subprocess.run(
             [sys.executable, "-m", "fenbu", *args],
-            cwd=self.folder, env=environment, input=say, capture_output=True, text=True, timeout=60,
+            cwd=self.folder, env=self.environment(), input=say, capture_output=True, text=True, timeout=60,
             check=False,
         )  # fmt: skip
 
@@ -129,6 +198,46 @@ def test_a_call_from_its_start_to_its_end(shell: Shell) -> None:
         assert node.stop() == 0
 
 
+def test_a_stream_is_followed_to_its_end(shell: Shell) -> None:
+    with NodeProcess(shell.url, app=shell.folder / "shop.py"):
+        shell.says("start", "story", "once upon a time", "--id", "s1")
+        until(shell, "s1", "suspended")
+        assert "words (4)" in shell.says("show", "s1")
+        following = shell.background("tail", "s1")
+        assert [following.line() for _ in range(4)] == ["once", "upon", "a", "time"]
+        shell.says("signal", "s1", "more", "true")
+        assert following.line() == '{"the":"end"}'
+        assert following.ends() == 0
+        said = shell.says("tail", "s1", "words", "--json")
+        lines = [json.loads(each) for each in said.splitlines()]
+        assert [each["value"] for each in lines] == ["once", "upon", "a", "time", {"the": "end"}]
+        after = str(lines[2]["offset"])
+        assert shell.says("tail", "s1", "--after", after) == 'time\n{"the":"end"}\n'
+        assert shell.says("tail", "s1", "--join") == 'onceuponatime{"the":"end"}\n'
+        assert shell.json("show", "s1")["streams"][0]["chunks"] == 5
+        assert "no call has the id" in shell.refuses("tail", "s2")
+        shell.run("call", "checkout", "order-9", "--id", "o9", "cents=200")
+        assert "has written to no stream" in shell.refuses("tail", "o9")
+
+
+def test_progress_is_shown(shell: Shell) -> None:
+    with NodeProcess(shell.url, app=shell.folder / "shop.py"):
+        assert shell.says("call", "copy_rows", "7", "--id", "r1").strip() == "7"
+        assert '{"rows":7} at ' in shell.says("show", "r1")
+        (beat,) = shell.json("show", "r1")["heartbeats"]
+        assert (beat["command"], beat["value"]) == (0, {"rows": 7})
+        shell.says("start", "copies", "--id", "r2")
+
+        async def said() -> None:
+            async with asyncio.timeout(30):
+                while not shell.json("show", "r2")["heartbeats"]:
+                    await asyncio.sleep(0)
+
+        asyncio.run(said())
+        assert '"half way" at ' in shell.says("show", "r2")
+        shell.says("terminate", "r2")
+
+
 def test_a_callback_is_completed_and_failed(shell: Shell) -> None:
     with NodeProcess(shell.url, app=shell.folder / "shop.py"):
         for id_ in ("c1", "c2"):
@@ -146,6 +255,27 @@ def test_a_callback_is_completed_and_failed(shell: Shell) -> None:
         assert "has ended already" in shell.refuses("complete", token)
         assert "no call has the id" in shell.refuses("complete", "1~1~c")
         assert "is not the token of a callback" in shell.refuses("complete", "c1")
+
+
+def test_a_workflow_is_asked(shell: Shell) -> None:
+    with NodeProcess(shell.url, app=shell.folder / "shop.py"):
+        shell.says("start", "cart", "--id", "c1")
+        until(shell, "c1", "suspended")
+        assert json.loads(shell.says("update", "c1", "add", "tea", "--id", "u1")) == 1
+        assert json.loads(shell.says("update", "c1", "add", "tea", "--id", "u1")) == 1
+        assert json.loads(shell.says("query", "c1", "count")) == 1
+        assert json.loads(shell.says("query", "c1", "count", "-2")) == -2
+        assert "LookupError: no such thing" in shell.refuses("update", "c1", "add", "gone")
+        assert "has no update 'sub'" in shell.refuses("update", "c1", "sub")
+        assert "is an update" in shell.refuses("cancel", "c1/@u1")
+        shown = shell.says("show", "c1")
+        assert "update add c1/@u1" in shown
+        assert "c1/@u1" in shell.says("ls", "--handler", "fenbu.update")
+        assert json.loads(shell.says("update", "c1", "add", "cup", "2")) == 3
+        assert json.loads(shell.says("call", "cart", "--id", "c1")) == 3
+        assert "has ended" in shell.refuses("update", "c1", "add", "pot")
+    assert json.loads(shell.says("query", "c1", "count")) == 3
+    assert "no node runs" in shell.refuses("update", "c1", "add", "pot")
 
 
 def test_what_holds_a_call_up_is_explained(shell: Shell) -> None:

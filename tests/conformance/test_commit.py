@@ -53,6 +53,7 @@ async def test_an_update_writes_what_can_change_and_nothing_else(storage):
     wanted, old = full_call(), call("full", partition=2)
     for kept in (
         "handler", "version", "entity", "key", "args", "created_at", "parent", "chain",
+        "context",
     ):  # fmt: skip
         setattr(wanted, kept, getattr(old, kept))
     assert found == wanted

@@ -12,11 +12,13 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from msgspec.structs import replace
 
 from fenbu._core.message import Call, Cancel, Message, Reply, Retry, Signal, Subscribe
 from fenbu._core.model import (
     FINISHED,
     Address,
+    Chunk,
     EntityState,
     Entry,
     EntryKind,
@@ -30,6 +32,7 @@ from fenbu._storage.open import Database
 from fenbu._storage.postgres.storage import PostgresStorage
 from fenbu._storage.protocol import UNPLACED, CallFilter, CommitBatch, CommitOutcome
 from fenbu._storage.sqlite.storage import SQLiteStorage
+from fenbu._storage.stream import StreamCursor
 from fenbu.errors import CallNotFound, InternalError
 from tests.fixture.loop import Runner
 from tests.fixture.postgres import new_url
@@ -39,6 +42,8 @@ from tests.fixture.storage import SimulatedDisk
 IDS = ["a", "b", "c", "a/1", "a/2", "a/1/1", "a~1/1", "b/1", "ü", "7"]
 PARTITIONS = [0, 1, 255]
 HANDLERS = ["checkout", "Stock.reserve"]
+WRITERS = ["ü", "7"]
+"""Calls that have streams: no node forgets one of them in a batch."""
 
 ids = st.sampled_from(IDS)
 text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
@@ -105,6 +110,10 @@ entities = st.builds(
     lambda name, partition, state, version, at: EntityState(*name, partition, state, version, at),
     keys, st.sampled_from(PARTITIONS), payloads, st.integers(1, 3), instants,
 )  # fmt: skip
+chunks = st.builds(
+    Chunk, st.sampled_from(WRITERS), st.sampled_from(["log", "é"]), st.integers(0, 1), st.integers(0, 1),
+    st.integers(0, 3), instants, st.none() | payloads, st.booleans(),
+)  # fmt: skip
 places = st.sampled_from([*PARTITIONS, UNPLACED])
 messages = st.one_of(
     st.builds(Call, invocations(sequence=0), st.booleans(), st.booleans()),
@@ -153,6 +162,26 @@ class StorageMachine(RuleBasedStateMachine):
             self.inboxes[number] = [received.number for received in read.found]
         assert answers[0] == answers[1], "load_inbox"
 
+    def read_streams(self, most: int) -> None:
+        """The same values in the same order, in pages; their numbers are each storage's own affair."""
+        answers: list[Any] = []
+        names = [(id_, name) for id_ in (*WRITERS, "unknown") for name in ("log", "é")]
+        for each in self.storages:
+            after, seen = dict.fromkeys(names, 0), list[Any]()
+            for _ in range(3):
+                cursors = [StreamCursor(*name, number) for name, number in after.items()]
+                pages = self.runner.run(each.load_chunks(cursors, limit=most))
+                for name, page in zip(names, pages, strict=True):
+                    numbers = [after[name], *(chunk.number for chunk in page.chunks)]
+                    assert numbers == sorted(set(numbers))
+                    after[name] = numbers[-1]
+                seen += [
+                    replace(page, chunks=[replace(c, number=0) for c in page.chunks])
+                    for page in pages
+                ]
+            answers.append(seen)
+        assert answers[0] == answers[1], "load_chunks"
+
     def both(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Ask both; they must agree, also on errors."""
         answers: list[Any] = []
@@ -178,14 +207,17 @@ class StorageMachine(RuleBasedStateMachine):
     @rule(
         data=st.data(),
         sizes=st.tuples(st.integers(0, 4), st.integers(0, 3), st.integers(0, 1)),
-        deleted=st.lists(ids, max_size=1),
+        deleted=st.lists(ids.filter(lambda each: each not in WRITERS), max_size=1),
+        streamed=st.lists(chunks, max_size=4),
         written=st.lists(entries, max_size=4),
         states=st.lists(entities, max_size=2, unique_by=lambda each: (each.entity, each.key)),
         states_deleted=st.lists(keys, max_size=1),
         inbox=st.lists(placed, max_size=3),
         inbox_deleted=st.lists(st.integers(0, 9), max_size=2, unique=True),
     )
-    def commit(self, data, sizes, deleted, written, states, states_deleted, inbox, inbox_deleted):
+    def commit(
+        self, data, sizes, deleted, streamed, written, states, states_deleted, inbox, inbox_deleted
+    ):
         named = {(each.entity, each.key) for each in states}
         inserted = self.numbered(data, sizes[0])
         names = {each.id for each in inserted}
@@ -198,6 +230,7 @@ class StorageMachine(RuleBasedStateMachine):
             entities=states,
             entities_deleted=[each for each in states_deleted if each not in named],
             inbox=inbox,
+            chunks=streamed,
         )
         if self.commit_both(batch, inbox_deleted) is InternalError:
             # What contradicts is a duplicate; without it, the rest must go through.
@@ -257,6 +290,7 @@ class StorageMachine(RuleBasedStateMachine):
         self.both("load_due", partitions, now, limit=limit)
         self.both("next_due", partitions)
         self.read_inbox(partitions)
+        self.read_streams(limit)
         self.both("last_sequences", partitions)
         self.both("load_operations", *name, after=after, limit=limit)
         self.both("list_calls", where)
@@ -282,6 +316,9 @@ class StorageMachine(RuleBasedStateMachine):
         self.both("count_calls")
         self.both("list_entities", None, limit=9)
         self.both("inbox_count")
+        self.read_streams(99)
+        for each in WRITERS:
+            self.both("list_streams", each)
 
 
 UNORDERED = {"load_calls", "load_entities"}

@@ -28,6 +28,8 @@ REPEATED = [
     "entity.load",
     "inbox.load",
     "inbox.find",
+    "chunk.load",
+    "chunk.streams",
     "commit.invocation_update",
     "commit.invocation_delete",
     "commit.entry_delete",
@@ -69,7 +71,9 @@ def planner(postgres):
 def test_no_table_is_read_from_end_to_end(planner, name):
     steps = planner(name)
     assert not [
-        each for each in steps if re.search(r"Seq Scan on (invocation|entry|inbox|entity)\b", each)
+        each
+        for each in steps
+        if re.search(r"Seq Scan on (invocation|entry|inbox|entity|chunk)\b", each)
     ], steps
 
 
@@ -86,6 +90,7 @@ def test_no_table_is_read_from_end_to_end(planner, name):
         ("invocation.children", "child_call"),
         ("inbox.load", "inbox_order"),
         ("inbox.find", "inbox_call"),
+        ("chunk.load", "chunk_order"),
     ],
 )
 def test_the_index_is_the_one_that_was_made_for_it(planner, name, index):

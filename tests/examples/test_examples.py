@@ -33,6 +33,22 @@ SAYS = {
         r"of customer 7: order-\d, order-\d",
         "the database has seen no card",
     ],
+    "streaming_tokens": [
+        "The sky is blue because air scatters short waves more than long ones [.]",
+        r"14 words, the second process began with [5-9] of them",
+    ],
+    "shared_cart": [
+        "phone-1 adds tea: 1 in the cart",
+        "laptop-1 adds cup: 2 in the cart",
+        "refused: there is no yacht",
+        "ann: cup, tea for 1350",
+        "it was: 1350",
+    ],
+    "table_import": [
+        "attempt 1 for request-7 begins at row 0",
+        "attempt 2 for request-7 begins at row 300",
+        "table closed with 1000 rows",
+    ],
     "chat_agent": ["assistant: Oslo has 4 degrees; Kyoto has 5 degrees"],
 }
 

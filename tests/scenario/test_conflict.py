@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fenbu import AlreadyExists, App, CallCancelled, Status, UsageError, step, wait_signal
+from fenbu import AlreadyExists, App, CallCancelled, Status, UsageError, step, stream, wait_signal
 from fenbu.testing import crash_everywhere
 
 
@@ -220,6 +220,26 @@ async def test_from_a_client_of_its_own(app: App, service: Service, tmp_path: An
         quick = there.quick.options(id="q", if_exists="replace")
         for n in range(3):
             assert await quick(n) == n
+
+
+async def test_nothing_of_a_replaced_call_is_left(app: App) -> None:
+    @app.task(name="talk", retention=0)
+    async def talk(word: str) -> str:
+        out = stream("words", str)
+        assert await out.resume() == []
+        await out.write(word)
+        return word
+
+    @app.task(name="short", retention=0)
+    async def short(word: str) -> str:
+        return word
+
+    async with app:
+        for word in ("one", "two", "three"):
+            again = talk.options(id="t", if_exists="replace")
+            assert await again(word) == word
+            assert [each async for each in again.handle("t").stream("words", str)] == [word]
+            assert await short.options(id="s", if_exists="replace")(word) == word
 
 
 async def test_of_many_who_start_at_once_one_is_the_first(app: App, service: Service) -> None:

@@ -24,6 +24,7 @@ from fenbu._core.message import Cancel, Reply, Signal
 from fenbu._core.partition import Partition
 from fenbu._core.program import Program
 from fenbu._core.resident import Resident
+from fenbu._node.chunks import ChunkWriter
 from fenbu._node.committer import Committer
 from fenbu._node.wakeup import Wakeup
 from fenbu._storage.memory.database import MemoryDatabase
@@ -227,7 +228,44 @@ def cancel_all_who_wait(right: Any) -> Any:
     return durable
 
 
+def append_again(right: Any) -> Any:
+    def append(self: Any, chunks: Any) -> None:
+        self.chunk_sources.clear()
+        right(self, chunks)
+
+    return append
+
+
+def forget_how_far_it_was(right: Any) -> Any:
+    async def resume(self: Any, body: Any, stream: str) -> Any:
+        found = await right(self, body, stream)
+        body.places[stream].count = 0
+        return found
+
+    return resume
+
+
+def publish_failed_operations(right: Any) -> Any:
+    def fail(self: Any, error: Any, now: float, **options: Any) -> None:
+        for number, command in (self.activation and self.activation.written) or ():
+            self._write(number, command, now)
+        right(self, error, now, **options)
+
+    return fail
+
+
+def number_backwards(right: Any) -> Any:
+    def append(self: Any, chunks: Any) -> None:
+        right(self, reversed(list(chunks)))
+
+    return append
+
+
 MUTANTS = (
+    Mutant("append what is there already", MemoryDatabase, "append", append_again),
+    Mutant("number chunks of a batch backwards", MemoryDatabase, "append", number_backwards),
+    Mutant("go on from the first place", ChunkWriter, "resume", forget_how_far_it_was),
+    Mutant("publish what failed operations wrote", Program, "fail", publish_failed_operations),
     Mutant("commit without the locks", SimulatedStorage, "commit", skip_the_fence),
     Mutant("two owners of one partition", MemoryDatabase, "owner_of", share_locks),
     Mutant("transactional steps without a fence", Session, "finish_step", skip_the_fence_of_steps),

@@ -9,6 +9,7 @@ from fenbu._testing.simulation import Plan, Report, plan_of, run, shrink
 from tests.simulation.deploy import deploys, registry_of_yesterday
 from tests.simulation.secret import check_secrets, hook_of
 from tests.simulation.service import app
+from tests.simulation.tasks import begin_tasks
 from tests.simulation.workload import chosen
 from tests.simulation.world import World, begin
 
@@ -17,6 +18,7 @@ def scenario_of(plan: Plan):
     async def scenario(cluster: Cluster) -> None:
         world = World(cluster, plan)
         begin(world)
+        begin_tasks()
         if any(workload is deploys for _, workload in chosen(plan)):
             cluster.registry = registry_of_yesterday()
         work = [

@@ -16,6 +16,9 @@ from tests.simulation.entities import alarms, visits
 from tests.simulation.programs import programs
 from tests.simulation.search import search
 from tests.simulation.service import Account, Log, Register
+from tests.simulation.streams import streams
+from tests.simulation.tasks import beats, contexts, limits, loans
+from tests.simulation.updates import fates, updates
 from tests.simulation.world import World, patiently
 
 DELETED_SECONDS = 3_000.0
@@ -400,14 +403,19 @@ WORKLOADS: dict[str, Workload] = {
     "alarms": alarms,
     "attempts": attempts,
     "bank": bank,
+    "beats": beats,
     "cancels": cancels,
     "charges": charges,
     "claims": claims,
+    "contexts": contexts,
     "crowd": crowd,
     "delays": delays,
     "deploys": deploys,
     "ends": ends,
+    "fates": fates,
     "kept": kept,
+    "limits": limits,
+    "loans": loans,
     "local": local,
     "naps": naps,
     "order": order,
@@ -418,8 +426,10 @@ WORKLOADS: dict[str, Workload] = {
     "sagas": sagas,
     "search": search,
     "signals": signals,
+    "streams": streams,
     "takeovers": takeovers,
     "trees": trees,
+    "updates": updates,
     "visits": visits,
 }
 

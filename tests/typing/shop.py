@@ -6,27 +6,39 @@ Each `pyright: ignore` stands for an error that the checker must find: an unnece
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, assert_type
+from typing import Annotated, Any, assert_type
 from uuid import UUID
 
 import fenbu
 from fenbu import (
+    INJECTED,
     App,
     Callback,
+    Chunk,
     DurableFunction,
     Entity,
     Handle,
+    Middleware,
+    Resource,
     Retry,
+    Running,
+    Starting,
     Status,
+    Stream,
     SyncHandle,
+    UpdateHandle,
     callback,
+    on_query,
+    on_update,
     operation,
     patched,
     saga,
     step,
+    stream,
     tx_step,
     wait_signal,
 )
@@ -84,6 +96,50 @@ async def charge(card: str, cents: int) -> UUID:
 def refund(payment: UUID) -> None: ...
 
 
+class Db:
+    async def store(self, order_id: int) -> bool:
+        return bool(order_id)
+
+
+async def open_db() -> AsyncIterator[Db]:
+    yield Db()
+
+
+@app.task(soft_timeout=50, attempt_timeout=60, heartbeat_timeout=timedelta(seconds=30))
+async def store(order_id: int, db: Annotated[Db, Resource(open_db)] = INJECTED) -> bool:
+    attempt = fenbu.current_attempt()
+    assert_type(attempt.last_heartbeat(int), int | None)
+    assert_type(attempt.last_heartbeat(), Any)
+    assert_type(attempt.remaining_seconds, float | None)
+    assert_type(attempt.time_is_up.is_set(), bool)
+    assert_type(attempt.context, Mapping[str, str])
+    fenbu.heartbeat({"stored": order_id})
+    return await db.store(order_id)
+
+
+async def remember(order_id: int, *, db: Annotated[Db, Resource(open_db)] = INJECTED) -> bool:
+    return await db.store(order_id)
+
+
+@app.middleware
+class Tracing(Middleware):
+    @contextmanager
+    def start(self, call: Starting) -> Generator[None]:
+        call.context["traceparent"] = call.id or ""
+        call.context["traceparent"] = 7  # pyright: ignore[reportArgumentType]
+        yield
+
+    @contextmanager
+    def run(self, what: Running) -> Generator[None]:
+        assert_type(what.context, Mapping[str, str])
+        yield
+
+
+assert_type(Tracing, type[Tracing])
+app.middleware(Tracing())
+app.middleware(int)  # pyright: ignore[reportArgumentType]
+
+
 async def book(connection: object, order: Order, *, seats: int = 1) -> int:
     return order.id + seats
 
@@ -103,6 +159,9 @@ async def checkout(order: Order) -> UUID:
     assert_type(image, int)
     assert_type(await tx_step(book, order, seats=2), int)
     await tx_step.options(timeout=3)(book, 7)  # pyright: ignore[reportArgumentType]
+    assert_type(await step(remember, 7), bool)
+    assert_type(await step.options(soft_timeout=5, heartbeat_timeout=3)(remember, 7), bool)
+    assert_type(fenbu.current_context(), Mapping[str, str])
     answer = await callback(list[int])
     assert_type(answer, Callback[list[int]])
     assert_type(answer.token, str)
@@ -133,6 +192,11 @@ async def main() -> None:
         assert_type(await resize("path", 3), bytes)
         call: Coroutine[Any, Any, bytes] = resize("path", 3)
         assert_type(await call, bytes)
+        assert_type(await store(7), bool)
+        await store("7")  # pyright: ignore[reportArgumentType]
+        stored = await store.start(7)
+        assert_type(await stored.progress(int), int | None)
+        assert_type(await stored.progress(), Any)
         await send("1")  # pyright: ignore[reportArgumentType]
         await send(1, topic="x")  # pyright: ignore[reportCallIssue]
         await resize("path")  # pyright: ignore[reportCallIssue]
@@ -141,6 +205,10 @@ async def main() -> None:
         assert_type(await handle.result(timeout=3), UUID)
         assert_type(await handle.status(), Status)
         await handle.signal("approval", value=True)
+        async for token in handle.stream("tokens", str):
+            assert_type(token, str)
+        async for chunk in handle.stream("lines", int).chunks(after=7):
+            assert_type(chunk, Chunk[int])
         assert_type(await send.options(transaction=object()).start(1), Handle[bool])
         await checkout.start(1)  # pyright: ignore[reportArgumentType]
         assert_type(await send.start_many([(1,), (2,)]), list[Handle[bool]])
@@ -154,6 +222,16 @@ async def main() -> None:
             await app.start_many(Stock("a").add.bind(n) for n in range(3)), list[Handle[int]]
         )
         assert_type(checkout.handle("order-1"), Handle[UUID])
+
+
+@app.task
+async def writes() -> None:
+    out = stream("tokens", str)
+    assert_type(out, Stream[str])
+    assert_type(await out.resume(), list[str])
+    await out.write("a")
+    out.sync.write("a")
+    await out.write(7)  # pyright: ignore[reportArgumentType]
 
 
 async def webhook(token: str) -> None:
@@ -170,6 +248,8 @@ def script() -> None:
         assert_type(checkout.sync(Order(1)), UUID)
         handle = send.sync.start(1)
         assert_type(handle, SyncHandle[bool])
+        for each in handle.stream("tokens", str):
+            assert_type(each, str)
         assert_type(handle.result(), bool)
         send.sync("1")  # pyright: ignore[reportArgumentType]
         assert_type(Stock("sku").add.sync(3), int)
@@ -179,3 +259,37 @@ def takes(function: DurableFunction[[int], str]) -> None: ...
 
 
 takes(send)  # pyright: ignore[reportArgumentType]
+
+
+@app.workflow
+async def cart(user: str) -> int:
+    items: list[str] = []
+
+    @on_query
+    def count() -> int:
+        return len(items)
+
+    @on_update
+    async def put(sku: str) -> int:
+        items.append(sku)
+        return count()
+
+    @put.validator
+    def check(sku: str) -> None: ...
+
+    @put.validator  # pyright: ignore[reportArgumentType]
+    def wrong(sku: int) -> None: ...
+
+    assert_type(await put("sku"), int)
+    return len(user)
+
+
+async def ask() -> None:
+    handle = cart.handle("c")
+    assert_type(await handle.query("count", result=int), int)
+    assert_type(await handle.update("put", "sku", id="u", result=int), int)
+    assert_type(await handle.update("put", "sku"), Any)
+    assert_type(await handle.start_update("put", "sku", result=int), UpdateHandle[int])
+    assert_type(await cart.and_signal("paid", 5).start("ann"), Handle[int])
+    assert_type(await cart.and_update("put", "sku", result=str)("ann"), str)
+    await cart.and_update("put", "sku")(1)  # pyright: ignore[reportArgumentType]

@@ -41,6 +41,31 @@ def test_a_call_that_ended_while_it_was_being_loaded_does_not_come_back(drive: D
     assert not drive.engine.partitions[0].spilled
 
 
+async def listen() -> list[str]:
+    return [await wait_signal("word", str) for _ in range(3)]
+
+
+@pytest.mark.guarantee("message-once-in-order")
+def test_a_message_waits_behind_those_that_came_before_its_call_was_in_memory(drive: Drive) -> None:
+    drive.register(listen, Kind.WORKFLOW)
+    drive.call("listen", id="a")
+    drive.start()
+    (request,) = [each for each in drive.commit() if isinstance(each, LoadReady)]
+    drive.inbox[11] = Signal(0, "a", "word", '"first"')
+    (load,) = [each for each in drive.message(drive.inbox[11], 11) if isinstance(each, LoadCalls)]
+    # The load of the backlog is faster.
+    found = drive.loaded("a")
+    drive.marks(drive.event(ReadyLoaded(0, request.batch, request.until, found, complete=True)))
+    drive.inbox[12] = Signal(0, "a", "word", '"second"')
+    drive.message(drive.inbox[12], 12)
+    drive.message(Signal(0, "a", "word", '"third"'))
+    (third,) = [number for number in drive.inbox if number not in (11, 12)]
+    drive.event(CallsLoaded(0, load.batch, load.ids, found))
+    drive.message(drive.inbox[third], third)
+    assert drive.rows["a"].result == '["first","second","third"]'
+    assert not drive.inbox
+
+
 @pytest.mark.guarantee("accepted-never-lost")
 def test_beyond_the_window_a_call_is_a_row_until_there_is_room() -> None:
     drive = Drive(active_calls_max=16)

@@ -53,6 +53,8 @@ class App(Handlers):
         concurrency: Bodies of tasks and steps that run at a time on one node.
         threads: Threads for plain functions.
         processes: Processes for functions marked `cpu=True`; default: as many as processors.
+        process_tasks_max: Such a process is replaced after so many bodies; default: never.
+        process_megabytes_max: One that has more memory after a body is replaced; default: never.
         idle_seconds: A workflow that has only waited for so long leaves memory until it is woken.
         patience_seconds: While a node has no session with its database, a call that is made in its process
             waits for so long before it ends with `Unavailable`; 0 does not wait.
@@ -80,6 +82,8 @@ class App(Handlers):
         concurrency: int = 1000,
         threads: int = 32,
         processes: int | None = None,
+        process_tasks_max: int | None = None,
+        process_megabytes_max: float | None = None,
         idle_seconds: Seconds = limit.IDLE_SECONDS,
         patience_seconds: Seconds = limit.PATIENCE_SECONDS,
     ) -> None:
@@ -97,6 +101,8 @@ class App(Handlers):
             concurrency=concurrency,
             threads=threads,
             processes=processes or os.cpu_count() or 1,
+            process_tasks_max=process_tasks_max,
+            process_megabytes_max=process_megabytes_max,
             idle_seconds=seconds(idle_seconds, "idle_seconds") or 0.0,
             patience_seconds=seconds(patience_seconds, "patience_seconds") or 0.0,
         )
@@ -212,7 +218,8 @@ class App(Handlers):
     ) -> Generator[None, None, None]:
         """For tests: meanwhile `fake` runs wherever the body of a step or task `function` would.
 
-        It gets the same arguments; in place of a `tx_step` function it gets them without the connection.
+        It gets the same arguments, without the connection of a `tx_step`, and without resources. To replace
+        a resource, override what opens it.
 
         Example:
             ```python

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random as random_module
 import uuid
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from fenbu._core.activation import Activation
@@ -132,3 +133,29 @@ def current_attempt() -> Attempt:
     if body is None or activation() is not None:
         raise UsageError("current_attempt() belongs into the body of a step or a task")
     return attempt_of(body)
+
+
+def heartbeat(value: object = None) -> None:
+    """Say that the running task or step is alive, and how far it is. See `Attempt.heartbeat`.
+
+    Raises:
+        UsageError: This is not the body of a step or task.
+        EncodingError: The value cannot be encoded.
+        CallCancelled: The attempt is over: it was cancelled, or its time was up.
+
+    Example:
+        ```python
+        for number, row in enumerate(rows):
+            copy(row)
+            fenbu.heartbeat(number)
+        ```
+    """
+    current_attempt().heartbeat(value)
+
+
+def current_context() -> Mapping[str, str]:
+    """What middleware has given the running call to carry; empty outside calls. See `Middleware`."""
+    running, body = activation(), current.get()
+    if running is not None:
+        return running.invocation.context or {}
+    return {} if body is None else body.context or {}

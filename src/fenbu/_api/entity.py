@@ -314,7 +314,7 @@ def _spec(runtime: Runtime, name: str, function: Any, options: dict[str, Any]) -
         name=name,
         kind=Kind.OPERATION,
         function=function,
-        signature=Signature(function, runtime.registry.codec, skip_first=True),
+        signature=Signature(function, runtime.registry.codec, skip_first=True, is_code=True),
         retry=NO_RETRY,
         timeout=options.get("timeout"),
         retention=0.0 if read_only and retention is None else retention,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import update_wrapper
-from typing import Any, Generic, Literal, NoReturn, ParamSpec, TypeVar
+from typing import Any, Generic, Literal, NoReturn, ParamSpec, TypeVar, overload
 
 from msgspec import Struct
 
+from fenbu._api.ask import Wanted, checked_update_id
 from fenbu._api.context import activation, required_activation
 from fenbu._api.handle import Handle, SyncHandle
 from fenbu._api.options import (
@@ -22,6 +23,7 @@ from fenbu._api.options import (
 )
 from fenbu._api.outcome import value_of
 from fenbu._api.runtime import Runtime
+from fenbu._api.together import WithSignal, WithUpdate, check_together
 from fenbu._api.transaction import start_in
 from fenbu._core import ids
 from fenbu._core.activation import Activation, ContinueAsNew
@@ -29,13 +31,15 @@ from fenbu._core.attribute import AttributeValue, encoded
 from fenbu._core.command import CancelCall, ParentEnd, StartCall
 from fenbu._core.handler import HandlerSpec
 from fenbu._core.location import caller
-from fenbu._core.message import Call, IfExists
+from fenbu._core.message import Call, IfExists, Signal, Update
+from fenbu._core.middleware import around_calls, context_of_child
 from fenbu._core.model import Entry, Invocation, Outcome, Payload
 from fenbu._node.attempt import current
 from fenbu.errors import UsageError
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 R_co = TypeVar("R_co", covariant=True)
 
 
@@ -143,6 +147,51 @@ class DurableFunction(Generic[P, R]):
         )
         return DurableFunction(self._runtime, self._spec, self._key, options)
 
+    def and_signal(self, name: str, value: object = None) -> WithSignal[P, R]:
+        """The same workflow, with a signal to it: see `WithSignal.start`.
+
+        Example:
+            ```python
+            await cart.options(id="cart-ann").and_signal("paid", 5).start("ann")
+            ```
+
+        Raises:
+            UsageError: This is no workflow.
+            EncodingError: The value cannot be encoded.
+        """
+        check_together("and_signal", self._spec, self._options)
+        payload = self._runtime.registry.codec.of(Any).encode(value)
+        return WithSignal(self._runtime, self, name, payload, value)
+
+    @overload
+    def and_update(
+        self, name: str, *args: Any, id: str | None = None, result: type[T]
+    ) -> WithUpdate[P, T]: ...
+    @overload
+    def and_update(
+        self, name: str, *args: Any, id: str | None = None, result: Any = Any
+    ) -> WithUpdate[P, Any]: ...
+    def and_update(
+        self,
+        name: str,
+        *args: Any,
+        id: str | None = None,  # noqa: A002
+        result: Any = Any,
+    ) -> WithUpdate[P, Any]:
+        """The same workflow, together with an update of it: see `Handle.update`.
+
+        Example:
+            ```python
+            count = await cart.options(id="cart-ann").and_update("add", "sku-1", result=int)("ann")
+            ```
+
+        Raises:
+            UsageError: This is no workflow, or it is to be started in a transaction.
+        """
+        check_together("and_update", self._spec, self._options)
+        wanted = Wanted("", -1, name, args, checked_update_id(id), result)
+        return WithUpdate(self._runtime, self, wanted)
+
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """Make the call and wait for its result.
 
@@ -155,7 +204,7 @@ class DurableFunction(Generic[P, R]):
         payload = self._spec.signature.check(args, kwargs)
         running = activation()
         if running is not None:
-            return self._call_inside(running, self._command(payload, caller(), wait=True))
+            return self._call_inside(running, self._command(running, payload, caller(), wait=True))
         if self._options.transaction is not None:
             raise UsageError(
                 f"{self._spec.name} runs when the transaction has committed, so its result cannot be waited "
@@ -174,7 +223,9 @@ class DurableFunction(Generic[P, R]):
         payload = self._spec.signature.check(args, kwargs)
         running = activation()
         if running is not None:
-            return self._start_inside(running, self._command(payload, caller(), wait=False))
+            return self._start_inside(
+                running, self._command(running, payload, caller(), wait=False)
+            )
         return self._start_outside(payload)
 
     def bind(self, *args: P.args, **kwargs: P.kwargs) -> Bound[R]:
@@ -250,7 +301,7 @@ class DurableFunction(Generic[P, R]):
         timeout_seconds = options.timeout_seconds
         if timeout_seconds is None:
             timeout_seconds = spec.timeout_seconds
-        body = current.get() if waited else None
+        body = current.get()
         invocation = Invocation(
             id=id_,
             partition=self._partition(id_),
@@ -260,10 +311,11 @@ class DurableFunction(Generic[P, R]):
             key=self._key,
             args=payload,
             created_at=now,
-            chain=() if body is None else body.chain,
+            chain=() if body is None or not waited else body.chain,
             deadline_at=None if timeout_seconds is None else now + timeout_seconds,
             wake_at=now + options.delay_seconds if options.delay_seconds > 0 else None,
             attributes=options.attributes,
+            context=None if body is None else body.context,
         )
         if options.if_exists is IfExists.REUSE:
             return Call(invocation, fresh=options.id is None, waited=waited)
@@ -276,6 +328,21 @@ class DurableFunction(Generic[P, R]):
                 "committed: if_exists='reject' is for calls outside of it"
             )
         return Call(invocation, waited=waited, if_exists=options.if_exists, ticket=ticket)
+
+    def payload(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
+        """Its arguments, checked."""
+        return self._spec.signature.check(args, kwargs)
+
+    async def make_durable(self, messages: Sequence[Call | Signal | Update]) -> None:
+        """All or none, in order; or let the user's transaction do it."""
+        await start_calls(self._runtime, messages, self.transaction)
+
+    def make_durable_sync(self, messages: Sequence[Call | Signal | Update]) -> bool:
+        """The same in a user's sync transaction, and in its thread; false if there is none."""
+        if self.transaction is None:
+            return False
+        start_in(self._runtime, messages, self.transaction, sync=True)
+        return True
 
     def _partition(self, id_: str) -> int:
         count = self._runtime.registry.partition_count
@@ -292,6 +359,10 @@ class DurableFunction(Generic[P, R]):
 
     async def _call_outside(self, payload: Payload) -> R:
         call = self.message(payload, waited=True)
+        middleware = self._runtime.registry.middleware
+        if middleware:
+            with around_calls(middleware, [call]):
+                return self._value(await self._runtime.gateway.call(call), call.invocation.id)
         outcome = await self._runtime.gateway.call(call)
         return self._value(outcome, call.invocation.id)
 
@@ -312,7 +383,9 @@ class DurableFunction(Generic[P, R]):
 
     # In workflow and entity code.
 
-    def _command(self, payload: Payload, location: str, *, wait: bool) -> StartCall:
+    def _command(
+        self, running: Activation, payload: Payload, location: str, *, wait: bool
+    ) -> StartCall:
         spec, options = self._spec, self._options
         if options.transaction is not None:
             raise UsageError(
@@ -325,10 +398,13 @@ class DurableFunction(Generic[P, R]):
                 "rejected: await the call itself, or start it in a step"
             )
         entity = None if spec.entity is None else spec.entity.name
+        middleware, context = self._runtime.registry.middleware, None
+        if middleware and not running.is_replaying:
+            context = context_of_child(middleware, running.invocation, spec.name, self._key)
         return StartCall(
             spec.name, spec.version, location, entity, self._key, payload, options.id, options.delay_seconds,
             options.timeout_seconds, wait or options.parent_end is ParentEnd.WAIT, options.parent_end,
-            options.if_exists, options.attributes,
+            options.if_exists, context, options.attributes,
         )  # fmt: skip
 
     def _child(self, running: Activation, number: int) -> tuple[str, int]:
@@ -353,7 +429,7 @@ class DurableFunction(Generic[P, R]):
 
     def start_inside(self, running: Activation, payload: Payload, location: str) -> Handle[R]:
         """Start a call from workflow or entity code."""
-        return self._started(running, self._command(payload, location, wait=False))
+        return self._started(running, self._command(running, payload, location, wait=False))
 
     def _started(self, running: Activation, command: StartCall) -> Handle[R]:
         number = running.ask(command)[0] if command.wait else running.issue(command)
@@ -380,8 +456,21 @@ async def start_many(runtime: Runtime, calls: Iterable[Bound[R]]) -> list[Handle
     return [each.function.handle_of(call) for each, call in zip(bound, messages, strict=True)]
 
 
-async def start_calls(runtime: Runtime, calls: list[Call], transaction: Any) -> None:
+async def start_calls(
+    runtime: Runtime, calls: Sequence[Call | Signal | Update], transaction: Any
+) -> None:
     """Make calls durable, or let a transaction of the user's own do so."""
+    middleware = runtime.registry.middleware
+    if middleware:
+        with around_calls(middleware, [each for each in calls if isinstance(each, Call)]):
+            await _start_calls(runtime, calls, transaction)
+    else:
+        await _start_calls(runtime, calls, transaction)
+
+
+async def _start_calls(
+    runtime: Runtime, calls: Sequence[Call | Signal | Update], transaction: Any
+) -> None:
     if transaction is None:
         await runtime.gateway.start_calls(calls)
         return
@@ -424,7 +513,8 @@ class SyncFunction(Generic[P, R]):
         function = self._function
         messages = [function.message(each.args) for each in calls]
         if messages:
-            start_in(self._runtime, messages, function.transaction, sync=True)
+            with around_calls(self._runtime.registry.middleware, messages):
+                start_in(self._runtime, messages, function.transaction, sync=True)
         return [function.handle_of(each) for each in messages]
 
     def handle(self, id: str) -> SyncHandle[R]:  # noqa: A002

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
+from fenbu._api import ask
+from fenbu._api.ask import SyncUpdateHandle, UpdateHandle
 from fenbu._api.context import activation
 from fenbu._api.options import seconds
 from fenbu._api.outcome import value_of
 from fenbu._api.runtime import Runtime
+from fenbu._api.stream import StreamReader, SyncStreamReader, checked
 from fenbu._core.activation import Activation
 from fenbu._core.codec import TypeCodec
 from fenbu._core.command import AwaitCall, CancelCall, SendSignal
@@ -19,6 +22,7 @@ from fenbu._core.model import Entry, Outcome, Status
 from fenbu.errors import UsageError
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class Handle(Generic[R]):
@@ -81,6 +85,40 @@ class Handle(Generic[R]):
             raise UsageError("status() changes from moment to moment: ask for it in a step")
         return await self._runtime.gateway.status(self.id)
 
+    @overload
+    async def progress(self) -> Any: ...
+    @overload
+    async def progress(self, type: type[T]) -> T | None: ...
+    async def progress(self, type: Any = Any) -> Any:  # noqa: A002
+        """What the task's body has said last by `fenbu.heartbeat`; None if it has said nothing.
+
+        It is at most about a second old, and stays when the task has ended.
+
+        Args:
+            type: What it is decoded to; without it, to plain data.
+
+        Raises:
+            CallNotFound: There is no such call, or its retention is over.
+            EncodingError: It is no such value.
+            UsageError: Asked in workflow or entity code, where the answer could not be replayed.
+
+        Example:
+            ```python
+            while await handle.status() is Status.RUNNING:
+                print(await handle.progress(int))
+                await asyncio.sleep(1)
+            ```
+        """
+        if activation() is not None:
+            raise UsageError("progress() changes from moment to moment: ask for it in a step")
+        gateway = self._runtime.gateway
+        await gateway.status(self.id)
+        for loaded in await gateway.storage.load_calls([self.id]):
+            for heartbeat in loaded.invocation.heartbeats:
+                if heartbeat.command == 0 and heartbeat.value is not None:
+                    return self._runtime.registry.codec.of(type).decode(heartbeat.value)
+        return None
+
     async def signal(self, name: str, value: object = None) -> None:
         """Send a named value to the call; it waits there until `wait_signal(name)` takes it.
 
@@ -95,6 +133,119 @@ class Handle(Generic[R]):
         else:
             partition = self._addressed()
             running.issue(SendSignal(name, caller(), partition, self.id, payload))
+
+    @overload
+    def stream(self, name: str, type: type[T]) -> StreamReader[T]: ...
+    @overload
+    def stream(self, name: str, type: Any = Any) -> StreamReader[Any]: ...
+    def stream(self, name: str, type: Any = Any) -> StreamReader[Any]:  # noqa: A002
+        """What the call writes to one of its streams, live or afterwards, from any process.
+
+        Args:
+            name: The stream's name.
+            type: What the values are decoded as.
+
+        Raises:
+            UsageError: The name or the type cannot be used.
+
+        Example:
+            ```python
+            handle = await answer.start("why is the sky blue?")
+            async for token in handle.stream("tokens", str):
+                print(token, end="")
+            ```
+        """
+        codec = self._runtime.registry.codec.of(type)
+        return StreamReader(self._runtime, self.id, checked(name), codec)
+
+    @overload
+    async def query(self, name: str, *args: Any, result: type[T]) -> T: ...
+    @overload
+    async def query(self, name: str, *args: Any, result: Any = Any) -> Any: ...
+    async def query(self, name: str, *args: Any, result: Any = Any) -> Any:
+        """Ask a workflow for something that it reads in its variables: see `on_query`.
+
+        Its code is run through its journal in this process and then thrown away: so the workflow must be
+        registered here, no node need have it, and it may have ended. What it returns is as of the last event
+        that is durable, such as the end of an update that was waited for.
+
+        Args:
+            name: The query's name.
+            args: Its arguments.
+            result: What the answer is decoded as.
+
+        Raises:
+            CallNotFound: There is no such call, or its retention is over.
+            UsageError: It has no such query, is no workflow, or is not registered here.
+            NonDeterminismError: The code here does not fit what is recorded.
+            Exception: What the query raises.
+
+        Example:
+            ```python
+            assert await cart.handle("cart-ann").query("count", result=int) == 3
+            ```
+        """
+        return await ask.ask(self._runtime, self.id, name, args, result)
+
+    @overload
+    async def update(self, name: str, *args: Any, id: str | None = None, result: type[T]) -> T: ...
+    @overload
+    async def update(
+        self, name: str, *args: Any, id: str | None = None, result: Any = Any
+    ) -> Any: ...
+    async def update(
+        self,
+        name: str,
+        *args: Any,
+        id: str | None = None,  # noqa: A002
+        result: Any = Any,
+    ) -> Any:
+        """Ask a running workflow for something, and wait for its answer: see `on_update`.
+
+        Args:
+            name: The update's name.
+            args: Its arguments.
+            id: The update's id, of this workflow's. Asking again with it is asking for the same update.
+            result: What the answer is decoded as.
+
+        Raises:
+            CallNotFound: There is no such call, or its retention is over.
+            CallEnded: The workflow has ended, or ended first.
+            UsageError: It has no such update, is no workflow, or the arguments do not fit.
+            Exception: The validator's or the handler's error; `CallFailed` if its type is not known here.
+
+        Example:
+            ```python
+            count = await cart.handle("cart-ann").update("add", "sku-1", id="click-7", result=int)
+            ```
+        """
+        handle = await self.start_update(name, *args, id=id, result=result)
+        return await handle.result()
+
+    @overload
+    async def start_update(
+        self, name: str, *args: Any, id: str | None = None, result: type[T]
+    ) -> UpdateHandle[T]: ...
+    @overload
+    async def start_update(
+        self, name: str, *args: Any, id: str | None = None, result: Any = Any
+    ) -> UpdateHandle[Any]: ...
+    async def start_update(
+        self,
+        name: str,
+        *args: Any,
+        id: str | None = None,  # noqa: A002
+        result: Any = Any,
+    ) -> UpdateHandle[Any]:
+        """Like `update`, without waiting: returns when it is durable, also if it will be refused.
+
+        Raises:
+            CallNotFound: There is no such call, or its retention is over.
+        """
+        running = activation()
+        partition = self._partition if running is None else self._addressed()
+        wanted = ask.Wanted(self.id, partition, name, args, id, result)
+        return await ask.start_update(self._runtime, wanted)
 
     async def cancel(self, reason: str = "cancelled") -> None:
         """Ask the call to stop. A workflow sees `asyncio.CancelledError` where it waits, and may clean up.
@@ -173,9 +324,68 @@ class SyncHandle(Generic[R]):
         """See `Handle.status`."""
         return self._runtime.run(self._handle.status)
 
+    @overload
+    def progress(self) -> Any: ...
+    @overload
+    def progress(self, type: type[T]) -> T | None: ...
+    def progress(self, type: Any = Any) -> Any:  # noqa: A002
+        """See `Handle.progress`."""
+        return self._runtime.run(lambda: self._handle.progress(type))
+
     def signal(self, name: str, value: object = None) -> None:
         """See `Handle.signal`."""
         self._runtime.run(lambda: self._handle.signal(name, value))
+
+    @overload
+    def stream(self, name: str, type: type[T]) -> SyncStreamReader[T]: ...
+    @overload
+    def stream(self, name: str, type: Any = Any) -> SyncStreamReader[Any]: ...
+    def stream(self, name: str, type: Any = Any) -> SyncStreamReader[Any]:  # noqa: A002
+        """See `Handle.stream`."""
+        return self._handle.stream(name, type).sync
+
+    @overload
+    def query(self, name: str, *args: Any, result: type[T]) -> T: ...
+    @overload
+    def query(self, name: str, *args: Any, result: Any = Any) -> Any: ...
+    def query(self, name: str, *args: Any, result: Any = Any) -> Any:
+        """See `Handle.query`."""
+        return self._runtime.run(lambda: self._handle.query(name, *args, result=result))
+
+    @overload
+    def update(self, name: str, *args: Any, id: str | None = None, result: type[T]) -> T: ...
+    @overload
+    def update(self, name: str, *args: Any, id: str | None = None, result: Any = Any) -> Any: ...
+    def update(
+        self,
+        name: str,
+        *args: Any,
+        id: str | None = None,  # noqa: A002
+        result: Any = Any,
+    ) -> Any:
+        """See `Handle.update`."""
+        return self._runtime.run(lambda: self._handle.update(name, *args, id=id, result=result))
+
+    @overload
+    def start_update(
+        self, name: str, *args: Any, id: str | None = None, result: type[T]
+    ) -> SyncUpdateHandle[T]: ...
+    @overload
+    def start_update(
+        self, name: str, *args: Any, id: str | None = None, result: Any = Any
+    ) -> SyncUpdateHandle[Any]: ...
+    def start_update(
+        self,
+        name: str,
+        *args: Any,
+        id: str | None = None,  # noqa: A002
+        result: Any = Any,
+    ) -> SyncUpdateHandle[Any]:
+        """See `Handle.start_update`."""
+        handle = self._runtime.run(
+            lambda: self._handle.start_update(name, *args, id=id, result=result)
+        )
+        return SyncUpdateHandle(self._runtime, handle)
 
     def cancel(self, reason: str = "cancelled") -> None:
         """See `Handle.cancel`."""

@@ -11,6 +11,7 @@ from fenbu._core import ids, limit
 from fenbu._core.command import ParentEnd
 from fenbu._core.handler import HandlerSpec
 from fenbu._core.message import IfExists
+from fenbu._core.need import Limits
 from fenbu.errors import UsageError
 
 
@@ -105,11 +106,28 @@ def checked_key(entity: str, key: str) -> str:
     return key
 
 
+def limits_of(
+    soft_timeout: float | timedelta | None, heartbeat_timeout: float | timedelta | None
+) -> Limits | None:
+    """The limits of an attempt; None if there are none.
+
+    Raises:
+        UsageError: A duration makes no sense.
+    """
+    soft, silence = (
+        seconds(soft_timeout, "soft_timeout"),
+        seconds(heartbeat_timeout, "heartbeat_timeout"),
+    )
+    return None if soft is None and silence is None else Limits(soft, silence)
+
+
 def make_spec(
     *,
     version: int = 1,
     timeout: float | timedelta | None = None,
     attempt_timeout: float | timedelta | None = None,
+    soft_timeout: float | timedelta | None = None,
+    heartbeat_timeout: float | timedelta | None = None,
     retention: float | timedelta | None = None,
     **fields: Any,
 ) -> HandlerSpec:
@@ -125,6 +143,7 @@ def make_spec(
         version=version,
         timeout_seconds=seconds(timeout, "timeout"),
         attempt_timeout_seconds=seconds(attempt_timeout, "attempt_timeout"),
+        limits=limits_of(soft_timeout, heartbeat_timeout),
         retention_seconds=limit.RETENTION_SECONDS if kept is None else kept,
         **fields,
     )

@@ -12,6 +12,7 @@ from fenbu._api.function import DurableFunction
 from fenbu._api.options import make_spec
 from fenbu._api.runtime import Runtime
 from fenbu._core.handler import EntitySpec, HandlerSpec, Registry
+from fenbu._core.middleware import Middleware
 from fenbu._core.model import Kind
 from fenbu._core.retry import NO_RETRY, Retry
 from fenbu._core.signature import Signature
@@ -20,6 +21,7 @@ from fenbu.errors import UsageError
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+M = TypeVar("M", bound="type[Middleware] | Middleware")
 Seconds = float | timedelta
 
 
@@ -47,6 +49,8 @@ class Handlers:
         retry: Retry = NO_RETRY,
         timeout: Seconds | None = None,
         attempt_timeout: Seconds | None = None,
+        soft_timeout: Seconds | None = None,
+        heartbeat_timeout: Seconds | None = None,
         retention: Seconds | None = None,
         cpu: bool = False,
     ) -> TaskDecorator: ...
@@ -62,7 +66,14 @@ class Handlers:
                 under the same name, while such calls are in flight.
             retry: What to do when it raises; without it, the error is the call's outcome.
             timeout: Seconds for the whole call, all attempts included.
-            attempt_timeout: Seconds for one attempt.
+            attempt_timeout: Seconds for one attempt, then it is cancelled and counts as failed with
+                `CallTimedOut`. A plain function's thread goes on, but nobody hears of it; the process of one
+                with `cpu=True` is killed.
+            soft_timeout: Seconds after which an attempt is told: an `async def` by `SoftTimeout`, raised
+                where it waits, one with `cpu=True` by the same, wherever it is, and any other plain function
+                by `current_attempt().time_is_up`.
+            heartbeat_timeout: Seconds for which an attempt may be without `fenbu.heartbeat`, else it is
+                cancelled and counts as failed.
             retention: Seconds that a finished call is kept; default: 7 days.
             cpu: Run a plain function in another process.
 
@@ -155,11 +166,41 @@ class Handlers:
 
         return register if cls is None else register(cls)
 
+    def middleware(self, what: M) -> M:
+        """Register middleware: a class, of which one object is made, or an object. See `Middleware`.
+
+        Register it in every process that starts or runs calls of the app, before it is opened.
+
+        Raises:
+            UsageError: It is no `Middleware`.
+
+        Example:
+            ```python
+            @app.middleware
+            class Tracing(Middleware):
+                @contextmanager
+                def start(self, call: Starting) -> Generator[None]:
+                    with tracer.start_as_current_span(f"start {call.name}"):
+                        inject(call.context)
+                        yield
+
+                @contextmanager
+                def run(self, what: Running) -> Generator[None]:
+                    with tracer.start_as_current_span(what.name, extract(what.context)):
+                        yield
+            ```
+        """
+        made: Any = what() if isinstance(what, type) else what
+        if not isinstance(made, Middleware):
+            raise UsageError(f"@app.middleware takes a subclass of Middleware, not {what!r}")
+        self.registry.middleware.append(made)
+        return what
+
     def _register(self, kind: Kind, function: Any, options: dict[str, Any]) -> HandlerSpec:
         if not callable(function) or isinstance(function, DurableFunction | type):
             raise UsageError(f"@app.{kind} decorates a function, not {function!r}")
         name = options.pop("name", None) or function.__qualname__.replace("<locals>.", "")
-        signature = Signature(function, self.runtime.registry.codec)
+        signature = Signature(function, self.runtime.registry.codec, is_code=kind is Kind.WORKFLOW)
         spec = make_spec(name=name, kind=kind, function=function, signature=signature, **options)
         self.runtime.registry.add(spec)
         return spec

@@ -10,7 +10,7 @@ from types import FunctionType
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast, overload
 
 from fenbu._api.context import required_activation
-from fenbu._api.options import seconds
+from fenbu._api.options import limits_of, seconds
 from fenbu._api.outcome import value_of
 from fenbu._api.transaction import kind_of_connection
 from fenbu._core.activation import Activation
@@ -18,6 +18,7 @@ from fenbu._core.codec import Codec, TypeCodec
 from fenbu._core.command import AbandonStep, RunStep
 from fenbu._core.handler import Registry
 from fenbu._core.location import caller
+from fenbu._core.need import Limits, Needed
 from fenbu._core.retry import NO_RETRY, Retry
 from fenbu._core.signature import Signature
 from fenbu.errors import UsageError
@@ -49,17 +50,21 @@ class Step:
         name: str | None = None,
         *,
         cpu: bool = False,
+        limits: Limits | None = None,
     ) -> None:
         self._retry = retry
         self._timeout_seconds = timeout_seconds
         self._name = name
         self._cpu = cpu
+        self._limits = limits
 
     def options(
         self,
         *,
         retry: Retry | None = None,
         timeout: float | timedelta | None = None,
+        soft_timeout: float | timedelta | None = None,
+        heartbeat_timeout: float | timedelta | None = None,
         name: str | None = None,
         cpu: bool | None = None,
     ) -> Step:
@@ -68,6 +73,9 @@ class Step:
         Args:
             retry: What to do when the function raises; without it, the error comes out at once.
             timeout: Seconds that one attempt may take; then `CallTimedOut` counts as its error.
+            soft_timeout: Seconds after which an attempt is told, as for tasks: see `App.task`.
+            heartbeat_timeout: Seconds for which an attempt may be without `fenbu.heartbeat`, else it is
+                cancelled and counts as failed.
             name: What the journal calls the step, instead of the function's name.
             cpu: Run a plain function in another process: for work that computes long.
 
@@ -79,6 +87,16 @@ class Step:
             self._timeout_seconds if timeout is None else seconds(timeout, "timeout"),
             self._name if name is None else name,
             cpu=self._cpu if cpu is None else cpu,
+            limits=self._changed(soft_timeout, heartbeat_timeout),
+        )
+
+    def _changed(
+        self, soft_timeout: float | timedelta | None, heartbeat_timeout: float | timedelta | None
+    ) -> Limits | None:
+        before = self._limits or Limits()
+        return limits_of(
+            before.soft_seconds if soft_timeout is None else soft_timeout,
+            before.heartbeat_seconds if heartbeat_timeout is None else heartbeat_timeout,
         )
 
     @overload
@@ -104,10 +122,10 @@ class Step:
             known = _known.get((codec, function))
         except TypeError:  # A callable that cannot be hashed.
             known = None
-        name, result = known or _learn(function, codec)
+        name, result, needs = known or _learn(function, codec)
         command = RunStep(
             self._name or name, caller(), function, args, kwargs, result,
-            self._retry, self._timeout_seconds, self._cpu,
+            self._retry, self._timeout_seconds, self._cpu, None, self._limits, needs,
         )  # fmt: skip
         return _run(running, command)
 
@@ -182,7 +200,7 @@ class TxStep:
         command = RunStep(
             self._name or function.__qualname__, caller(), function, args, kwargs, signature.result,
             self._retry, self._timeout_seconds, cpu=False,
-            transaction=kind_of_connection(signature.first),
+            transaction=kind_of_connection(signature.first), needs=signature.needs,
         )  # fmt: skip
         return _run(running, command)
 
@@ -198,18 +216,21 @@ async def _run(running: Activation, command: RunStep) -> Any:
     return value_of(outcome, command.result, f"step {command.name}")
 
 
-_known: dict[tuple[Codec, Callable[..., Any]], tuple[str, TypeCodec]] = {}
-"""The name and the result's codec of functions that were steps before."""
+_Known = tuple[str, TypeCodec, tuple[Needed, ...]]
+
+_known: dict[tuple[Codec, Callable[..., Any]], _Known] = {}
+"""The name, the result's codec and the needs of functions that were steps before."""
 
 
-def _learn(function: Callable[..., Any], codec: Codec) -> tuple[str, TypeCodec]:
+def _learn(function: Callable[..., Any], codec: Codec) -> _Known:
     if not callable(function) or hasattr(function, "__fenbu__"):
         raise UsageError(
             f"step(function, …) takes a function, not {function!r}; a task, workflow or operation is "
             "called directly: `await handler(…)`"
         )
     name = getattr(function, "__qualname__", None) or repr(function)
-    found = (name, Signature(function, codec).result)
+    signature = Signature(function, codec)
+    found = (name, signature.result, signature.needs)
     if isinstance(function, FunctionType) and "<locals>" not in name:
         # One made inside another function, or bound to an object, is new each time: keeping it would
         # keep them all.

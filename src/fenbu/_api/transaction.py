@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from fenbu._api.runtime import Runtime
-from fenbu._core.message import Call
+from fenbu._core.message import Call, Signal, Update
 from fenbu._storage.open import users_transaction
 from fenbu._storage.protocol import ASYNCPG, SQLALCHEMY_CONNECTION, SQLALCHEMY_SESSION
 from fenbu._storage.seal import Seal
@@ -17,7 +17,7 @@ from fenbu.errors import UsageError
 
 
 def start_in(
-    runtime: Runtime, calls: Sequence[Call], connection: object, *, sync: bool
+    runtime: Runtime, calls: Sequence[Call | Signal | Update], connection: object, *, sync: bool
 ) -> Awaitable[None] | None:
     """Start calls in a connection's transaction; awaitable if the connection is async.
 
@@ -34,7 +34,7 @@ def start_in(
     count = runtime.registry.partition_count
     if runtime.registry.hook is not None:
         seal = Seal(runtime.registry.hook)
-        calls = [seal.call(each) for each in calls]
+        calls = [seal.started(each) for each in calls]
     return transaction.start(calls, count, lambda: runtime.hint(partitions))
 
 

@@ -35,6 +35,7 @@ from fenbu._cli.run import leave, serve
 from fenbu._cli.target import load_app, url_option
 from fenbu._core import journal
 from fenbu._core.batch import CommitBatch
+from fenbu._core.command import UNNUMBERED
 from fenbu._core.model import FINISHED, PARKED, Entry, EntryKind, Invocation, Status
 from fenbu.errors import UsageError
 
@@ -226,7 +227,8 @@ class View:
         shown = self._calls.get(entry.id)
         commands = shown.commands if shown is not None else None
         if commands is not None:
-            commands += journal.recorded(entry.commands)
+            numbered = journal.recorded(entry.commands)
+            commands += [each for each in numbered if each[0] not in UNNUMBERED]
         kind = entry.kind.value.partition("_")[0]
         name = str(entry.command)
         if commands is not None and 0 < entry.command <= len(commands):
@@ -243,6 +245,8 @@ class View:
                 self._line(
                     entry.id, journal.signal_text(entry.name or ""), "magenta", failed or value
                 )
+            case EntryKind.UPDATE_RECEIVED:
+                self._line(entry.id, f"update {entry.name}", "magenta", value)
             case EntryKind.CANCEL_REQUESTED:
                 self._line(entry.id, "cancel requested", "yellow", entry.name or "")
             case EntryKind.INNER_BEGAN:

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from fenbu._core import journal
 from fenbu._core.attribute import Condition, condition, decoded
-from fenbu._core.command import MarkPatch
+from fenbu._core.command import UNNUMBERED, MarkPatch
 from fenbu._core.model import (
     EntityState,
     Entry,
@@ -29,6 +29,7 @@ from fenbu._core.model import (
     Status,
 )
 from fenbu._storage.seal import MARK
+from fenbu._storage.stream import StreamInfo
 from fenbu.errors import UsageError
 
 COLOURS = {
@@ -133,7 +134,7 @@ def commands_of(loaded: Loaded) -> dict[int, tuple[str, str, str]]:
     """(kind, name, location) of everything that a call's code asked for, by number."""
     texts = [loaded.invocation.commands, *(each.commands for each in loaded.entries)]
     asked = (each for text in texts for each in journal.recorded(text))
-    return dict(enumerate((each for each in asked if each[0] != MarkPatch.kind), start=1))
+    return dict(enumerate((each for each in asked if each[0] not in UNNUMBERED), start=1))
 
 
 def patches_of(loaded: Loaded) -> list[str]:
@@ -217,7 +218,27 @@ def call_data(call: Invocation) -> dict[str, Any]:
         "cancel_reason": call.cancel_reason,
         "parent": None if call.parent is None else call.parent.id,
         "attributes": msgspec.Raw((call.attributes or "{}").encode()),
+        "context": call.context,
+        "heartbeats": [
+            {"command": each.command, "at": each.at, "value": payload_data(each.value)}
+            for each in call.heartbeats
+        ],
     }
+
+
+def stream_data(info: StreamInfo) -> dict[str, Any]:
+    """A stream of a call; instants are seconds since 1970."""
+    return {
+        "stream": info.stream,
+        "chunks": info.chunk_count,
+        "closed": info.is_closed,
+        "changed_at": info.changed_at,
+    }
+
+
+def stream_text(info: StreamInfo) -> str:
+    """A stream in words: `tokens (812, closed)`."""
+    return f"{info.stream} ({info.chunk_count}{', closed' if info.is_closed else ''})"
 
 
 def commands_data(text: str | None) -> list[dict[str, str]]:

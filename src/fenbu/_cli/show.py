@@ -26,12 +26,15 @@ from fenbu._cli.present import (
     payload_text,
     print_json,
     status_text,
+    stream_data,
+    stream_text,
 )
 from fenbu._cli.target import app_option, find_url, json_option, url_option, with_database
 from fenbu._core import ids, journal
 from fenbu._core.command import OpenCallback
 from fenbu._core.model import FINISHED, Entry, EntryKind, Invocation, Loaded, Status
 from fenbu._storage.open import Database
+from fenbu._storage.stream import StreamInfo
 
 EXAMPLE = """
 \b
@@ -51,25 +54,27 @@ CHILDREN_MAX = 1000
 def show(id_: str, app_name: str | None, url: str | None, *, as_json: bool) -> None:
     """Show a call: arguments, outcome, and its journal as a timeline. ID may be a unique beginning."""
 
-    async def work(database: Database) -> tuple[Found, list[Invocation]]:
+    async def work(database: Database) -> tuple[Found, list[Invocation], list[StreamInfo]]:
         found = await find_call(database, id_)
-        return found, await database.children(found.call.id, limit=CHILDREN_MAX)
+        children = await database.children(found.call.id, limit=CHILDREN_MAX)
+        return found, children, await database.list_streams(found.call.id)
 
-    found, children = asyncio.run(with_database(find_url(app_name, url), work))
+    found, children, streams = asyncio.run(with_database(find_url(app_name, url), work))
     if as_json:
         data: dict[str, Any] = call_data(found.call)
         data["commands"] = commands_data(found.call.commands)
         data["journal"] = [entry_data(each) for each in found.loaded.entries]
         data["children"] = [call_data(each) for each in children]
+        data["streams"] = [stream_data(each) for each in streams]
         print_json(data)
         return
-    _header(found)
+    _header(found, streams)
     _timeline(found.loaded, _by_command(found.call, children))
     if len(children) == CHILDREN_MAX:
         console.print(f"[dim]only its first {count_of(CHILDREN_MAX, 'call')} are looked at[/]")
 
 
-def _header(found: Found) -> None:
+def _header(found: Found, streams: list[StreamInfo]) -> None:
     call = found.call
     of = f" of {escape(call.key)}" if call.key is not None else ""
     console.print(
@@ -89,9 +94,12 @@ def _header(found: Found) -> None:
         ("patched", ", ".join(patches_of(found.loaded))),
         ("attributes", attributes_text(call.attributes)),
         ("cancelled", call.cancel_reason or ""),
+        ("streams", ", ".join(map(stream_text, streams))),
         ("parent", call.parent.id if call.parent is not None else ""),
         ("result", payload_text(call.result, 4000)),
         ("error", failure_text(call.failure)),
+        ("progress", _progress(call, 0, 2000)),
+        ("context", ", ".join(f"{k}={v}" for k, v in (call.context or {}).items())),
     ]
     grid = Table.grid(padding=(0, 2))
     for name, text in rows:
@@ -100,6 +108,14 @@ def _header(found: Found) -> None:
     console.print(grid)
     if call.failure is not None and call.failure.traceback and call.status is not Status.STUCK:
         console.print(escape(call.failure.traceback.rstrip("\n")), style="red")
+
+
+def _progress(call: Invocation, command: int, width: int) -> str:
+    """What a body has said last of how far it is."""
+    for each in call.heartbeats:
+        if each.command == command:
+            return f"{payload_text(each.value, width)} at {instant(each.at)}"
+    return ""
 
 
 def _by_command(call: Invocation, children: list[Invocation]) -> dict[int, Invocation]:
@@ -146,7 +162,7 @@ def _timeline(loaded: Loaded, children: dict[int, Invocation]) -> None:
             if kind == OpenCallback.kind:
                 its_name = ids.callback_name(number, call.attempt)
                 what = f"callback {ids.callback_token(its_name, call.partition, call.id)}"
-            state = _state(call, kind, child)
+            state = escape(_progress(call, number, 80)) or _state(call, kind, child)
             table.add_row("", str(number), escape(what), "", "", state, escape(where))
     console.print()
     console.print(table)
@@ -156,6 +172,8 @@ def _what(entry: Entry, command: str, children: dict[int, Invocation]) -> str:
     match entry.kind:
         case EntryKind.SIGNAL_RECEIVED:
             return journal.signal_text(entry.name or "")
+        case EntryKind.UPDATE_RECEIVED:
+            return f"update {entry.name}"
         case EntryKind.CANCEL_REQUESTED:
             return f"cancel requested: {entry.name}"
         case EntryKind.INNER_BEGAN:
@@ -182,7 +200,7 @@ def _state(call: Invocation, kind: str, child: Invocation | None) -> str:
     """What is known of a command that has no outcome in the journal."""
     if child is not None:
         return status_text(child.status)
-    if kind in {"signal", "cancel", "abandon", "call", "attributes"}:
+    if kind in {"signal", "cancel", "abandon", "call", "write", "close", "attributes"}:
         return "[dim]sent[/]"
     # A step or timer that was cancelled leaves no trace of it.
     return "[dim]not needed[/]" if call.status in FINISHED else "[dim]open[/]"

@@ -14,6 +14,7 @@ from fenbu._core.failure import failure_of
 from fenbu._core.ids import read_callback_token
 from fenbu._core.message import Cancel, Retry, Signal
 from fenbu._core.model import FINISHED, PARKED, Invocation, Status
+from fenbu._core.update import HANDLER
 from fenbu._storage.open import Database
 from fenbu.errors import FenbuError, TerminalError
 
@@ -30,6 +31,8 @@ def _send(
 
     async def work(database: Database) -> None:
         call = (await find_call(database, id_, exact=exact)).call
+        if call.handler == HANDLER:
+            raise FenbuError(f"{call.id} is an update: cancel or signal its workflow")
         message = message_for(call)
         ended = call.status in FINISHED
         if isinstance(message, Retry):

@@ -6,11 +6,12 @@ call are applied in the order in which they came: also if the call comes to memo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from fenbu._core import conflict
+from fenbu._core import conflict, journal, update
 from fenbu._core.effect import Accepted, Ended, LoadCalls, WakeAt
 from fenbu._core.event import CallsLoaded
 from fenbu._core.failure import failure_of
@@ -28,13 +29,16 @@ from fenbu._core.message import (
     Retry,
     Signal,
     Subscribe,
+    Update,
     Withheld,
     guarded,
+    within,
 )
 from fenbu._core.model import (
     FINISHED,
     PARKED,
     TERMINATED,
+    Address,
     Invocation,
     Kind,
     Loaded,
@@ -42,13 +46,16 @@ from fenbu._core.model import (
     Status,
     outcome_of,
 )
-from fenbu.errors import CallNotFound
+from fenbu.errors import CallEnded, CallNotFound
 
 if TYPE_CHECKING:
     from fenbu._core.partition import Partition
+    from fenbu._core.resident import Resident
 
 Numbered = tuple[Message, int]
 """A message with its number in the inbox; 0 if it came another way."""
+
+Told = Callable[[Invocation | None, float], None]
 
 
 class Absent:
@@ -60,6 +67,8 @@ class Absent:
         """Messages that wait until their call has been loaded; no other to it may overtake them."""
         self._parked: dict[str, list[Numbered]] = {}
         """Messages for calls whose code has not begun or cannot go on: theirs when they come to memory."""
+        self._asking: dict[str, list[tuple[Resident, Told]]] = {}
+        """Who wants to know whether there is an update of an id."""
 
     def hold(self, id_: str, message: Message, number: int) -> None:
         """Keep a message until it is known what became of its call."""
@@ -78,6 +87,11 @@ class Absent:
             mail.clear()
             if not behind:
                 self._load(id_)
+
+    def look_up(self, id_: str, asking: Resident, told: Told) -> None:
+        """Tell a call, if it is in memory by then, whether there is an update with this id."""
+        self._asking.setdefault(id_, []).append((asking, told))
+        self._load(id_)
 
     def take_parked(self, id_: str) -> list[Numbered]:
         """The call comes to memory: its messages are its own from now on."""
@@ -105,6 +119,10 @@ class Absent:
             if self._partition.engine.loads.is_stale(id_, event.batch):
                 self._load(id_)
                 continue
+            for asking, told in self._asking.pop(id_, ()):
+                if self._partition.residents.get(asking.invocation.id) is asking:
+                    known = found.get(id_)
+                    told(None if known is None else known.invocation, now)
             held = self.held.pop(id_, [])
             for message, number in self._deliver(id_, found.get(id_), held, now):
                 self.hold(id_, message, number)
@@ -119,23 +137,14 @@ class Absent:
             if id_ in self.held or (was_resident and id_ not in residents):
                 return held[index:]
             self._deliver_loaded(id_, loaded, message, number, now)
-            if loaded is None and isinstance(message, Call | Restore):
+            if (
+                loaded is None
+                and isinstance(message, Call | Restore | Update)
+                and message.invocation.id == id_
+            ):
                 # Accepted just now: for what follows it exists, in memory or as a row.
                 loaded = Loaded(message.invocation, [])
         return []
-
-    def _deliver_unknown(self, id_: str, message: Message, number: int, now: float) -> None:
-        """A message for a call that does not exist: it may be the one that makes it."""
-        if isinstance(message, Call):
-            self._partition.accept(message, now, number)
-            conflict.tell(self._partition.engine.batch, message, now, existed=False)
-        elif isinstance(message, Restore):
-            self._restore(message, now)
-        elif isinstance(message, Subscribe):
-            error = failure_of(CallNotFound(f"no call has the id {id_!r}"))
-            self._partition.engine.send(
-                Reply(message.reply_to, Outcome(Status.FAILED, failure=error))
-            )
 
     def _deliver_loaded(
         self, id_: str, loaded: Loaded | None, message: Message, number: int, now: float
@@ -144,13 +153,22 @@ class Absent:
         if id_ in self._partition.residents:
             self._partition.receive(message, now, number)
             return
+        if isinstance(message, Update) and id_ == message.invocation.id:
+            self._refuse_unless(loaded, message, number, now)
+            return
         if loaded is None:
-            self._partition.consume(number)
-            self._deliver_unknown(id_, message, number, now)
+            self._to_nobody(id_, message, number, now)
             return
         invocation = loaded.invocation
         if invocation.partition != self._partition.number:
             self._forward(invocation, message, number)
+            return
+        if invocation.handler == update.HANDLER and not isinstance(message, Call | Subscribe):
+            self._to_update(invocation, message, number, now)
+            return
+        asked = within(message)
+        if isinstance(asked, Update) and self._kind_of(invocation) not in (Kind.WORKFLOW, None):
+            self._not_for(invocation, asked, number, now)
             return
         match message:
             case Adopt():
@@ -171,14 +189,7 @@ class Absent:
                     if (refusal := conflict.refusal(message)) is not None:
                         self._partition.engine.send(refusal)
                         return
-                if address is None:
-                    return
-                if invocation.status in FINISHED:
-                    self._partition.engine.send(guarded(Reply(address, outcome_of(invocation))))
-                elif address not in invocation.waiters:
-                    # Its row is enough: it need not come to memory to know who waits.
-                    invocation.waiters = (*invocation.waiters, address)
-                    self._partition.update(invocation)
+                self.subscribe(invocation, address)
             case Restore():
                 self._partition.consume(number)
             case Retry():
@@ -189,20 +200,39 @@ class Absent:
             ):
                 self._partition.consume(number)
                 reason = f"{TERMINATED}{message.reason}" if message.at_once else message.reason
-                self._cancel_row(invocation, reason, now)
-            case Reply() | Signal() | Withheld() if (
+                self._cancel_row(loaded, reason, now)
+            case Reply() | Signal() | Update() | Withheld() if (
                 invocation.status is Status.PENDING or invocation.status in PARKED
             ):
                 self._parked.setdefault(id_, []).append((message, number))
-            case Reply() | Signal() | Withheld() | Cancel():
+            case Reply() | Signal() | Update() | Withheld() | Cancel():
                 if self._partition.bring(loaded) is not None:
                     self._partition.receive(message, now, number)
                 elif invocation.status in FINISHED:
-                    self._partition.consume(number)
+                    self._too_late(id_, message, number, now)
                 else:  # Its handler is not here: it has just been parked.
                     self._deliver_loaded(id_, loaded, message, number, now)
             case Probe() | Deadlock():
                 raise AssertionError(message)  # They do not wait for anybody.
+
+    def _to_nobody(self, id_: str, message: Message, number: int, now: float) -> None:
+        """There is no such call: unless the message makes one, whoever waits for something is told."""
+        message = within(message)
+        if isinstance(message, Update):
+            error = CallNotFound(f"no call has the id {id_!r}, or its retention is over")
+            self.refuse(message, number, error, now)
+            return
+        self._partition.consume(number)
+        if isinstance(message, Call):
+            self._partition.accept(message, now, number)
+            conflict.tell(self._partition.engine.batch, message, now, existed=False)
+        elif isinstance(message, Restore):
+            self._restore(message, now)
+        elif isinstance(message, Subscribe):
+            failure = failure_of(CallNotFound(f"no call has the id {id_!r}"))
+            self._partition.engine.send(
+                Reply(message.reply_to, Outcome(Status.FAILED, failure=failure))
+            )
 
     def _replace(self, loaded: Loaded, message: Call, number: int, now: float) -> None:
         """A call takes the place of one that is not in memory."""
@@ -212,10 +242,76 @@ class Absent:
             if has_begun and partition.bring(loaded) is not None:
                 partition.receive(message, now, number)
                 return
-            self._cancel_row(invocation, f"{TERMINATED}replaced", now)
+            self._cancel_row(loaded, f"{TERMINATED}replaced", now)
         partition.consume(number)
         partition.accept(message, now, 0, before=invocation)
         conflict.tell(partition.engine.batch, message, now, existed=False)
+
+    def subscribe(self, invocation: Invocation, address: Address | None) -> None:
+        """One more command waits for the outcome of a call that is in no memory."""
+        if address is None:
+            return
+        if invocation.partition != self._partition.number:
+            self._partition.engine.send(Subscribe(invocation.partition, invocation.id, address))
+        elif invocation.status in FINISHED:
+            self._partition.engine.send(guarded(Reply(address, outcome_of(invocation))))
+        elif address not in invocation.waiters:
+            # Its row is enough: it need not come to memory to know who waits.
+            invocation.waiters = (*invocation.waiters, address)
+            self._partition.update(invocation)
+
+    # Updates.
+
+    def _kind_of(self, invocation: Invocation) -> Kind | None:
+        spec = self._partition.engine.registry.get(invocation.handler, invocation.version)
+        return None if spec is None else spec.kind
+
+    def _not_for(self, invocation: Invocation, message: Update, number: int, now: float) -> None:
+        kind = self._kind_of(invocation)
+        if kind is not None:
+            self.refuse(message, number, update.not_for(kind, message.id), now)
+
+    def _too_late(self, id_: str, message: Message, number: int, now: float) -> None:
+        """A message for a call that has ended: only an update is told."""
+        message = within(message)
+        if isinstance(message, Update):
+            self.refuse(message, number, update.ended_first(id_), now)
+        else:
+            self._partition.consume(number)
+
+    def refuse(
+        self, message: Update, number: int, reason: BaseException | Outcome, now: float
+    ) -> None:
+        """There is nobody who could take an update: it fails, unless it exists already."""
+        failure = reason.failure if isinstance(reason, Outcome) else failure_of(reason)
+        refused = replace(message, failure=failure)
+        if message.fresh:
+            self._refuse_unless(None, refused, number, now)
+        else:
+            self.hold(message.invocation.id, refused, number)
+
+    def _refuse_unless(
+        self, known: Loaded | None, message: Update, number: int, now: float
+    ) -> None:
+        self._partition.consume(number)
+        if known is not None:
+            self.subscribe(known.invocation, message.invocation.parent)
+            return
+        engine = self._partition.engine
+        update.insert(engine, message.invocation, self._partition.number)
+        update.end(engine, message.invocation, Outcome(Status.FAILED, failure=message.failure), now)
+
+    def _to_update(self, invocation: Invocation, message: Message, number: int, now: float) -> None:
+        """Something has come for an update that its workflow has taken, and it need not read that."""
+        message = within(message)
+        if isinstance(message, Update):
+            self.refuse(message, number, CallEnded(f"{message.id} is itself an update"), now)
+            return
+        self._partition.consume(number)
+        # Nothing else means something to it: its workflow may be cancelled.
+        if isinstance(message, Reply) and invocation.status not in FINISHED:
+            update.end(self._partition.engine, invocation, message.outcome, now)
+            self._partition.update(invocation)
 
     def _forward(self, invocation: Invocation, message: Message, number: int) -> None:
         """The call was given to another partition since the message was addressed."""
@@ -253,20 +349,24 @@ class Absent:
         for message, number in self._parked.pop(id_, ()):
             self._forward(invocation, message, number)
 
-    def _cancel_row(self, invocation: Invocation, reason: str, now: float) -> None:
+    def _cancel_row(self, loaded: Loaded, reason: str, now: float) -> None:
         """Cancel a call whose code has not begun, or cannot go on."""
+        invocation, engine = loaded.invocation, self._partition.engine
         invocation.cancel_reason = reason
         invocation.status = Status.CANCELLED
         invocation.finished_at = now
         invocation.wake_at = invocation.waiting = None
         self._partition.update(invocation)
-        for _, number in self._parked.pop(invocation.id, ()):
-            self._partition.consume(number)
+        for message, number in self._parked.pop(invocation.id, ()):
+            self._too_late(invocation.id, message, number, now)
+        ended_first = update.ended_first(invocation.id)
+        for id_ in journal.open_updates(loaded.entries):
+            engine.send(Reply(Address(self._partition.number, id_, 0), ended_first))
         outcome = Outcome(Status.CANCELLED)
-        self._partition.engine.batch.effects.append(Ended(invocation.id, outcome))
+        engine.batch.effects.append(Ended(invocation.id, outcome))
         for address in (invocation.parent, *invocation.waiters):
             if address is not None:
-                self._partition.engine.send(Reply(address, outcome))
+                engine.send(Reply(address, outcome))
 
     def _restore(self, message: Restore, now: float) -> None:
         """A call with its journal comes from elsewhere; if it is open, it goes on from there."""
@@ -296,6 +396,9 @@ class Absent:
             task = spec is not None and spec.kind is Kind.TASK
             # A workflow's steps and children get new ids: this is another run of its code.
             invocation.attempt = 0 if task else invocation.attempt + 1
+            if not task:
+                # Of steps of a run that is over; a task goes on from where it said it was.
+                invocation.heartbeats = ()
             invocation.started_at = invocation.finished_at = invocation.commands = None
             invocation.cancel_reason = invocation.deadline_at = None
         elif invocation.status not in PARKED:

@@ -15,12 +15,23 @@ import random
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context, ContextVar
-from typing import Any
+from typing import Any, cast
 
 from fenbu._core import ids, journal, location
-from fenbu._core.command import Command, MarkPatch, ParentEnd, StartCall, StartTimer
-from fenbu._core.loop import DeterministicLoop
-from fenbu._core.model import Entry, EntryKind, Invocation, Payload
+from fenbu._core.answer import Answers
+from fenbu._core.command import (
+    CloseStream,
+    Command,
+    EndUpdate,
+    MarkPatch,
+    ParentEnd,
+    StartCall,
+    StartTimer,
+    WriteChunk,
+)
+from fenbu._core.loop import DeterministicLoop, DurableTask
+from fenbu._core.model import Entry, EntryKind, Invocation, Outcome, Payload
+from fenbu.errors import UsageError
 
 current: ContextVar[Activation | None] = ContextVar("fenbu_activation", default=None)
 """The activation whose code is running: set in the context in which all of its code runs.
@@ -55,15 +66,17 @@ class Activation:
         "_patches",
         "_random",
         "_recorded",
+        "answers",
         "attempts",
         "began",
         "bound",
         "chain",
+        "closed",
         "conditions",
         "context",
         "invocation",
+        "is_replaying",
         "issued",
-        "leaving",
         "lent",
         "loop",
         "main",
@@ -76,6 +89,7 @@ class Activation:
         "timers",
         "unheard",
         "waiting",
+        "written",
     )
 
     def __init__(
@@ -106,14 +120,21 @@ class Activation:
         """Calls that it has started and that do not just go on when it ends, by command."""
         self.position = 0
         """In the journal: how many events the code has seen."""
-        self.leaving = False
+        self.written: list[tuple[int, WriteChunk | CloseStream]] | None = None
+        """What an operation has written to streams: it counts when the operation ends well."""
         self.lent: str | None = None
         """The reentrant operation that runs in its turn: until that has ended, it stands still."""
         self.restate: Callable[[Payload], None] | None = None
         """Sets the state of its entity."""
+        self.answers: Answers | None = None
+        """The queries and updates that the code has registered, if it has any."""
+        self.closed: BaseException | None = None
+        """While the code may ask for nothing: what is raised if it does."""
         self._count = 0
         self._random: random.Random | None = None
         self._patches: dict[str, bool] = {}
+        self.is_replaying = False
+        """What it asks for has been asked for before."""
         self._recorded: str | None = None
         """While the journal is replayed, what was recorded at the position that the code has come to."""
         self.loop = DeterministicLoop(self, now)
@@ -152,6 +173,8 @@ class Activation:
                 self._receive(entry.name or "", entry)
             case EntryKind.CANCEL_REQUESTED:
                 self.main.cancel(entry.name)
+            case EntryKind.UPDATE_RECEIVED:
+                self._begin_update(entry)
             case EntryKind.STEP_RETRYING:
                 self.attempts[entry.command] = entry.attempt
                 self.retries[entry.command] = entry.retry_at or 0.0
@@ -201,6 +224,7 @@ class Activation:
             NonDeterminismError: It does not.
         """
         invocation = self.invocation
+        self.is_replaying = True
         self._recorded = invocation.commands or ""
         before(0)
         self.begin()
@@ -213,6 +237,7 @@ class Activation:
             self.apply(entry)
             journal.compare(invocation, entry.position, entry.commands, self._take())
         self._recorded = None
+        self.is_replaying = False
 
     def _take(self) -> list[Command]:
         issued, self.issued = self.issued, []
@@ -223,7 +248,7 @@ class Activation:
 
         In their own context: in any other, a call of theirs would be one from outside the workflow.
         """
-        self.leaving = True
+        self.closed = Leaving()
         for task in self.loop.tasks:
             if task.done():
                 continue
@@ -241,6 +266,7 @@ class Activation:
         self.timers.clear()
         # Else the loop, its tasks and this activation hold each other until the garbage collector comes.
         self.loop.tasks.clear()
+        self.answers = None
         del self.loop, self.main, self._inside
 
     @property
@@ -274,7 +300,13 @@ class Activation:
     @property
     def hopeless(self) -> bool:
         """It has not ended and nothing that fenbu knows of could ever wake it."""
-        return not (self.main.done() or self.waiting or self.timers or self._awaits_signal())
+        return not (
+            self.main.done()
+            or self.waiting
+            or self.timers
+            or self._awaits_signal()
+            or (self.answers is not None and self.answers.updates)
+        )
 
     def _awaits_signal(self) -> bool:
         return any(not each.done() for waiters in self.signal_waiters.values() for each in waiters)
@@ -295,16 +327,30 @@ class Activation:
         ]
         if self.conditions:
             words.append("a condition")
+        if self.answers is not None:
+            words += [f"update {name}" for name in self.answers.updates]
         if self.timers:
             words.append("a timer")
         return ", ".join(words[:5]) + (f" and {len(words) - 5} more" if len(words) > 5 else "")
+
+    # Updates.
+
+    def _begin_update(self, entry: Entry) -> None:
+        name, _ = journal.update_of(entry.name)
+        answers = answers_of(self)
+        handler = answers.updates.get(name)
+        if handler is None:
+            journal.unexpected(self.invocation, entry)
+        answers.running.add(entry.name or "")
+        work = answers.serve(entry.name or "", handler, entry.value or "")
+        self.loop.create_task(work, name=name, context=self._inside.copy())
 
     # Called by the code, through the API and the loop.
 
     def issue(self, command: Command) -> int:
         """Number a command."""
-        if self.leaving:
-            raise Leaving
+        if self.closed is not None:
+            raise self.closed
         self._count += 1
         self.issued.append((self._count, command))
         return self._count
@@ -318,8 +364,8 @@ class Activation:
 
     def abandon(self, number: int) -> bool:
         """The code no longer waits for this command; false if its outcome has come already."""
-        if self.leaving:
-            raise Leaving
+        if self.closed is not None:
+            raise self.closed
         self.retries.pop(number, None)
         return self.waiting.pop(number, None) is not None
 
@@ -330,8 +376,8 @@ class Activation:
         """
         new = self._patches.get(name)
         if new is None:
-            if self.leaving:
-                raise Leaving
+            if self.closed is not None:
+                raise self.closed
             new = self._recorded is None or journal.has_patch(self._recorded, name)
             self._patches[name] = new
             if new:
@@ -348,8 +394,8 @@ class Activation:
 
     def next_signal(self, name: str) -> asyncio.Future[Entry]:
         """A future for the entry of the next signal of this name: at once if one came before."""
-        if self.leaving:
-            raise Leaving
+        if self.closed is not None:
+            raise self.closed
         future: asyncio.Future[Entry] = self.loop.create_future()
         queue = self.signals.get(name)
         if queue:
@@ -360,8 +406,8 @@ class Activation:
 
     def until(self, condition: Callable[[], object]) -> asyncio.Future[None]:
         """A future that is done when the condition holds."""
-        if self.leaving:
-            raise Leaving
+        if self.closed is not None:
+            raise self.closed
         future: asyncio.Future[None] = self.loop.create_future()
         self.conditions.append((condition, future))
         return future
@@ -389,8 +435,55 @@ class Activation:
     @property
     def random(self) -> random.Random:
         """Random numbers that are the same at each replay, different for each call and run."""
+        if self.closed is not None:
+            raise self.closed
         if self._random is None:
             # The instant of acceptance keeps equal ids in two databases from making equal UUIDs.
             seed = f"{self.run} {self.invocation.created_at!r}"
             self._random = random.Random(seed)  # noqa: S311
         return self._random
+
+
+def write(activation: Activation, command: WriteChunk | CloseStream) -> None:
+    """The code appends to a stream of the call, or ends one."""
+    number = activation.issue(command)
+    if activation.invocation.key is not None:
+        if activation.written is None:
+            activation.written = []
+        activation.written.append((number, command))
+
+
+def answers_of(activation: Activation) -> Answers:
+    """What its code answers, made at first use."""
+    if activation.answers is None:
+
+        def ended(entry_name: str, outcome: Outcome) -> None:
+            if activation.closed is not None:
+                raise activation.closed
+            activation.issued.append((0, EndUpdate(entry_name, outcome)))
+
+        activation.answers = Answers(activation.context, ended)
+    return activation.answers
+
+
+def look(
+    activation: Activation,
+    function: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: dict[str, Any],
+) -> Any:
+    """Run a function of the code that only looks, between two events.
+
+    Raises:
+        UsageError: It asked for something.
+        Exception: What it raises.
+    """
+    activation.closed = UsageError(
+        f"{activation.invocation.handler}: queries and validators only look at variables; they cannot ask "
+        "for steps, calls, timers, signals or chance"
+    )
+    try:
+        inside = cast("DurableTask", activation.main).inside
+        return activation.loop.look(inside, function, args, kwargs)
+    finally:
+        activation.closed = None

@@ -13,7 +13,7 @@ from msgspec import Struct, field
 
 from fenbu._core.effect import Effect
 from fenbu._core.message import Message
-from fenbu._core.model import EntityState, Entry, Invocation
+from fenbu._core.model import Chunk, EntityState, Entry, Invocation
 
 
 class CommitBatch(Struct):
@@ -22,7 +22,7 @@ class CommitBatch(Struct):
     inserted: list[Invocation] = field(default_factory=list)
     updated: list[Invocation] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
-    """Ids of calls to forget: row and journal."""
+    """Ids of calls to forget: row and journal. None of them has chunks."""
     entries: list[Entry] = field(default_factory=list)
     rewritten: list[Invocation] = field(default_factory=list)
     """Calls that begin anew: all of their row, and their old journal goes before `entries` are written."""
@@ -30,6 +30,10 @@ class CommitBatch(Struct):
     entities_deleted: list[tuple[str, str]] = field(default_factory=list)
     inbox: list[Message] = field(default_factory=list)
     inbox_deleted: list[int] = field(default_factory=list)
+    chunks: list[Chunk] = field(default_factory=list)
+    chunks_deleted: list[str] = field(default_factory=list)
+    """Ids of calls in `rewritten` whose chunks go before `chunks` are written."""
+    """In the order in which readers see them; those that are there already are passed over."""
     step_results_deleted: list[tuple[str, str, int]] = field(default_factory=list)
     """Id, run and command of transactional steps whose outcome is in `entries`."""
 
@@ -45,6 +49,7 @@ class CommitBatch(Struct):
             or self.deleted
             or self.rewritten
             or self.entities_deleted
+            or self.chunks
         )
 
 
@@ -71,16 +76,23 @@ class Batch:
         self.dropped: set[str] = set()
         """Calls accepted and finished within this batch whose handler keeps nothing."""
 
-    def forget(self, invocation: Invocation) -> None:
-        """A call begins anew: what this batch has of it is void, and if it was there before, all else is."""
+    def forget(self, invocation: Invocation, *, chunks: bool = False) -> None:
+        """A call begins anew: what this batch has of it is void, and so is what was there before.
+
+        Its `chunks` go, too, if another call takes its place.
+        """
         rows, id_ = self.rows, invocation.id
+        rows.deleted = [each for each in rows.deleted if each != id_]
+        if chunks:
+            rows.chunks = [each for each in rows.chunks if each.id != id_]
+            rows.chunks_deleted.append(id_)
         rows.entries = [each for each in rows.entries if each.id != id_]
+        self.dropped.discard(id_)
         inserted = [each for each in rows.inserted if each.id != id_]
         if len(inserted) == len(rows.inserted):
             rows.rewritten.append(invocation)
         else:
             rows.inserted = [*inserted, invocation]
-            self.dropped.discard(id_)
 
     def finish(self) -> CommitBatch:
         """The rows to write."""

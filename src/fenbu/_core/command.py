@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from msgspec import Struct
 
 from fenbu._core.codec import TypeCodec
 from fenbu._core.message import IfExists
-from fenbu._core.model import Failure, Payload
+from fenbu._core.model import Failure, Outcome, Payload
+from fenbu._core.need import Limits, Needed
 from fenbu._core.retry import Retry
 
 
@@ -33,6 +34,9 @@ class RunStep(Struct, gc=False):
     transaction: str | None = None
     """The kind of connection to the database that the function is given, as its first argument: its writes
     and its outcome are one transaction."""
+    limits: Limits | None = None
+    needs: tuple[Needed, ...] = ()
+    """Parameters that the node fills in."""
     kind = "step"
 
 
@@ -71,6 +75,8 @@ class StartCall(Struct, gc=False):
     wait: bool
     parent_end: ParentEnd = ParentEnd.ABANDON
     if_exists: IfExists = IfExists.REUSE
+    context: dict[str, str] | None = None
+    """What it carries, if not what its caller does."""
     attributes: str | None = None
     kind = "call"
 
@@ -96,6 +102,31 @@ class SendSignal(Struct, gc=False):
     kind = "signal"
 
 
+class SendUpdate(Struct, gc=False):
+    """Ask a workflow for something, and wait for what comes of it."""
+
+    name: str
+    location: str
+    partition: int
+    id: str
+    """The workflow."""
+    args: Payload
+    update_id: str | None
+    kind = "update"
+
+
+class EndUpdate(Struct, gc=False):
+    """The code has answered an update. `name` is as in the entry that brought it.
+
+    It has no number: nothing ever answers it.
+    """
+
+    name: str
+    outcome: Outcome
+    location = ""
+    kind = "updated"
+
+
 class OpenCallback(Struct, gc=False):
     """Somebody outside is to complete something: its number is in the token that he gets."""
 
@@ -113,6 +144,23 @@ class CancelCall(Struct, gc=False):
     reason: str
     at_once: bool = False
     kind = "cancel"
+
+
+class WriteChunk(Struct, gc=False):
+    """Append a value to a stream of the call. `name` is the stream's."""
+
+    name: str
+    location: str
+    value: Payload
+    kind = "write"
+
+
+class CloseStream(Struct, gc=False):
+    """End a stream of the call before the call ends. `name` is the stream's."""
+
+    name: str
+    location: str
+    kind = "close"
 
 
 class AbandonStep(Struct, gc=False):
@@ -145,7 +193,10 @@ class MarkPatch(Struct, gc=False):
     kind = "patch"
 
 
+UNNUMBERED: Final = frozenset({MarkPatch.kind, EndUpdate.kind})
+"""The kinds of commands that have no number."""
+
 Command: TypeAlias = (
-    RunStep | StartTimer | StartCall | AwaitCall | SendSignal | OpenCallback | CancelCall | AbandonStep
-    | MarkPatch | SetAttributes
+    RunStep | StartTimer | StartCall | AwaitCall | SendSignal | SendUpdate | EndUpdate | OpenCallback
+    | CancelCall | AbandonStep | MarkPatch | WriteChunk | CloseStream | SetAttributes
 )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from fenbu._core import ids
+from fenbu._core import ids, update
 from fenbu._core.command import (
     AwaitCall,
     CancelCall,
@@ -13,11 +13,12 @@ from fenbu._core.command import (
     ParentEnd,
     RunStep,
     SendSignal,
+    SendUpdate,
     StartCall,
 )
 from fenbu._core.effect import RunBody
-from fenbu._core.message import Call, Cancel, Message, Signal, Subscribe
-from fenbu._core.model import Address, Invocation
+from fenbu._core.message import Call, Cancel, Message, Signal, Subscribe, Update
+from fenbu._core.model import Address, Heartbeat, Invocation
 
 if TYPE_CHECKING:
     from fenbu._core.activation import Activation
@@ -40,6 +41,13 @@ def message_of(
             return Signal(
                 command.partition, command.id, command.name, command.value, command.failure
             )
+        case SendUpdate():
+            id_ = command.update_id or ids.child_id(activation.run, number)
+            call = update.call_of(
+                command.id, id_, partition=command.partition, name=command.name, args=command.args,
+                now=now, parent=here,
+            )  # fmt: skip
+            return Update(command.partition, command.id, call, fresh=command.update_id is None)
         case CancelCall():
             return Cancel(command.partition, command.name, command.reason, command.at_once)
         case _:
@@ -78,6 +86,9 @@ def _call(
     engine: Engine, activation: Activation, here: Address, command: StartCall, now: float
 ) -> Call:
     id_ = command.id or ids.child_id(activation.run, here.command)
+    context = activation.invocation.context
+    if command.context is not None:
+        context = command.context or None
     invocation = Invocation(
         id=id_,
         partition=engine.place(command.entity, command.key, id_),
@@ -92,6 +103,7 @@ def _call(
         deadline_at=engine.deadline(command.name, command.version, command.timeout_seconds, now),
         wake_at=now + command.delay_seconds if command.delay_seconds > 0 else None,
         attributes=command.attributes,
+        context=context,
     )
     return Call(
         invocation, fresh=command.id is None, waited=command.wait, if_exists=command.if_exists
@@ -120,14 +132,28 @@ def task_body(spec: HandlerSpec, invocation: Invocation) -> RunBody:
         spec.attempt_timeout_seconds,
         spec.cpu,
         invocation.chain,
+        None,
+        spec.limits,
+        spec.signature.needs,
+        _last(invocation, 0) if invocation.heartbeats else None,
+        invocation.context,
     )
+
+
+def _last(invocation: Invocation, command: int) -> Heartbeat | None:
+    """What an earlier attempt of this body has said last."""
+    for each in invocation.heartbeats:
+        if each.command == command:
+            return each
+    return None
 
 
 def step_body(activation: Activation, number: int, command: RunStep) -> RunBody:
     """The next attempt of a step."""
+    invocation = activation.invocation
     return RunBody(
-        activation.invocation.partition,
-        activation.invocation.id,
+        invocation.partition,
+        invocation.id,
         number,
         activation.attempts.get(number, 0) + 1,
         command.name,
@@ -141,4 +167,8 @@ def step_body(activation: Activation, number: int, command: RunStep) -> RunBody:
         command.cpu,
         activation.chain,
         command.transaction,
+        command.limits,
+        command.needs,
+        _last(invocation, number) if invocation.heartbeats else None,
+        invocation.context,
     )

@@ -12,7 +12,8 @@ from typing import Any, TypeAlias
 from msgspec import Struct
 
 from fenbu._core.codec import TypeCodec
-from fenbu._core.model import Outcome
+from fenbu._core.model import Heartbeat, Outcome
+from fenbu._core.need import Limits, Needed
 from fenbu._core.retry import Retry
 
 
@@ -36,6 +37,17 @@ class RunBody(Struct, eq=False, gc=False):
     chain: tuple[str, ...]
     transaction: str | None = None
     """See `RunStep`."""
+    limits: Limits | None = None
+    needs: tuple[Needed, ...] = ()
+    """Parameters that the node fills in."""
+    heartbeat: Heartbeat | None = None
+    """The last of an earlier attempt."""
+    context: dict[str, str] | None = None
+    """That of its call."""
+    home: Any = None
+    """Takes what it writes to streams: set by the node that runs it."""
+    places: Any = None
+    """How far it has come in each stream: kept there."""
 
 
 class StopBody(Struct, frozen=True, gc=False):
@@ -63,6 +75,12 @@ class Ended(Struct, frozen=True, gc=False):
 
     id: str
     outcome: Outcome
+
+
+class Written(Struct, frozen=True, gc=False):
+    """A stream of a call has a chunk more."""
+
+    id: str
 
 
 class Begin(Struct, frozen=True, gc=False):
@@ -125,6 +143,6 @@ class ReadInbox(Struct, frozen=True, gc=False):
 
 
 Effect: TypeAlias = (
-    RunBody | StopBody | Accepted | Moved | Ended | Begin | LoadCalls | LoadEntity | LoadReady
+    RunBody | StopBody | Accepted | Moved | Ended | Written | Begin | LoadCalls | LoadEntity | LoadReady
     | LoadOperations | WakeAt | ReadInbox | Warn
 )  # fmt: skip

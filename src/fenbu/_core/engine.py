@@ -13,6 +13,7 @@ from fenbu._core import ids, limit
 from fenbu._core.batch import Batch
 from fenbu._core.effect import RunBody
 from fenbu._core.event import (
+    BodyBeat,
     BodyEnded,
     CallsLoaded,
     DueLoaded,
@@ -27,6 +28,7 @@ from fenbu._core.mailbox import Mailbox
 from fenbu._core.message import Call, Message
 from fenbu._core.order import Receiver, receiver_of
 from fenbu._core.partition import Partition
+from fenbu._core.resident import body_beat
 from fenbu._core.suspect import Suspects
 from fenbu._core.timer import TimerQueue
 
@@ -127,10 +129,15 @@ class Engine:
 
     # Input.
 
-    def apply(self, event: Event, now: float) -> None:
+    def apply(self, event: Event | BodyBeat, now: float) -> None:
         """Something happened."""
         self.now = now
         partition = self.partitions.get(event.partition)
+        if isinstance(event, BodyBeat):
+            resident = partition.residents.get(event.id) if partition is not None else None
+            if resident is not None:
+                body_beat(resident, event)
+            return
         if partition is not None:
             partition.apply(event, now)
         if isinstance(event, CallsLoaded | ReadyLoaded | OperationsLoaded | DueLoaded):
@@ -222,7 +229,8 @@ class Engine:
         resident = owner.residents.get(id_) if owner is not None else None
         if owner is None or resident is None or resident.bodies.keys() != commands:
             return False
-        if resident.is_bound or owner.order.expects(id_):
+        is_bound = resident.mailbox is not None or not resident.marked or resident.mail
+        if is_bound or owner.order.expects(id_):
             return False
         owner.give(resident, to, now)
         if self.batch.messages:

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from fenbu._core.model import EntityState, Loaded, Outcome
+from fenbu._core.model import EntityState, Heartbeat, Loaded, Outcome
 from fenbu._core.retry import Retry
 
 
@@ -41,6 +41,15 @@ class BodyEnded(Struct, frozen=True, gc=False):
         if retry.total_seconds is not None and now + after > began + retry.total_seconds:
             return None
         return now + after
+
+
+class BodyBeat(Struct, frozen=True, gc=False):
+    """A body that runs has said how far it is."""
+
+    partition: int
+    id: str
+    attempt: int
+    heartbeat: Heartbeat
 
 
 class MarkDurable(Struct, frozen=True, gc=False):

@@ -12,7 +12,9 @@ from msgspec import Struct
 
 from fenbu._core import limit
 from fenbu._core.codec import Codec, CodecHook
+from fenbu._core.middleware import Middleware
 from fenbu._core.model import Kind, Payload
+from fenbu._core.need import Limits
 from fenbu._core.retry import NO_RETRY, Retry
 from fenbu._core.signature import Signature
 from fenbu.errors import EncodingError, PayloadTooLarge, PayloadUnreadable, UsageError
@@ -30,6 +32,7 @@ class HandlerSpec(Struct, kw_only=True, eq=False):
     timeout_seconds: float | None = None
     """For the whole call, from its acceptance."""
     attempt_timeout_seconds: float | None = None
+    limits: Limits | None = None
     retention_seconds: float = limit.RETENTION_SECONDS
     """How long the finished call is kept; 0 keeps nothing."""
     cpu: bool = False
@@ -209,6 +212,8 @@ class Registry:
         self.entities: dict[str, EntitySpec] = {}
         self.overrides: dict[Callable[..., Any], Callable[..., Any]] = {}
         """Bodies that run in place of others, in tests."""
+        self.middleware: list[Middleware] = []
+        """The outermost first."""
 
     def add(self, spec: HandlerSpec) -> None:
         """Register a handler.

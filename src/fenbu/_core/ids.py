@@ -12,6 +12,7 @@ from hashlib import sha256
 from fenbu._core import limit
 
 CALLBACK = "callback "
+UPDATE = "/@"
 
 
 def invocation_id(now: float, entropy: int) -> str:
@@ -39,9 +40,22 @@ def _derived(parent: str, last: str) -> str:
     return f"{sha256(parent.encode()).hexdigest()[:32]}/{last}"
 
 
+def update_id(workflow: str, id: str) -> str:  # noqa: A002
+    """The id of an update's call: each workflow has update ids of its own.
+
+    No call that a user starts, and no child of one, can have it: what follows a `/` there is a number.
+    """
+    return f"{workflow}{UPDATE}{id}"
+
+
 def run_id(id: str, run: int) -> str:  # noqa: A002
     """Names one run of a workflow that was retried, as the parent of its children."""
     return f"{id}~{run}" if run else id
+
+
+def run_number(id: str, run: str) -> int:  # noqa: A002
+    """Which run of a call has this name, see `run_id`."""
+    return int(run[len(id) + 1 :] or 0)
 
 
 def callback_name(command: int, run: int) -> str:

@@ -6,14 +6,14 @@ Guarantee: replay-same.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
 import msgspec
 
-from fenbu._core.command import Command, MarkPatch
+from fenbu._core.command import Command, EndUpdate, MarkPatch
 from fenbu._core.ids import CALLBACK
-from fenbu._core.model import Entry, Invocation
+from fenbu._core.model import Entry, EntryKind, Invocation
 from fenbu.errors import NonDeterminismError
 
 _decoder = msgspec.json.Decoder(list[tuple[str, str, str]])
@@ -59,6 +59,25 @@ def has_patch(text: str, name: str) -> bool:
     return MarkPatch.kind in text and any(
         each[:2] == (MarkPatch.kind, name) for each in recorded(text)
     )
+
+
+def open_updates(entries: Iterable[Entry]) -> list[str]:
+    """The ids of the updates that a journal has received and not answered, in order."""
+    found: dict[str, None] = {}
+    for entry in entries:
+        if entry.kind is EntryKind.UPDATE_RECEIVED:
+            found[entry.name or ""] = None
+        if found and entry.commands:
+            for kind, name, _ in recorded(entry.commands):
+                if kind == EndUpdate.kind:
+                    found.pop(name, None)
+    return [update_of(name)[1] for name in found]
+
+
+def update_of(entry_name: str | None) -> tuple[str, str]:
+    """The name of an update and the id of its call, from the name of its entry."""
+    name, _, id_ = (entry_name or "").partition(" ")
+    return name, id_
 
 
 def compare(

@@ -13,6 +13,9 @@ ID_LENGTH_MAX: Final = 200
 ID_LENGTH_DERIVED_MAX: Final = 120
 """A derived id (`parent.3`) beyond this is replaced by a hash, so that deep call trees keep short ids."""
 
+UPDATE_ID_LENGTH_MAX: Final = 100
+"""Characters of the id that an update is given; that of its call is this behind its workflow's."""
+
 KEY_LENGTH_MAX: Final = 400
 """Characters of an entity key."""
 
@@ -54,6 +57,18 @@ RUNS_IN_A_ROW_MAX: Final = 10_000
 
 CRASHES_MAX: Final = 4
 """Crashes of the process, with no progress of the call between them, until it is quarantined."""
+
+STREAM_NAME_LENGTH_MAX: Final = 200
+"""Characters of a stream's name, which is part of the key of each of its chunks."""
+
+CHUNK_ROWS_MAX: Final = 200
+"""Chunks that one reader of a stream is given at a time."""
+
+STREAM_CURSORS_MAX: Final = 500
+"""Readers of streams for whom one statement looks."""
+
+CHUNK_DELETE_ROWS_MAX: Final = 20_000
+"""Chunks deleted in one transaction."""
 
 RETENTION_SECONDS: Final = 7 * 86_400.0
 """How long a finished call is kept."""

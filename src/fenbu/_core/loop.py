@@ -95,6 +95,9 @@ class DurableTask(asyncio.Task[Any]):
 class DeterministicLoop(asyncio.AbstractEventLoop):
     """Runs one activation's code; see the module."""
 
+    is_looking = False
+    """A function runs that only looks."""
+
     def __init__(self, activation: Activation, now: float) -> None:
         self.activation = activation
         self.now = now
@@ -142,6 +145,19 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
             f"the code ran {limit.HANDLES_PER_DRAIN_MAX} callbacks without waiting for a step, call, "
             "signal or timer: look for a loop around asyncio.sleep(0)"
         )
+
+    def look(
+        self, context: Context, function: Callable[..., Any], args: Any, kwargs: dict[str, Any]
+    ) -> Any:
+        """Run a function of the code that only looks: it can make no tasks, here or on another loop."""
+        outer = events._get_running_loop()  # noqa: SLF001
+        events._set_running_loop(self)  # noqa: SLF001
+        self.is_looking = True
+        try:
+            return context.run(function, *args, **kwargs)
+        finally:
+            self.is_looking = False
+            events._set_running_loop(outer)  # noqa: SLF001
 
     # What asyncio asks of a loop.
 
@@ -194,6 +210,9 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         context: Context | None = None,
         **options: Any,
     ) -> asyncio.Task[Any]:
+        if self.is_looking and self.activation.closed is not None:
+            coro.close()
+            raise self.activation.closed
         self._created += 1
         number = self._created
         name = name or f"task-{number & 0xFFFFFFF}"

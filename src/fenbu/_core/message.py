@@ -76,6 +76,20 @@ class Subscribe(Struct, frozen=True, tag="subscribe", gc=False):
     reply_to: Address
 
 
+class Update(Struct, frozen=True, tag="update", gc=False):
+    """Ask the code of the workflow `id` for something; what comes of it is the outcome of `invocation`."""
+
+    partition: int
+    id: str
+    invocation: Invocation
+    """The update's own call, which lives in the partition of its workflow."""
+    fresh: bool = False
+    """See `Call`, here and below."""
+    listener: str | None = None
+    failure: Failure | None = None
+    """Why the workflow cannot take it, when that is known."""
+
+
 class Signal(Struct, frozen=True, tag="signal", gc=False):
     """A named value for a running call, or an error that is raised where the value is waited for."""
 
@@ -140,11 +154,11 @@ class Claim(Struct, frozen=True, tag="claim", gc=False):
 
 
 class Withheld(Struct, frozen=True, tag="withheld", gc=False):
-    """A reply or signal that this process cannot read: its call is parked, and the message stays."""
+    """A reply, signal or update that this process cannot read: its call is parked, and the message stays."""
 
     partition: int
     id: str
-    message: Reply | Signal
+    message: Reply | Signal | Update
     """As it is stored."""
     reason: str
 
@@ -165,30 +179,38 @@ class Restore(Struct, frozen=True, tag="restore", gc=False):
 
 
 Message: TypeAlias = (
-    Call | Reply | Subscribe | Signal | Cancel | Retry | Probe | Deadlock | Adopt | Claim | Withheld
-    | Restore
+    Call | Reply | Subscribe | Update | Signal | Cancel | Retry | Probe | Deadlock | Adopt | Claim
+    | Withheld | Restore
 )  # fmt: skip
 
 _json = msgspec.json.Decoder(Message)
 _msgpack = msgspec.msgpack.Decoder(Message)
 
 
-def guarded(message: Reply | Signal) -> Reply | Signal | Withheld:
-    """The message, or the same as one that cannot be read if its value or error cannot."""
-    if isinstance(message, Reply):
-        value, failure, id_ = message.outcome.value, message.outcome.failure, message.to.id
-    else:
-        value, failure, id_ = message.value, message.failure, message.id
+def guarded(message: Reply | Signal | Update) -> Reply | Signal | Update | Withheld:
+    """The message, or the same as one that cannot be read if its value, arguments or error cannot."""
+    match message:
+        case Reply():
+            value, failure, id_ = message.outcome.value, message.outcome.failure, message.to.id
+        case Update():
+            value, failure, id_ = message.invocation.args, message.failure, message.id
+        case Signal():
+            value, failure, id_ = message.value, message.failure, message.id
     for each in (value, failure):
         if isinstance(each, Unreadable | UnreadableFailure):
             return Withheld(message.partition, id_, message, each.reason)
     return message
 
 
+def within(message: Message) -> Message:
+    """The message itself, for who does not have to read its values."""
+    return message.message if isinstance(message, Withheld) else message
+
+
 def encode(message: Message) -> Payload:
     """JSON text that people can read, or MessagePack where a payload is bytes."""
     match message:
-        case Call():
+        case Call() | Update():
             payload = message.invocation.args
         case Reply():
             payload = message.outcome.value

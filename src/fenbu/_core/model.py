@@ -109,6 +109,21 @@ class Address(Struct, frozen=True, array_like=True, gc=False):
     """Of the invocation, whose next run numbers its commands from 1 again."""
 
 
+class Heartbeat(Struct, frozen=True, array_like=True, gc=False):
+    """The last that the body of a task, or of a step, has said of how far it is."""
+
+    command: int
+    """0 for a task's body."""
+    at: float
+    text: str | None = None
+    data: bytes | None = None
+    """In place of `text`, where payloads are bytes."""
+
+    @property
+    def value(self) -> Payload | None:
+        return self.text if self.data is None else self.data
+
+
 class Invocation(Struct, kw_only=True, gc=False):
     """One durable call: what its row holds. Mutable: only its partition changes it."""
 
@@ -147,6 +162,10 @@ class Invocation(Struct, kw_only=True, gc=False):
     result: Payload | None = None
     failure: Failure | None = None
     """Why it failed, why it is stuck, or the error of the last attempt."""
+    heartbeats: tuple[Heartbeat, ...] = ()
+    """Of its bodies that have no outcome yet, and of a task the last one for good."""
+    context: dict[str, str] | None = None
+    """What middleware has given it to carry, and its children after it."""
     attributes: str | None = None
     """JSON of its search attributes, see `attribute.py`."""
 
@@ -166,6 +185,8 @@ class EntryKind(StrEnum):
     """A reentrant operation, `name`, runs in its turn, and it stands still."""
     INNER_ENDED = "inner_ended"
     """`value` is the state that it leaves, if it has changed it."""
+    UPDATE_RECEIVED = "update_received"
+    """Its `name` is that of the update, a space, and the id of its call."""
 
 
 class Entry(Struct, gc=False):
@@ -178,7 +199,7 @@ class Entry(Struct, gc=False):
     command: int = 0
     """The command that the event answers; 0 for signals and cancellation."""
     name: str | None = None
-    """The signal's name."""
+    """The signal's name, or that of an update and its id."""
     attempt: int = 0
     seconds: float | None = None
     """How long the step's attempt ran."""
@@ -189,6 +210,29 @@ class Entry(Struct, gc=False):
     retry_at: float | None = None
     commands: str | None = None
     """JSON: [kind, name, location] for each command issued in answer, in order."""
+
+
+class Chunk(Struct, frozen=True, gc=False):
+    """One value of a stream: a row that is written once, in the order of the numbers.
+
+    `run`, `command` and `position` say where it comes from: what a second attempt of the same body writes at
+    the same position is the same chunk.
+    """
+
+    id: str
+    stream: str
+    run: int
+    """Of a workflow or operation that was retried: the number of its run. A task has one only."""
+    command: int
+    """0 for a task's body, a step's number for its body, else the command that wrote it."""
+    position: int
+    """How many came before it from the same body."""
+    at: float
+    value: Payload | None = None
+    ends: bool = False
+    """It is no value, but the end of the stream."""
+    number: int = 0
+    """Given by the database: grows from chunk to chunk of a call."""
 
 
 class EntityState(Struct, frozen=True, gc=False):

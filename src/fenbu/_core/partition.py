@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from fenbu._core import conflict, deadlock
 from fenbu._core.absent import Absent
+from fenbu._core.delivery import deliver
 from fenbu._core.effect import LoadReady, Moved, ReadInbox, WakeAt
 from fenbu._core.event import (
     CallsLoaded,
@@ -30,16 +31,10 @@ from fenbu._core.message import (
     Adopt,
     Call,
     Cancel,
-    Claim,
     Deadlock,
     Message,
     Probe,
     Reply,
-    Restore,
-    Retry,
-    Signal,
-    Subscribe,
-    Withheld,
 )
 from fenbu._core.model import FINISHED, PARKED, Entry, Invocation, Kind, Loaded, Status
 from fenbu._core.nest import outer_id
@@ -76,7 +71,7 @@ class Partition:
         """The highest sequence that waits in the database only."""
         self._refilling = False
         self._active = 0
-        self._absent = Absent(self)
+        self.absent = Absent(self)
         self.order = MessageOrder(to_come)
 
     @property
@@ -105,21 +100,18 @@ class Partition:
             return
         id_ = message.to.id if isinstance(message, Reply) else message.id
         # In memory by now or not: it must not overtake those that wait for the row of their call.
-        resident = None if id_ in self._absent.held else self.residents.get(id_)
+        resident = None if id_ in self.absent.held else self.residents.get(id_)
         if number == 0 and (resident is None or resident.must_come_by_inbox(message)):
             self._queue(message)
         elif resident is None:
-            self._absent.hold(id_, message, number)
+            self.absent.hold(id_, message, number)
         elif resident.must_wait(message):
             # It leaves the inbox with the batch that has it in the journal.
             keep(resident, message, number)
             if resident.mailbox is not None:
                 resident.mailbox.mailed(resident, message, now)
-        elif isinstance(message, Reply | Signal | Withheld) and resident.spec.kind is Kind.TASK:
-            self.consume(number)
         else:
-            self.consume(number)
-            self.deliver(resident, message, now)
+            deliver(self, resident, message, now, number)
 
     def carry(self, message: Message, now: float) -> None:
         """Apply what a call of this node has sent, in the batch that it was sent with."""
@@ -137,25 +129,6 @@ class Partition:
         batch.effects.append(ReadInbox())
         self.order.sent(message, batch.number)
 
-    def deliver(self, resident: Resident, message: Message, now: float) -> None:
-        """Let a call in memory have a message that it can receive."""
-        match message:
-            case Reply():
-                resident.reply(message, now)
-            case Signal():
-                resident.signal(message, now)
-            case Cancel():
-                resident.cancel(message.reason, now, at_once=message.at_once)
-            case Subscribe():
-                resident.subscribe(message.reply_to)
-            case Retry():
-                if resident.invocation.status in PARKED:
-                    self._absent.retry(Loaded(resident.invocation, []))
-            case Adopt() | Claim() | Restore():
-                pass  # It has come to memory another way.
-            case Call() | Probe() | Deadlock() | Withheld():
-                raise AssertionError(message)
-
     def consume(self, number: int) -> None:
         """A message has been applied: with the open batch it leaves the inbox."""
         if number:
@@ -170,7 +143,7 @@ class Partition:
             self.accept(message, now, number)
             return
         if (resident := self.residents.get(invocation.id)) is None:
-            self._absent.hold(invocation.id, message, number)
+            self.absent.hold(invocation.id, message, number)
             return
         anew = conflict.begins_anew(message, resident.invocation)
         if anew and resident.must_wait(Cancel(self.number, invocation.id, "")):
@@ -199,7 +172,7 @@ class Partition:
         if before is not None:
             conflict.succeed(invocation, before, self.engine.registry)
             self.engine.loads.changed(invocation.id, batch.number)
-            batch.forget(invocation)
+            batch.forget(invocation, chunks=True)
         else:
             batch.rows.inserted.append(invocation)
         if not invocation.version:
@@ -318,7 +291,7 @@ class Partition:
         self.engine.idle.remove(resident)
         if resident.mailbox is not None:
             resident.mailbox.remove(resident)
-        self._absent.take_back(resident.invocation.id, resident.mail)
+        self.absent.take_back(resident.invocation.id, resident.mail)
         if self.spilled:
             self.refill()
 
@@ -336,7 +309,7 @@ class Partition:
         for resident in left:
             resident.drop()
             self.survived(resident)
-        self._absent.hand_back()
+        self.absent.hand_back()
 
     def give(self, resident: Resident, to: int, now: float) -> None:
         """Let a call go on in another partition, whose owner has time for it. None of its bodies runs.
@@ -406,7 +379,7 @@ class Partition:
         if self._misaddressed(invocation, spec, self.engine.now):
             return None
         resident = self._make(invocation, spec, loaded.entries)
-        resident.mail.extend(self._absent.take_parked(invocation.id))
+        resident.mail.extend(self.absent.take_parked(invocation.id))
         self.residents[invocation.id] = resident
         self.set_active(resident, active=True)
         if spec.kind is Kind.OPERATION:
@@ -452,7 +425,7 @@ class Partition:
                 for loaded in self.engine.loads.fresh(event.found, event.batch):
                     self.bring(loaded)
             case CallsLoaded():
-                self._absent.loaded(event, now)
+                self.absent.loaded(event, now)
 
     def _ready_loaded(self, event: ReadyLoaded) -> None:
         self._refilling = False

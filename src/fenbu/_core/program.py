@@ -6,30 +6,36 @@ Guarantee: step-once. A step whose outcome is in the journal is never run again.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
 from fenbu._core import attribute, dispatch, journal, limit, nest
-from fenbu._core.activation import Activation, ContinueAsNew
+from fenbu._core.activation import Activation, ContinueAsNew, answers_of
 from fenbu._core.command import (
     AbandonStep,
+    CloseStream,
+    EndUpdate,
     MarkPatch,
     OpenCallback,
     ParentEnd,
     RunStep,
     SetAttributes,
     StartTimer,
+    WriteChunk,
 )
+from fenbu._core.delivery import deliver
 from fenbu._core.effect import StopBody, WakeAt, Warn
 from fenbu._core.event import BodyEnded
 from fenbu._core.handler import HandlerSpec
 from fenbu._core.loop import EndlessLoopError
-from fenbu._core.message import Call, Cancel, Message, Reply, Signal, Withheld
+from fenbu._core.message import Cancel, Message, Reply, Signal, Withheld
+from fenbu._core.middleware import around_code
 from fenbu._core.model import Entry, EntryKind, Invocation, Outcome, Payload, Status
-from fenbu._core.resident import DEADLINE, HISTORY, TIMEOUT, Resident
+from fenbu._core.resident import DEADLINE, HISTORY, TIMEOUT
+from fenbu._core.serving import Serving
 from fenbu.errors import (
     EncodingError,
     NonDeterminismError,
@@ -42,10 +48,10 @@ if TYPE_CHECKING:
     from fenbu._core.partition import Partition
 
 
-class Program(Resident):
+class Program(Serving):
     """See the module."""
 
-    __slots__ = ("_carried", "_entries", "_position")
+    __slots__ = ("_carried", "_position")
 
     def __init__(
         self,
@@ -55,7 +61,7 @@ class Program(Resident):
         entries: list[Entry] | None = None,
     ) -> None:
         super().__init__(partition, invocation, spec)
-        self._entries = entries
+        self._entries = entries or None
         """The journal as loaded, until it has been replayed."""
         self._position = len(entries) if entries else 0
         self._carried: deque[Entry] | None = None
@@ -71,7 +77,7 @@ class Program(Resident):
         invocation.status = Status.RUNNING
         try:
             instance = self.mailbox.instance_of(self) if self.mailbox is not None else None
-            coroutine = self.spec.coroutine(invocation.args, instance)
+            coroutine = self._code(instance, is_replay=not fresh)
         except EncodingError as error:
             if fresh and not isinstance(error, PayloadUnreadable):
                 self.fail(error, now)
@@ -94,8 +100,8 @@ class Program(Resident):
                 self._arm_deadline()
                 self._carry_out(now)
             else:
-                entries, self._entries = self._entries or [], None
-                activation.replay(entries)
+                activation.replay(self._entries or [])
+                self._entries = None
                 self._arm_deadline()
                 self._resume(now)
         except NonDeterminismError as error:
@@ -107,19 +113,30 @@ class Program(Resident):
         self._settle(now)
         self._read_mail(now)
 
+    def _code(self, instance: Any, *, is_replay: bool) -> Coroutine[Any, Any, Any]:
+        """Its code, with what middleware does around it.
+
+        Raises:
+            EncodingError: The arguments do not fit the function as it is now.
+        """
+        invocation, middleware = self.invocation, self.partition.engine.registry.middleware
+        code = self.spec.coroutine(invocation.args, instance)
+        if not middleware:
+            return code
+        return around_code(middleware, invocation, self.spec.kind, code, is_replay=is_replay)
+
     def _read_mail(self, now: float) -> None:
         """Deliver what came before the code could receive it; not while it stands still."""
         while self.mail and self.activation is not None and self.activation.lent is None:
-            if isinstance(unreadable := self.mail[0][0], Withheld):
+            first = self.mail[0][0]
+            if isinstance(first, Withheld):
                 # It and what comes after it wait until somebody can read it.
-                self.park(Status.STUCK, PayloadUnreadable(unreadable.reason))
+                self.park(Status.STUCK, PayloadUnreadable(first.reason))
+                return
+            if self.must_wait(first):
                 return
             message, number = self.mail.pop(0)
-            if isinstance(message, Call):  # It takes this one's place.
-                self.partition.receive(message, now, number)
-                continue
-            self.partition.consume(number)
-            self.partition.deliver(self, message, now)
+            deliver(self.partition, self, message, now, number)
 
     def _resume(self, now: float) -> None:
         """After a replay: what is still waited for is asked for again."""
@@ -151,6 +168,8 @@ class Program(Resident):
                     if number in activation.timers:
                         self._arm(command.when, number)
                 case AbandonStep():
+                    if self.invocation.heartbeats:
+                        self._forget_heartbeat(command.command)
                     if self.bodies.pop(command.command, None) is not None:
                         stop = StopBody(self.invocation.id, command.command)
                         self.partition.engine.batch.effects.append(stop)
@@ -160,9 +179,19 @@ class Program(Resident):
                     self.save()
                 case MarkPatch() | OpenCallback():
                     pass  # It is in the journal, and that is all.
+                case WriteChunk() | CloseStream():
+                    if self.mailbox is None:
+                        self._write(number, command, now)
+                case EndUpdate():
+                    _, id_ = journal.update_of(command.name)
+                    self._end_update(activation.answers, id_, command.outcome, now)
                 case _:
                     engine = self.partition.engine
                     engine.send(dispatch.message_of(engine, activation, number, command, now))
+
+    def _write(self, number: int, command: WriteChunk | CloseStream, now: float) -> None:
+        value = command.value if isinstance(command, WriteChunk) else None
+        self.write(command.name, number, 0, value, now, ends=value is None)
 
     def _run_step(self, number: int, command: RunStep) -> None:
         activation = self.activation
@@ -174,7 +203,11 @@ class Program(Resident):
         self._stop_bodies()
         activation, self.activation = self.activation, None
         if activation is not None:
+            if activation.answers is not None:
+                self._fail_updates(activation.answers)
             activation.leave()
+        elif self._entries:
+            self._fail_updates(None)
 
     def _settle(self, now: float) -> None:
         """After a drain: ended, waiting, or beyond hope?"""
@@ -183,7 +216,7 @@ class Program(Resident):
             return
         if activation.main.done() and not (activation.bound and self._is_owed(activation)):
             self._end(activation, now)
-        elif self.bodies:
+        elif self.bodies or (activation.answers is not None and activation.answers.looking_up):
             return
         elif activation.hopeless:
             self.park(
@@ -224,6 +257,9 @@ class Program(Resident):
                 value = self.spec.signature.result.encode(main.result())
                 if self.mailbox is not None:
                     self.mailbox.keep(self, now)
+                    # An operation that fails changes nothing, so what it wrote comes with its end.
+                    for number, command in activation.written or ():
+                        self._write(number, command, now)
             except PayloadTooLarge as too_large:
                 error = too_large.named(f"the result of {self.spec.name} {self.invocation.id}")
             except EncodingError as encoding_error:
@@ -280,16 +316,23 @@ class Program(Resident):
             for message in list(dispatch.cancellations(engine, before, ParentEnd.CANCEL)):
                 engine.send(message)
         carried = deque([*unread, *(self._carried or ())])
+        looking_up = False
+        if before is not None and before.answers is not None:
+            looking_up = before.answers.looking_up
+            self._fail_open(before.answers, before.answers.running)
         self._drop_code()
         engine.batch.forget(invocation)
         self.saved_in = engine.batch.number
         invocation.args, invocation.version = begin.payload, begin.version
         invocation.attempt += 1
         invocation.started_at, invocation.commands = now, None
+        invocation.heartbeats = ()
         self.spec = engine.registry.get(invocation.handler, begin.version) or self.spec
         self._position, self._carried = 0, carried
-        coroutine = self.spec.coroutine(invocation.args)
+        coroutine = self._code(None, is_replay=False)
         activation = self.activation = Activation(invocation, coroutine, now, engine.registry)
+        if looking_up:
+            answers_of(activation).looking_up = True
         activation.begin()
         invocation.commands = journal.record([each for _, each in activation.issued])
         self._carry_out(now)
@@ -369,6 +412,8 @@ class Program(Resident):
             retry_at = event.next_at(command.retry, began, now)
             if retry_at is not None:
                 kind = EntryKind.STEP_RETRYING
+        if self.invocation.heartbeats and retry_at is None:
+            self._forget_heartbeat(event.command)
         entry = Entry(
             self.invocation.id, self._position + 1, kind, now, event.command, None, event.attempts_spent,
             event.seconds, outcome.status, outcome.value, outcome.failure, retry_at,
@@ -376,6 +421,13 @@ class Program(Resident):
         self._event(entry, now)
         if retry_at is not None:
             self._arm(retry_at, event.command)
+
+    def _forget_heartbeat(self, command: int) -> None:
+        """The step has its outcome, and no next attempt."""
+        before = self.invocation.heartbeats
+        self.invocation.heartbeats = tuple(each for each in before if each.command != command)
+        if len(self.invocation.heartbeats) < len(before):
+            self.save()
 
     def timer_due(self, command: int, now: float) -> None:
         activation = self.activation
@@ -422,7 +474,9 @@ class Program(Resident):
         if self.activation is not None and self.activation.lent is not None:
             if isinstance(message, Cancel):
                 return not message.at_once
-            return isinstance(message, Reply | Signal | Withheld)
+            return isinstance(message, Reply | Signal) or (
+                isinstance(message, Withheld) and self._must_read(message)
+            )
         return super().must_wait(message)
 
     def _defer(self, event: Callable[[float], None]) -> None:

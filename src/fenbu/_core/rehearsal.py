@@ -53,7 +53,7 @@ def rehearse(
             history.loaded, f"it needs {registry.missing(call.handler, call.version)}"
         )
     try:
-        if spec.kind is Kind.TASK or not _has_begun(history.loaded):
+        if spec.kind is Kind.TASK or not has_begun(history.loaded):
             spec.signature.decode(call.args)
             return None
         return _replay(registry, spec, history, before)
@@ -66,7 +66,7 @@ def rehearse(
         return _divergence(history.loaded, str(error))
 
 
-def _has_begun(loaded: Loaded) -> bool:
+def has_begun(loaded: Loaded) -> bool:
     """Its code has: a call that ended while it waited to begin has no history."""
     call = loaded.invocation
     if call.status in (Status.CANCELLED, Status.TIMED_OUT):

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING
 
 from fenbu._core import dispatch, limit
 from fenbu._core.command import ParentEnd
-from fenbu._core.effect import Begin, Ended, RunBody, StopBody
-from fenbu._core.event import BodyEnded
+from fenbu._core.effect import Begin, Ended, RunBody, StopBody, Written
+from fenbu._core.event import BodyBeat, BodyEnded
 from fenbu._core.failure import failure_of
 from fenbu._core.handler import HandlerSpec
-from fenbu._core.message import Cancel, Message, Reply, Retry, Signal, Withheld
+from fenbu._core.message import Cancel, Message, Reply, Retry, Signal, Update, Withheld, within
 from fenbu._core.model import (
     PARKED,
     TERMINATED,
     Address,
+    Chunk,
     EntryKind,
     Invocation,
     Kind,
@@ -28,7 +29,7 @@ from fenbu._core.model import (
     Payload,
     Status,
 )
-from fenbu.errors import CallTimedOut, HistoryTooLong, PayloadUnreadable, UsageError
+from fenbu.errors import CallTimedOut, HistoryTooLong, PayloadUnreadable
 
 if TYPE_CHECKING:
     from fenbu._core.activation import Activation
@@ -118,16 +119,6 @@ class Resident(ABC):
             self.partition.forget(self)
         # An operation keeps its entity's turn: those behind it were promised to come after it.
         self.partition.survived(self)
-
-    def quarantine(self) -> None:
-        """It took its process down again and again: leave it alone until an operator says otherwise."""
-        error = UsageError(
-            f"{self.spec.name} {self.invocation.id} was running each time when its process went down, "
-            "the last two times alone among the suspects; let it try again with `fenbu retry`"
-        )
-        self.park(Status.QUARANTINED, error)
-        # Its state is as before the operation, so those behind it need not wait.
-        self.partition.forget(self)
 
     def hand_back(self, now: float) -> None:
         """The node stops in good order: what runs is to run again, and it is no crash."""
@@ -247,6 +238,31 @@ class Resident(ABC):
         else:
             self.finish(Outcome(Status.CANCELLED), now)
 
+    def write(
+        self,
+        stream: str,
+        command: int,
+        position: int,
+        value: Payload | None,
+        now: float,
+        *,
+        ends: bool,
+    ) -> None:
+        """Append a chunk to a stream: with the open batch it can be read.
+
+        Guarantee: stream-once. What a body writes again at the same position, in another attempt or after a
+        crash, is the same row.
+        """
+        invocation, batch = self.invocation, self.partition.engine.batch
+        # A task that is retried goes on with the same idempotency key, and so with the same chunks.
+        run = 0 if self.spec.kind is Kind.TASK else invocation.attempt
+        batch.rows.chunks.append(
+            Chunk(invocation.id, stream, run, command, position, now, value, ends)
+        )
+        batch.effects.append(Written(invocation.id))
+        # Somebody may be about to read it when the call has ended.
+        self.asked_for = True
+
     # What happens to it.
 
     @abstractmethod
@@ -275,7 +291,7 @@ class Resident(ABC):
             return
         if invocation.cancel_reason is not None:
             return
-        if self.is_started:
+        if self._is_started:
             self._cancel(reason, now)
         else:
             invocation.cancel_reason = reason
@@ -287,28 +303,39 @@ class Resident(ABC):
 
     def must_come_by_inbox(self, message: Message) -> bool:
         """What a client of this node sends has to lie there until the code can see it."""
-        if isinstance(message, Retry):
-            return self.activation is None
+        if isinstance(message, Retry | Update):
+            if isinstance(message, Retry):
+                return self.activation is None
+            if not message.fresh:
+                return True  # The database has to say whether it exists.
         return self.must_wait(message)
 
     def must_wait(self, message: Message) -> bool:
         """Its code has to see the message, and is not there yet."""
+        if message.__class__ is Withheld:
+            return self._must_read(message)
+        if self.activation is not None:
+            answers = self.activation.answers
+            return answers is not None and answers.looking_up
         if self.spec.kind is Kind.TASK:
             return False
         if self.activation is not None:
             return message.__class__ is Withheld
         if isinstance(message, Cancel):
             # A call that has not begun, or cannot go on, has nothing to say to it.
-            return self.is_started
-        return isinstance(message, Reply | Signal | Withheld)
+            return self._is_started
+        if isinstance(message, Update):
+            return self.spec.kind is Kind.WORKFLOW
+        return isinstance(message, Reply | Signal)
+
+    def _must_read(self, message: Message) -> bool:
+        """Its code has to see what cannot be read here, so it waits for somebody who can."""
+        if isinstance(within(message), Update):
+            return self.spec.kind is Kind.WORKFLOW
+        return self.spec.kind is not Kind.TASK
 
     @property
-    def is_bound(self) -> bool:
-        """It cannot go on in another partition: its entity, or what it has not seen yet, is here."""
-        return self.mailbox is not None or not self.marked or bool(self.mail)
-
-    @property
-    def is_started(self) -> bool:
+    def _is_started(self) -> bool:
         """Its code has begun, and can go on."""
         return self.invocation.started_at is not None and self.invocation.status not in PARKED
 
@@ -339,5 +366,16 @@ def keep(resident: Resident, message: Message, number: int) -> None:
     """Hold a message that must wait. If its code waits for what cannot be read here, it cannot go on."""
     resident.mail.append((message, number))
     activation = resident.activation
-    if isinstance(message, Withheld) and activation is not None and activation.lent is None:
+    if not isinstance(message, Withheld) or activation is None or activation.lent is not None:
+        return
+    if activation.answers is None or not activation.answers.looking_up:
         resident.park(Status.STUCK, PayloadUnreadable(message.reason))
+
+
+def body_beat(resident: Resident, event: BodyBeat) -> None:
+    """A body that it asked for says how far it is: kept for its next attempt, and for people."""
+    heartbeat, invocation = event.heartbeat, resident.invocation
+    if resident.bodies.get(heartbeat.command) == event.attempt:
+        others = (each for each in invocation.heartbeats if each.command != heartbeat.command)
+        invocation.heartbeats = (*others, heartbeat)
+        resident.save()

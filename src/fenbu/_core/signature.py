@@ -27,6 +27,7 @@ from msgspec import UNSET
 
 from fenbu._core.codec import Codec, TypeCodec
 from fenbu._core.model import Payload
+from fenbu._core.need import INJECTED, Needed, Resource
 from fenbu.errors import EncodingError, PayloadTooLarge, PayloadUnreadable, UsageError
 
 _EMPTY: Any = inspect.Parameter.empty
@@ -56,9 +57,16 @@ class Signature:
     """What calls of one function need; `skip_first` leaves out an operation's `self`."""
 
     def __init__(
-        self, function: Callable[..., Any], codec: Codec, *, skip_first: bool = False
+        self,
+        function: Callable[..., Any],
+        codec: Codec,
+        *,
+        skip_first: bool = False,
+        is_code: bool = False,
     ) -> None:
         self._function = function
+        self._is_code = is_code
+        """Of a workflow or an operation."""
         self._codec = codec
         self._skip_first = skip_first
 
@@ -82,7 +90,8 @@ class Signature:
         return _hints(self._function)
 
     @cached_property
-    def _signature(self) -> inspect.Signature:
+    def _whole(self) -> inspect.Signature:
+        """With what the node fills in."""
         try:
             signature = inspect.signature(self._function)
         except ValueError:
@@ -90,6 +99,65 @@ class Signature:
             return inspect.Signature([inspect.Parameter("args", _MORE)])
         parameters = list(signature.parameters.values())
         return signature.replace(parameters=parameters[1:] if self._skip_first else parameters)
+
+    @cached_property
+    def needs(self) -> tuple[Needed, ...]:
+        """The parameters that the node fills in.
+
+        Raises:
+            EncodingError: One of them cannot be filled in.
+        """
+        function = self._function
+        by_place: tuple[Any, ...] = getattr(function, "__defaults__", None) or ()
+        by_name: dict[str, Any] = getattr(function, "__kwdefaults__", None) or {}
+        defaults = (*by_place, *by_name.values())
+        if not any(getattr(each, "__metadata__", ()) for each in self._hints.values()) and not any(
+            each is INJECTED for each in defaults
+        ):
+            return ()  # Without asking `inspect`, which is slow for functions that are made anew each time.
+        found: list[Needed] = []
+        for index, each in enumerate(self._whole.parameters.values()):
+            hint = self._hints.get(each.name)
+            resource = next(
+                (one for one in getattr(hint, "__metadata__", ()) if _fills_in(one)), None
+            )
+            if resource is None:
+                if each.default is INJECTED:
+                    raise EncodingError(
+                        f"{self.name}({each.name}): INJECTED is the default of a parameter that a Resource "
+                        "fills in: annotate it as `Annotated[…, Resource(open)]`, with types that can be "
+                        "found at run time"
+                    )
+                continue
+            if self._is_code:
+                raise EncodingError(
+                    f"{self.name}({each.name}): the code of workflows and operations is replayed, and has "
+                    "no resources: give this parameter to a step's function"
+                )
+            if each.kind not in _NAMED:
+                raise EncodingError(
+                    f"{self.name}({each.name}): a Resource needs a parameter that has a name"
+                )
+            found.append(Needed(each.name, index, resource))
+        return tuple(found)
+
+    @cached_property
+    def _signature(self) -> inspect.Signature:
+        """What callers give."""
+        if not self.needs:
+            return self._whole
+        filled = {each.name for each in self.needs}
+        # Behind one that is left out, what follows can only be given by name.
+        parameters: list[inspect.Parameter] = []
+        is_behind = False
+        for each in self._whole.parameters.values():
+            if each.name in filled:
+                is_behind = True
+            elif is_behind and each.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD:
+                parameters.append(each.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+            else:
+                parameters.append(each)
+        return self._whole.replace(parameters=parameters)
 
     @cached_property
     def _parameters(self) -> list[inspect.Parameter]:
@@ -360,6 +428,10 @@ def _annotations(function: Any) -> dict[str, Any]:
 
         return get_annotations(function, format=Format.FORWARDREF)
     return getattr(function, "__annotations__", {})
+
+
+def _fills_in(mark: object) -> bool:
+    return isinstance(mark, Resource)
 
 
 def _is_required(parameter: inspect.Parameter) -> bool:

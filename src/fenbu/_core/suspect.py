@@ -13,8 +13,20 @@ from collections import deque
 from fenbu._core import limit
 from fenbu._core.model import Status
 from fenbu._core.resident import Resident
+from fenbu.errors import UsageError
 
 SUSPECT = limit.CRASHES_MAX - 2
+
+
+def _quarantine(resident: Resident) -> None:
+    """It took its process down again and again: leave it alone until an operator says otherwise."""
+    error = UsageError(
+        f"{resident.spec.name} {resident.invocation.id} was running each time when its process went down, "
+        "the last two times alone among the suspects; let it try again with `fenbu retry`"
+    )
+    resident.park(Status.QUARANTINED, error)
+    # Its state is as before the operation, so those behind it need not wait.
+    resident.partition.forget(resident)
 
 
 class Suspects:
@@ -32,7 +44,7 @@ class Suspects:
         invocation = resident.invocation
         if invocation.status is Status.RUNNING:
             if invocation.crashes >= limit.CRASHES_MAX:
-                resident.quarantine()
+                _quarantine(resident)
                 return
             if invocation.crashes < SUSPECT:
                 invocation.crashes += 1

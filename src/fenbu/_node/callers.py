@@ -9,15 +9,19 @@ import asyncio
 from collections.abc import Callable
 
 from fenbu._core.effect import Ended
-from fenbu._core.message import Call, Message
+from fenbu._core.message import Call, Message, Update
 from fenbu._core.model import Outcome, Status
 from fenbu._node.outcomes import OutcomeWatch
+from fenbu._node.streams import StreamWatch
 from fenbu._storage.protocol import Storage
 from fenbu.errors import CallNotFound, Unavailable
 
 RECENT_OUTCOMES_MAX = 5_000
 
 LISTENERS_MAX = 100_000
+
+STREAM_PAUSE_SECONDS = 0.25
+"""No hint tells a node of chunks that are written elsewhere, so it looks more often than a client."""
 
 
 class Callers:
@@ -40,7 +44,8 @@ class Callers:
         self._listeners: dict[str, str] = {}
         """Who waits in another process for a call that is in memory here."""
         self._doubtful: set[str] = set()
-        self._watch = OutcomeWatch(storage, self._found, self._failed, listens=False, told=owns)
+        self._watch = OutcomeWatch(storage, self._found, self._failed, told=owns)
+        self.streams = StreamWatch(storage, pause_seconds=STREAM_PAUSE_SECONDS, told=owns)
 
     # Acceptance.
 
@@ -79,6 +84,7 @@ class Callers:
         """A call that somebody may wait for is not in memory here."""
         if id_ in self._waiting:
             self._watch.add(id_, must_exist=must_exist)
+        self.streams.news(id_)
 
     def watch_all(self) -> None:
         """Partitions have gone elsewhere: whoever waits for a call looks for it from now on."""
@@ -87,6 +93,7 @@ class Callers:
         self._less_recent.clear()
         for id_ in self._waiting:
             self._watch.add(id_)
+        self.streams.look()
 
     def doubt_all(self) -> None:
         """A session was lost: a call that is waited for may not have been stored at all."""
@@ -96,6 +103,7 @@ class Callers:
     def look(self) -> None:
         """There may be news from elsewhere."""
         self._watch.look()
+        self.streams.look()
 
     def tell(self, effect: Ended) -> None:
         """A call has ended here."""
@@ -109,6 +117,8 @@ class Callers:
             listener = self._listeners.pop(id_, None)
             if listener is not None:
                 self._hint(listener)
+        if self.streams.waiting:
+            self.streams.news(id_)
         futures = self._waiting.pop(id_, None)
         if futures is not None:
             for future in futures:
@@ -119,7 +129,7 @@ class Callers:
 
     def listen(self, message: Message) -> None:
         """A message has come from another process, where somebody may wait for the outcome."""
-        if isinstance(message, Call) and message.listener is not None:
+        if isinstance(message, Call | Update) and message.listener is not None:
             if len(self._listeners) >= LISTENERS_MAX:
                 self._listeners.clear()  # They look by themselves, later.
             self._listeners[message.invocation.id] = message.listener
@@ -158,3 +168,4 @@ class Callers:
                     future.set_exception(error)
         self._waiting.clear()
         await self._watch.stop()
+        await self.streams.stop(error)

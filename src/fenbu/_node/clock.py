@@ -23,6 +23,11 @@ class Clock(Protocol):
         ...
 
 
+def elapsed() -> float:
+    """Seconds that only go forward; for what has no event loop."""
+    return time.monotonic()
+
+
 class SystemClock:
     """The clock and randomness of this machine."""
 

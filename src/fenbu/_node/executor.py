@@ -9,28 +9,33 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import importlib
 import inspect
-import multiprocessing
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Collection, Coroutine, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from itertools import islice
 from typing import Any
 
 from msgspec.structs import replace
 
+from fenbu._core.codec import Codec
 from fenbu._core.effect import RunBody
-from fenbu._core.event import BodyEnded
+from fenbu._core.event import BodyBeat, BodyEnded
 from fenbu._core.failure import failure_of
+from fenbu._core.handler import Registry
+from fenbu._core.middleware import around, described
 from fenbu._core.model import Outcome, Payload, Status
-from fenbu._node.attempt import current
+from fenbu._node.attempt import current, hosts
 from fenbu._node.clock import Clock
+from fenbu._node.heartbeat import Heartbeats
+from fenbu._node.processes import Processes
+from fenbu._node.resource import Resources
+from fenbu._node.time_limit import TimeLimit
+from fenbu._node.worker import Job
 from fenbu._storage.protocol import StepKey
-from fenbu.errors import CallTimedOut, PayloadTooLarge, RetryLater, UsageError
+from fenbu.errors import PayloadTooLarge, RetryLater, UsageError
 
 Key = tuple[str, int]
 
@@ -38,6 +43,8 @@ Work = Callable[[Any], Coroutine[Any, Any, Payload]]
 
 Transactor = Callable[[StepKey, str, Work], Coroutine[Any, Any, Payload]]
 """`Storage.run_step`."""
+
+_PLAIN = Codec().of(Any)
 
 FEW = 8
 """Bodies whose end is reported without a further turn of the event loop."""
@@ -64,43 +71,45 @@ def _has_begun(task: asyncio.Task[None]) -> bool:
     return not inspect.iscoroutine(work) or inspect.getcoroutinestate(work) != inspect.CORO_CREATED
 
 
-def _call_by_name(module: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """In a pool process: find the function again, under its decorator if it has one, and call it."""
-    found: Any = importlib.import_module(module)
-    for part in name.split("."):
-        found = getattr(found, part)
-    return getattr(found, "__wrapped__", found)(*args, **kwargs)
-
-
 class Executor:
     """See the module."""
 
     def __init__(
         self,
         clock: Clock,
-        report: Callable[[list[BodyEnded]], None],
+        report: Callable[[list[BodyBeat], list[BodyEnded]], None],
         run_step: Transactor,
-        overrides: Mapping[Callable[..., Any], Callable[..., Any]],
+        registry: Registry,
+        resources: Resources,
         *,
         concurrency: int,
         threads: int,
-        processes: int,
+        processes: Callable[[], Processes],
     ) -> None:
         # Asking for the running loop is slow on Python 3.11: it is the same one all along.
         self._loop = asyncio.get_running_loop()
+        self.home: object = None
+        """Takes what bodies write to streams."""
         self._time = self._loop.time
         self._clock = clock
         self._report = report
         self._run_step = run_step
-        self._overrides = overrides
+        self._overrides = registry.overrides
+        self._middleware = registry.middleware
+        self.codec = registry.codec
+        self._resources = resources
         self._concurrency = concurrency
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="fenbu-body")
-        self._process_count = processes
-        self._processes: ProcessPoolExecutor | None = None
+        self._make_processes = processes
+        self._processes: Processes | None = None
         self._running: dict[Key, tuple[asyncio.Task[None] | None, RunBody]] = {}
         self._waiting: OrderedDict[Key, RunBody] = OrderedDict()
         self._ended: list[BodyEnded] = []
         """Not yet reported."""
+        self._heartbeats = Heartbeats(self._loop, clock, lambda beats: report(beats, []))
+        self._beats: list[BodyBeat] = []
+        """Of bodies that have ended, not yet reported."""
+        self._limits: dict[Key, TimeLimit] = {}
         self.ended_count = 0
         """Bodies that have ended."""
         self._starting = False
@@ -110,6 +119,27 @@ class Executor:
         self._quieter = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        hosts.add(self)
+
+    # For the bodies, from any thread: see `Host`.
+
+    def has(self, body: RunBody) -> bool:
+        """Whether it runs here."""
+        running = self._running.get((body.id, body.command))
+        return running is not None and running[1] is body
+
+    def beat(self, body: RunBody, value: object) -> None:
+        """It says how far it is."""
+        self._heartbeats.put(body, self.codec.of(Any).encode(value))
+        limit = self._limits.get((body.id, body.command))
+        if limit is not None:
+            limit.heard_at = self._time()
+
+    def time_limit(self, body: RunBody) -> TimeLimit | None:
+        """How long it may run."""
+        return self._limits.get((body.id, body.command))
+
+    # For the node.
 
     def last_waiting(self, count: int) -> dict[tuple[int, str], set[int]]:
         """By partition and id, the commands of calls whose bodies are the last ones to get their turn."""
@@ -130,6 +160,12 @@ class Executor:
     @property
     def waiting_count(self) -> int:
         return len(self._waiting)
+
+    def runs(self, body: RunBody) -> bool:
+        """Whether it runs at this moment, and none of the same name waits until it has let go."""
+        key = (body.id, body.command)
+        running = self._running.get(key)
+        return running is not None and running[1] is body and key not in self._waiting
 
     def run(self, bodies: Iterable[RunBody]) -> None:
         """Run each now, or as soon as another ends."""
@@ -218,24 +254,29 @@ class Executor:
             pass
         cut = [task for task, _ in self._running.values() if task is not None]
         self._running.clear()
+        hosts.discard(self)
+        if beats := self._beats + self._heartbeats.stop():
+            self._beats = []
+            self._report(beats, [])
         for task in cut:
             task.cancel()
         await asyncio.gather(*cut, return_exceptions=True)
         self._threads.shutdown(wait=False, cancel_futures=True)
         if self._processes is not None:
-            self._processes.shutdown(wait=not cut, cancel_futures=True)
+            await self._processes.close()
         return len(cut)
 
     def _overridden(self, body: RunBody) -> RunBody:
-        """A fake runs here, on the loop, and gets no connection."""
+        """A fake runs here, on the loop, and gets no connection and no resources."""
         fake = self._overrides.get(body.function)
         if fake is None:
             return body
-        return replace(body, function=fake, cpu=False, transaction=None)
+        return replace(body, function=fake, cpu=False, transaction=None, needs=())
 
     def _start(self, key: Key, body: RunBody) -> None:
         if self._overrides:
             body = self._overridden(body)
+        body.home = self.home
         running = self._running
         if not running:
             self._idle.clear()
@@ -251,16 +292,15 @@ class Executor:
         current.set(body)
         try:
             function = body.function
-            if body.transaction is not None:
-                payload = await self._call_in_transaction(body, body.transaction)
-                outcome = Outcome(Status.COMPLETED, payload)
+            if body.transaction is not None or self._middleware:
+                outcome = Outcome(Status.COMPLETED, await self._call_inside(body))
             else:
-                if body.timeout_seconds is not None:
-                    value = await self._call_with_timeout(body, body.timeout_seconds)
-                elif is_async(function) and not body.cpu:
+                if body.timeout_seconds is not None or body.limits is not None:
+                    value = await self._call_in_time(body)
+                elif is_async(function) and not body.cpu and not body.needs:
                     value = await function(*body.args, **body.kwargs)
                 else:
-                    value = await self._call(body)
+                    value = await self._call(body, None)
                 outcome = Outcome(Status.COMPLETED, body.result.encode(value))
         except asyncio.CancelledError:
             pass
@@ -276,63 +316,83 @@ class Executor:
             after = error.after if isinstance(error, RetryLater) else None
         finally:
             if self._running.pop(key, None) is not None:
+                if self._heartbeats and (beat := self._heartbeats.end(key)) is not None:
+                    self._beats.append(beat)
                 self._end(body, outcome, self._time() - began, retryable=retryable, after=after)
                 if self._held:
                     self._quieter.set()
                 if self._waiting or not self._running:
                     self._next()
 
+    async def _call_inside(self, body: RunBody) -> Payload:
+        """Between what middleware does before and after it, and in a transaction if it wants one."""
+        with around(self._middleware, described(body)):
+            if body.transaction is not None:
+                return await self._call_in_transaction(body, body.transaction)
+            return body.result.encode(await self._call_in_time(body))
+
     async def _call_in_transaction(self, body: RunBody, kind: str) -> Payload:
         async def work(connection: Any) -> Payload:
-            # The timeout is for the function alone: once it has returned, its outcome is that of the commit.
-            value = await self._call_with_timeout(body, body.timeout_seconds, connection)
+            # The limits are for the function alone: once it has returned, its outcome is that of the commit.
+            value = await self._call_in_time(body, connection)
             return body.result.encode(value)
 
         step = StepKey(body.partition, body.id, body.run, body.command)
         return await self._run_step(step, kind, work)
 
-    async def _call_with_timeout(self, body: RunBody, seconds: float | None, *first: object) -> Any:
-        timer = asyncio.timeout(seconds)
+    async def _call_in_time(self, body: RunBody, *first: object) -> Any:
+        if body.timeout_seconds is None and body.limits is None:
+            return await self._call(body, None, *first)
+        key, limit = (body.id, body.command), TimeLimit(self._loop, body)
+        self._limits[key] = limit
         try:
-            async with timer:
-                return await self._call(body, *first)
-        except TimeoutError:
-            if not timer.expired():
-                raise
-            raise CallTimedOut(
-                f"{body.name}: attempt {body.attempt} took longer than its timeout of {seconds:g} s"
-            ) from None
+            async with limit:
+                return await self._call(body, limit, *first)
+        finally:
+            if self._limits.get(key) is limit:
+                del self._limits[key]
 
-    async def _call(self, body: RunBody, *first: object) -> Any:
-        function = body.function
-        if not body.cpu and is_async(function):
-            return await function(*first, *body.args, **body.kwargs)
-        loop = self._loop
+    async def _call(self, body: RunBody, limit: TimeLimit | None, *first: object) -> Any:
+        function, kwargs = body.function, body.kwargs
         if body.cpu:
-            return await self._call_in_process(loop, body)
-        run = functools.partial(copy_context().run, function, *body.args, **body.kwargs)
-        value = await loop.run_in_executor(self._threads, run)
+            return await self._call_in_process(body, limit)
+        if body.needs:
+            kwargs = await self._resources.fill_in(body, self._threads)
+        if is_async(function):
+            work = function(*first, *body.args, **kwargs)
+            return await (work if limit is None else limit.softly(work))
+        run = functools.partial(copy_context().run, function, *body.args, **kwargs)
+        value = await self._loop.run_in_executor(self._threads, run)
         return await value if inspect.isawaitable(value) else value
 
-    async def _call_in_process(self, loop: asyncio.AbstractEventLoop, body: RunBody) -> Any:
+    async def _call_in_process(self, body: RunBody, limit: TimeLimit | None) -> Any:
         function = body.function
         if "<locals>" in function.__qualname__ or is_async(function):
             raise UsageError(
                 f"{body.name}: cpu=True needs a plain function at the top level of a module, because "
                 "another process has to import it"
             )
+        if body.needs:
+            raise UsageError(
+                f"{body.name}: cpu=True runs it in another process, where the resources of this one cannot "
+                f"go; open there what {body.needs[0].name!r} stands for"
+            )
         if self._processes is None:
-            # `spawn`: a fork would copy this process's threads' locks and database handles.
-            context = multiprocessing.get_context("spawn")
-            self._processes = ProcessPoolExecutor(self._process_count, mp_context=context)
-        try:
-            return await loop.run_in_executor(
-                self._processes, _call_by_name, function.__module__, function.__qualname__,
-                body.args, body.kwargs,
-            )  # fmt: skip
-        except BrokenProcessPool:
-            self._processes = None
-            raise
+            self._processes = self._make_processes()
+        last = None if body.heartbeat is None else body.heartbeat.value
+        plain = None if last is None else _PLAIN.encode(self.codec.of(Any).decode(last))
+        limits = body.limits
+        job = Job(
+            function.__module__, function.__qualname__, body.args, body.kwargs, body.id, body.command,
+            body.attempt, body.name, body.run, None if plain is None else str(plain), body.context,
+            None if limits is None else limits.soft_seconds, body.timeout_seconds,
+        )  # fmt: skip
+
+        def began() -> None:
+            if limit is not None:
+                self._loop.call_soon_threadsafe(limit.begin)
+
+        return await self._processes.run(job, began, lambda value: self.beat(body, value))
 
     def _end(
         self,
@@ -357,7 +417,8 @@ class Executor:
         ended, self._ended = self._ended, []
         self.ended_count += len(ended)
         if ended:
-            self._report(ended)
+            beats, self._beats = self._beats, []
+            self._report(beats, ended)
         if not self._running:
             self._idle.set()
 

@@ -13,13 +13,16 @@ from msgspec.structs import replace
 
 from fenbu._core.conflict import REFUSED
 from fenbu._core.handler import Registry
-from fenbu._core.message import Call, Cancel, Retry, Signal
-from fenbu._core.model import Outcome, Status
+from fenbu._core.message import Call, Cancel, Retry, Signal, Update
+from fenbu._core.model import Loaded, Outcome, Status
 from fenbu._node.clock import Clock
-from fenbu._node.outcomes import OutcomeWatch
+from fenbu._node.hearing import Hearing
+from fenbu._node.outcomes import LOOK_SECONDS_MAX, OutcomeWatch
+from fenbu._node.streams import StreamWatch
 from fenbu._storage.protocol import Storage
 from fenbu._storage.sealed import sealed
-from fenbu.errors import AlreadyExists, CallNotFound
+from fenbu._storage.stream import StreamPage
+from fenbu.errors import AlreadyExists, CallNotFound, Unavailable
 
 
 class Gateway(Protocol):
@@ -40,8 +43,8 @@ class Gateway(Protocol):
         """The database."""
         ...
 
-    async def start_calls(self, calls: Sequence[Call]) -> None:
-        """Make the calls durable, all or none.
+    async def start_calls(self, calls: Sequence[Call | Signal | Update]) -> None:
+        """Make the calls durable, with what is sent to them, all or none, in order.
 
         Raises:
             AlreadyExists: One is there already whose sender wanted a new one.
@@ -68,12 +71,24 @@ class Gateway(Protocol):
         """
         ...
 
-    async def send(self, message: Signal | Cancel | Retry) -> None:
-        """Make a signal, cancellation or retry durable.
+    async def read_stream(self, id: str, stream: str, after: int) -> StreamPage:  # noqa: A002
+        """What comes in a stream of a call after a chunk: waits for one more, or for the call's end.
 
         Raises:
             CallNotFound: There is no such call.
         """
+        ...
+
+    async def send(self, message: Signal | Cancel | Retry | Update) -> None:
+        """Make a signal, cancellation, retry or update durable.
+
+        Raises:
+            CallNotFound: There is no such call.
+        """
+        ...
+
+    async def load(self, id: str) -> Loaded | None:  # noqa: A002
+        """A call with its journal, as the database has it."""
         ...
 
 
@@ -85,12 +100,22 @@ class RemoteGateway:
         self.clock = clock
         self.storage = storage = sealed(storage, registry.hook)
         self._waiting: dict[str, list[asyncio.Future[Outcome]]] = {}
-        self._watch = OutcomeWatch(storage, self._found, self._failed, listens=True)
+        self._hearing = Hearing(storage, self._look, self._is_waited_for)
+        listen = self._hearing.listen
+        self._watch = OutcomeWatch(storage, self._found, self._failed, listen=listen)
+        self._streams = StreamWatch(storage, pause_seconds=LOOK_SECONDS_MAX, listen=listen)
 
-    async def start_calls(self, calls: Sequence[Call]) -> None:
+    def _look(self) -> None:
+        self._watch.look()
+        self._streams.look()
+
+    def _is_waited_for(self) -> bool:
+        return self._watch.is_wanted or bool(self._streams.waiting)
+
+    async def start_calls(self, calls: Sequence[Call | Signal | Update]) -> None:
         await self.storage.enqueue(calls)
         for call in calls:
-            if call.ticket is not None:
+            if isinstance(call, Call) and call.ticket is not None:
                 check_accepted(call, await self._outcome(call.ticket, must_exist=False))
 
     async def call(self, call: Call) -> Outcome:
@@ -131,12 +156,22 @@ class RemoteGateway:
     async def status(self, id: str) -> Status:  # noqa: A002
         return await read_status(self.storage, id)
 
-    async def send(self, message: Signal | Cancel | Retry) -> None:
+    async def send(self, message: Signal | Cancel | Retry | Update) -> None:
+        if isinstance(message, Update):
+            message = replace(message, listener=self.storage.listener)
         await self.storage.enqueue([message])
+
+    async def read_stream(self, id: str, stream: str, after: int) -> StreamPage:  # noqa: A002
+        return await self._streams.read(id, stream, after)
+
+    async def load(self, id: str) -> Loaded | None:  # noqa: A002
+        return await load_call(self.storage, id)
 
     async def close(self) -> None:
         """Stop watching."""
+        await self._hearing.stop()
         await self._watch.stop()
+        await self._streams.stop(Unavailable("this client has been closed"))
 
 
 def check_accepted(call: Call, verdict: Outcome) -> None:
@@ -147,6 +182,12 @@ def check_accepted(call: Call, verdict: Outcome) -> None:
     """
     if verdict.value == REFUSED:
         raise AlreadyExists(f"there is a call with the id {call.invocation.id!r} already")
+
+
+async def load_call(storage: Storage, id_: str) -> Loaded | None:
+    """A call with its journal as the database has it; None if there is none."""
+    found = await storage.load_calls([id_])
+    return found[0] if found else None
 
 
 async def read_status(storage: Storage, id_: str) -> Status:

@@ -16,18 +16,20 @@ from msgspec.structs import replace
 
 from fenbu._core import limit
 from fenbu._core.handler import Registry
-from fenbu._core.message import Call, Cancel, Retry, Signal
-from fenbu._core.model import Outcome, Status
+from fenbu._core.message import Call, Cancel, Retry, Signal, Update
+from fenbu._core.model import Loaded, Outcome, Status
 from fenbu._node import collector
 from fenbu._node.callers import Callers
 from fenbu._node.clock import Clock, SystemClock
-from fenbu._node.gateway import check_accepted, read_status
+from fenbu._node.gateway import check_accepted, load_call, read_status
 from fenbu._node.membership import Membership
+from fenbu._node.resource import Resources
 from fenbu._node.retention import delete_finished
 from fenbu._node.telemetry import Telemetry, log
 from fenbu._node.tenure import NodeOptions, Tenure
 from fenbu._storage.protocol import Storage
 from fenbu._storage.sealed import sealed
+from fenbu._storage.stream import StreamPage
 from fenbu.errors import FenbuError, OwnershipLost, Unavailable
 
 REJOIN_SECONDS_MIN = 0.1
@@ -58,6 +60,7 @@ class Node:
         """What it runs; None while it has no session with the database."""
         self._membership: Membership | None = None
         self._joined = asyncio.Event()
+        self._resources = Resources(registry.overrides)
         self._callers = Callers(storage, self._has_news, self._owns)
         self._news: set[str] = set()
         self._tasks: list[asyncio.Task[None]] = []
@@ -93,7 +96,8 @@ class Node:
         self._lost = self._loop.create_future()
         tenure = Tenure(
             self.registry, self.storage, self.clock, options=self.options,
-            telemetry=self.telemetry, callers=self._callers, lost=self._session_lost,
+            telemetry=self.telemetry, callers=self._callers,
+            resources=self._resources, lost=self._session_lost,
         )  # fmt: skip
         count = self.registry.partition_count
         membership = Membership(self.storage, self.name, count, tenure)
@@ -208,6 +212,7 @@ class Node:
     async def _close(self) -> None:
         stopped = Unavailable("the node has stopped; the call goes on when it starts again")
         await self._callers.stop(stopped)
+        await self._resources.close()
         await self.storage.close()
         if self.stopped is not None and not self._closed:
             self._closed = True
@@ -255,13 +260,13 @@ class Node:
             )
         return tenure
 
-    async def start_calls(self, calls: Sequence[Call]) -> None:
-        """Make the calls durable, all or none."""
+    async def start_calls(self, calls: Sequence[Call | Signal | Update]) -> None:
+        """Make the calls durable, with what is sent to them, all or none, in order."""
         tenure = await self._running()
         accepting: list[asyncio.Future[None]] = []
         owned = tenure.engine.partitions
         for call in calls:
-            if not call.fresh and call.partition in owned:
+            if isinstance(call, Call) and not call.fresh and call.partition in owned:
                 accepting.append(self._callers.expect(call.invocation.id))
             tenure.post(call)
         try:
@@ -271,9 +276,10 @@ class Node:
         except SESSION_ERRORS as error:
             if not tenure.is_over:
                 raise
-            await self._confirm([each.invocation.id for each in calls], error)
+            ids = [each.invocation.id for each in calls if not isinstance(each, Signal)]
+            await self._confirm(ids, error)
         for call in calls:
-            if call.ticket is not None:
+            if isinstance(call, Call) and call.ticket is not None:
                 check_accepted(call, await self._verdict(call.ticket))
 
     async def _verdict(self, ticket: str) -> Outcome:
@@ -339,9 +345,20 @@ class Node:
                 raise
             await self._running()
 
-    async def send(self, message: Signal | Cancel | Retry) -> None:
-        """Make a signal, cancellation or retry durable."""
+    async def read_stream(self, id: str, stream: str, after: int) -> StreamPage:  # noqa: A002
+        """What comes in a stream of a call after a chunk."""
+        return await self._callers.streams.read(id, stream, after)
+
+    async def load(self, id: str) -> Loaded | None:  # noqa: A002
+        """A call with its journal, as the database has it."""
+        await self._settled(await self._running())
+        return await load_call(self.storage, id)
+
+    async def send(self, message: Signal | Cancel | Retry | Update) -> None:
+        """Make a signal, cancellation, retry or update durable."""
         tenure = await self._running()
+        if isinstance(message, Update):
+            message = replace(message, listener=self.storage.listener)
         if message.partition < 0:
             # Only the database knows where a call with this id lives.
             await self.storage.enqueue([message])

@@ -33,12 +33,12 @@ class OutcomeWatch:
         found: Callable[[str, Outcome], None],
         failed: Callable[[str, FenbuError], None],
         *,
-        listens: bool,
+        listen: Callable[[], None] = lambda: None,
         told: Callable[[int], bool] = lambda _: False,
     ) -> None:
         self._storage = storage
-        self._listens = listens
-        """It waits for hints itself; else somebody calls `look`."""
+        self._listen = listen
+        """Called when somebody waits, so that somebody else calls `look` at each hint."""
         self._found = found
         self._failed = failed
         self._told = told
@@ -47,17 +47,21 @@ class OutcomeWatch:
         """Calls that are waited for."""
         self._pause = LOOK_SECONDS_MIN
         self._wake = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def is_wanted(self) -> bool:
+        """Somebody waits."""
+        return bool(self._ids)
 
     def add(self, id_: str, *, must_exist: bool = True) -> None:
         """Somebody waits for a call; `must_exist` is false if its message may be on its way."""
         self._ids[id_] = _Wanted(must_exist)
         self._pause = LOOK_SECONDS_MIN
         self._wake.set()
-        if not self._tasks:
-            self._tasks = [asyncio.create_task(self._run())]
-            if self._listens:
-                self._tasks.append(asyncio.create_task(self._listen()))
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+        self._listen()
 
     def discard(self, id_: str) -> None:
         """Nobody waits for it any more."""
@@ -69,15 +73,10 @@ class OutcomeWatch:
 
     async def stop(self) -> None:
         """Stop looking."""
-        tasks, self._tasks = self._tasks, []
-        for task in tasks:
+        task, self._task = self._task, None
+        if task is not None:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _listen(self) -> None:
-        while self._ids:
-            if await self._storage.wait_for_change(LOOK_SECONDS_MAX):
-                self._wake.set()
+            await asyncio.gather(task, return_exceptions=True)
 
     async def _run(self) -> None:
         try:
@@ -90,10 +89,8 @@ class OutcomeWatch:
                 except TimeoutError:
                     self._pause = min(2 * self._pause, LOOK_SECONDS_MAX)
         finally:
-            for task in self._tasks:
-                if task is not asyncio.current_task():
-                    task.cancel()
-            self._tasks = []
+            if self._task is asyncio.current_task():
+                self._task = None
 
     async def _read(self) -> None:
         asked = dict(self._ids)

@@ -7,6 +7,7 @@ import asyncio
 from fenbu._core import limit
 from fenbu._core.conflict import TICKET
 from fenbu._core.handler import Registry
+from fenbu._core.update import HANDLER
 from fenbu._node.clock import Clock
 from fenbu._node.telemetry import log
 from fenbu._storage.protocol import Storage
@@ -20,17 +21,16 @@ PAUSE_SECONDS_MIN = 10.0
 async def delete_finished(registry: Registry, storage: Storage, clock: Clock) -> None:
     """Go round the handlers for as long as the node lives."""
     while True:
-        names = [*registry.names(), TICKET]
+        names = [*registry.names(), TICKET, HANDLER]
         pause = max(PAUSE_SECONDS_MIN, ROUND_SECONDS / max(1, len(names)))
         await asyncio.sleep(pause)
         for name in names:
             spec = registry.latest(name)
-            if spec is None and name != TICKET:
-                continue
+            seconds = limit.RETENTION_SECONDS if name == HANDLER else 0.0
+            if spec is not None:
+                seconds = spec.retention_seconds
             try:
-                kept = limit.RETENTION_SECONDS_MIN
-                if spec is not None:
-                    kept = max(spec.retention_seconds, kept)
+                kept = max(seconds, limit.RETENTION_SECONDS_MIN)
                 before = clock.now() - kept
                 deleted = limit.DELETE_ROWS_MAX
                 while deleted >= limit.DELETE_ROWS_MAX:

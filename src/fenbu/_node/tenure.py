@@ -31,17 +31,21 @@ from fenbu._core.effect import (
     StopBody,
     WakeAt,
     Warn,
+    Written,
 )
 from fenbu._core.engine import Engine
-from fenbu._core.event import BodyEnded, Event, MarkDurable
+from fenbu._core.event import BodyBeat, BodyEnded, Event, MarkDurable
 from fenbu._core.handler import Registry
 from fenbu._core.message import Claim, Message
 from fenbu._node.alarm import Alarm
 from fenbu._node.callers import Callers
+from fenbu._node.chunks import ChunkWriter
 from fenbu._node.clock import Clock
 from fenbu._node.committer import Committer
 from fenbu._node.executor import Executor
 from fenbu._node.loader import Load, Loader
+from fenbu._node.processes import Processes
+from fenbu._node.resource import Resources
 from fenbu._node.telemetry import Telemetry, log
 from fenbu._node.wakeup import Wakeup
 from fenbu._storage.protocol import InboxPosition, Received, Storage
@@ -66,6 +70,10 @@ class NodeOptions(Struct, frozen=True, kw_only=True):
     """Threads for plain functions."""
     processes: int = 2
     """Processes for functions marked `cpu=True`; started when first needed."""
+    process_tasks_max: int | None = None
+    """After so many bodies such a process is replaced; None for no end."""
+    process_megabytes_max: float | None = None
+    """One that has more memory after a body is replaced; None for no end."""
     active_calls_max: int = limit.ACTIVE_CALLS_MAX
     """Calls in memory that have something to run."""
     idle_calls_max: int = limit.IDLE_CALLS_MAX
@@ -90,6 +98,7 @@ class Tenure:
         options: NodeOptions,
         telemetry: Telemetry,
         callers: Callers,
+        resources: Resources,
         lost: Callable[[BaseException], None],
     ) -> None:
         self._registry = registry
@@ -111,10 +120,21 @@ class Tenure:
             clock,
             self._bodies_ended,
             storage.run_step,
-            registry.overrides,
+            registry,
+            resources,
             concurrency=options.concurrency,
             threads=options.threads,
-            processes=options.processes,
+            processes=lambda: Processes(
+                options.processes, options.process_tasks_max, options.process_megabytes_max
+            ),
+        )
+        self.executor.home = ChunkWriter(
+            registry,
+            storage,
+            clock,
+            engine=self.engine,
+            committer=self.committer,
+            runs=self.executor.runs,
         )
         self._loader = Loader(self.engine, storage, self.committer.written, self._apply)
         self._alarm = Alarm(self.engine, clock, self._tick, self._load_due)
@@ -310,9 +330,11 @@ class Tenure:
         self.committer.kick()
         self._warn_if_slow(began, self._clock.now(), type(event).__name__)
 
-    def _bodies_ended(self, events: list[BodyEnded]) -> None:
+    def _bodies_ended(self, beats: list[BodyBeat], events: list[BodyEnded]) -> None:
         now, body_ended = self._clock.now, self.engine.body_ended
         began = now()
+        for beat in beats:
+            self.engine.apply(beat, began)
         for event in events:
             body_ended(event, began)
             after = now()
@@ -389,6 +411,8 @@ class Tenure:
                         self.executor.run(bodies)
                         bodies.clear()
                         self.executor.stop_body((effect.id, effect.command))
+                    case Written():
+                        self._callers.streams.news(effect.id)
                     case Begin():
                         self._apply(MarkDurable(effect.partition, effect.id))
                     case Accepted():

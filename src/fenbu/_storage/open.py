@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
 from urllib.parse import unquote
 
-from fenbu._core.message import Call
+from fenbu._core.message import Call, Signal, Update
 from fenbu._storage.protocol import Observer, Storage
 from fenbu.errors import UsageError
 
@@ -61,7 +61,10 @@ class UsersTransaction(Protocol):
     is_async: bool
 
     def start(
-        self, calls: Sequence[Call], partition_count: int, committed: Callable[[], None]
+        self,
+        calls: Sequence[Call | Signal | Update],
+        partition_count: int,
+        committed: Callable[[], None],
     ) -> Awaitable[None] | None:
         """Put calls into the inbox; awaitable if the connection is async.
 

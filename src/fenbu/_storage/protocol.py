@@ -17,6 +17,7 @@ from fenbu._core.attribute import Condition
 from fenbu._core.batch import CommitBatch
 from fenbu._core.message import Message
 from fenbu._core.model import (
+    Chunk,
     EntityState,
     Entry,
     Invocation,
@@ -25,6 +26,7 @@ from fenbu._core.model import (
     Payload,
     Status,
 )
+from fenbu._storage.stream import StreamCursor, StreamInfo, StreamPage
 
 UNPLACED: Final = -1
 """The partition of a client's message that knows an id and nothing else."""
@@ -236,6 +238,9 @@ class Storage(Ownership, Protocol):
 
         What `inbox` holds for partitions of others is made known to their owners by a hint.
 
+        Chunks get their numbers in the order in which they stand in the batch, above all that were written
+        for their call before. One that is there already, by where it comes from, stays as it is.
+
         Raises:
             InternalError: A call or an entry is inserted that exists already. Nothing was written.
             OwnershipLost: This process is no node any more: the session that held its locks has ended.
@@ -352,6 +357,15 @@ class Storage(Ownership, Protocol):
         """
         ...
 
+    async def load_chunks(self, cursors: Sequence[StreamCursor], *, limit: int) -> list[StreamPage]:
+        """For each cursor what comes after it, at most `limit` chunks in order of their numbers.
+
+        Numbers of one call are given out in the order in which transactions commit, because one node at a
+        time owns the call and writes through one session. So nothing appears later below a number that was
+        seen. A call whose message is still in the inbox is PENDING.
+        """
+        ...
+
     async def hint(
         self,
         partitions: Collection[int] = (),
@@ -375,11 +389,15 @@ class Storage(Ownership, Protocol):
         ...
 
     async def delete_finished(self, handler: str, before: float, *, limit: int) -> int:
-        """Delete up to `limit` finished calls of a handler that ended before `before`, with journals."""
+        """Delete up to `limit` finished calls of a handler that ended before `before`, and all of theirs.
+
+        Chunks go first, a bounded number at a time, and a call that has none left after them. Returns how
+        many calls are gone, or `limit` if there are chunks left to delete.
+        """
         ...
 
 
-Stored: TypeAlias = Invocation | Entry | EntityState
+Stored: TypeAlias = Invocation | Entry | EntityState | Chunk
 """A row with payloads."""
 
 
@@ -423,12 +441,20 @@ class Observer(Protocol):
         """Calls that a command of this call waits for, or started."""
         ...
 
+    async def list_streams(self, id: str) -> list[StreamInfo]:  # noqa: A002
+        """The streams of a call, by name."""
+        ...
+
     async def list_entities(self, entity: str | None, *, limit: int) -> list[EntityState]:
         """Most recently changed first."""
         ...
 
     async def scan_entities(self, after: tuple[str, str], *, limit: int) -> list[EntityState]:
         """In order of entity and key, those after this one."""
+        ...
+
+    async def scan_chunks(self, after: int, *, limit: int) -> list[Chunk]:
+        """Of all calls, in order of their numbers, those above this one."""
         ...
 
     async def inbox_count(self) -> int:

@@ -1,7 +1,7 @@
 """Rewrites what is stored under another key than the first, or under none: bounded, beside running nodes.
 
-Pages of calls with their journals, then pages of entities. What a node writes meanwhile is under the first
-key of that node's app already; a row that changes while it is looked at is looked at again in the next run.
+Pages of calls with their journals, then of entities, then of chunks. What a node writes meanwhile is under
+the first key of that node's app already; a row that changes while it is looked at is looked at again in the next run.
 Absent: what is in the inbox, which is gone as soon as it is applied.
 """
 
@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from fenbu._core.codec import CodecHook
 from fenbu._core.model import (
+    Chunk,
     EntityState,
     Entry,
     Failure,
@@ -30,7 +31,10 @@ from fenbu._storage.seal import Seal, data_of
 PAGE_ROWS: Final = 50
 """Calls or entities looked at together."""
 
-R = TypeVar("R", Invocation, Entry, EntityState)
+PAGE_CHUNKS: Final = 500
+"""Chunks looked at together: they are small."""
+
+R = TypeVar("R", Invocation, Entry, EntityState, Chunk)
 
 
 class Rekeyed(Struct):
@@ -38,8 +42,9 @@ class Rekeyed(Struct):
 
     calls: int = 0
     entities: int = 0
+    chunks: int = 0
     rewritten: int = 0
-    """Rows: calls, entries of journals, entities."""
+    """Rows: calls, entries of journals, entities, chunks of streams."""
     unreadable: int = 0
     """Rows under a key that the app does not have."""
     changed: int = 0
@@ -75,6 +80,12 @@ async def rekey(
         last = (states[-1].entity, states[-1].key)
         await _write(database, [work.of(each) for each in states], done)
         done.entities += len(states)
+        progress(done)
+    number = 0
+    while chunks := await database.scan_chunks(number, limit=PAGE_CHUNKS):
+        number = chunks[-1].number
+        await _write(database, [work.of(each) for each in chunks], done)
+        done.chunks += len(chunks)
         progress(done)
     done.waiting = await database.inbox_count()
     return done
@@ -113,6 +124,9 @@ class _Work:
             case EntityState():
                 state = self._seal.open_state(row)
                 after, cells = self._seal.state(state), _cells(state)
+            case Chunk():
+                chunk = self._seal.open_chunk(row)
+                after, cells = self._seal.chunk(chunk), _cells(chunk)
         readable = not any(isinstance(each, Unreadable | UnreadableFailure) for each in cells)
         return row, after if readable else None
 
@@ -129,8 +143,11 @@ _NOBODY: Final = Invocation(id="", partition=0, handler="")
 def _cells(row: Stored) -> list[str | bytes | Failure | None]:
     match row:
         case Invocation():
-            return [row.args, row.result, row.failure]
+            beats = (each.value for each in row.heartbeats)
+            return [row.args, row.result, row.failure, *beats]
         case Entry():
             return [row.value, row.failure]
         case EntityState():
             return [row.state]
+        case Chunk():
+            return [row.value]

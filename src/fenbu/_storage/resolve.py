@@ -34,5 +34,7 @@ def resolve(batch: CommitBatch) -> CommitBatch:
         entities_deleted=[each for each in batch.entities_deleted if each not in entities],
         inbox=batch.inbox,
         inbox_deleted=batch.inbox_deleted,
+        chunks=batch.chunks,
+        chunks_deleted=batch.chunks_deleted,
         step_results_deleted=batch.step_results_deleted,
     )

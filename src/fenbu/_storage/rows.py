@@ -10,7 +10,16 @@ from typing import Any, Final
 
 import msgspec
 
-from fenbu._core.model import Address, Entry, EntryKind, Failure, Invocation, Status
+from fenbu._core.model import (
+    Address,
+    Chunk,
+    Entry,
+    EntryKind,
+    Failure,
+    Heartbeat,
+    Invocation,
+    Status,
+)
 
 Row = Sequence[Any]
 
@@ -22,6 +31,8 @@ _address = msgspec.json.Decoder(Address)
 _addresses = msgspec.json.Decoder(tuple[Address, ...])
 _chain = msgspec.json.Decoder(tuple[str, ...])
 _failure = msgspec.json.Decoder(Failure)
+_heartbeats = msgspec.json.Decoder(tuple[Heartbeat, ...])
+_context = msgspec.json.Decoder(dict[str, str])
 
 
 def text_of(value: object) -> str:
@@ -34,7 +45,7 @@ def invocation_of(row: Row) -> Invocation:
     (
         id_, partition, handler, version, entity, key, args, created_at, sequence, parent, waiters, chain,
         deadline_at, status, attempt, crashes, started_at, finished_at, wake_at, waiting, cancel_reason,
-        commands, result, failure, attributes,
+        commands, result, failure, heartbeats, context, attributes,
     ) = row  # fmt: skip
     return Invocation(
         id=id_,
@@ -61,6 +72,8 @@ def invocation_of(row: Row) -> Invocation:
         commands=commands,
         result=result,
         failure=failure_of(failure),
+        heartbeats=() if heartbeats is None else _heartbeats.decode(heartbeats),
+        context=None if context is None else _context.decode(context),
         attributes=attributes,
     )
 
@@ -97,6 +110,12 @@ def entry_of(row: Row) -> Entry:
         retry_at,
         commands,
     )
+
+
+def chunk_of(row: Row) -> Chunk:
+    """The struct of a row of `columns`."""
+    id_, stream, run, command, position, at, value, ends, number = row
+    return Chunk(id_, stream, run, command, position, at, value, bool(ends), number)
 
 
 def failure_of(text: str | None) -> Failure | None:

@@ -1,8 +1,9 @@
 """What a codec hook does to the structs that a database holds: payloads, and texts that may show values.
 
-Sealed are arguments, results, values, states and messages, the words of errors (message, traceback, args),
-why a call is stuck, the reasons of cancellations. Not sealed is what the database must find or people steer
-by: ids, names, keys, instants, statuses, types of errors, attributes, what code asked for.
+Sealed are arguments, results, values, states and messages, chunks, heartbeats, the words of errors (message,
+traceback, args), why a call is stuck, the reasons of cancellations. Not sealed is what the database must find
+or people steer by: ids, names, keys, instants, statuses, types of errors, attributes, what code asked for,
+and the context that middleware gives calls.
 
 What cannot be opened stays as it is stored, marked as `Unreadable`, and is written back like that: whoever
 lacks a key changes nothing. Payloads are bound to no row, because they move: a result becomes a reply, and
@@ -19,12 +20,24 @@ from msgspec.structs import replace
 
 from fenbu._core.batch import CommitBatch
 from fenbu._core.codec import CodecHook
-from fenbu._core.message import Call, Cancel, Message, Reply, Restore, Signal, Withheld, guarded
+from fenbu._core.message import (
+    Call,
+    Cancel,
+    Message,
+    Reply,
+    Restore,
+    Signal,
+    Update,
+    Withheld,
+    guarded,
+)
 from fenbu._core.model import (
+    Chunk,
     EntityState,
     Entry,
     EntryKind,
     Failure,
+    Heartbeat,
     Invocation,
     Loaded,
     Outcome,
@@ -142,9 +155,17 @@ class Seal:
 
     # Rows.
 
-    def call(self, message: Call) -> Call:
-        """A message that makes a call."""
-        return replace(message, invocation=self.invocation(message.invocation))
+    def started(self, message: Call | Signal | Update) -> Call | Signal | Update:
+        """A message that makes a call, or goes together with one."""
+        match message:
+            case Call():
+                return replace(message, invocation=self.invocation(message.invocation))
+            case Signal():
+                value, failure = self._value(message.value), self.failure(message.failure)
+                return replace(message, value=value, failure=failure)
+            case Update():
+                call, failure = self.invocation(message.invocation), self.failure(message.failure)
+                return replace(message, invocation=call, failure=failure)
 
     def invocation(self, call: Invocation, *, changes: bool = False) -> Invocation:
         """A call's row; with `changes`, what an update writes, and arguments are not among that."""
@@ -158,6 +179,7 @@ class Seal:
             failure=self.failure(call.failure),
             waiting=waiting,
             cancel_reason=self._reason(call.cancel_reason),
+            heartbeats=tuple(_beat(each, self._value(each.value)) for each in call.heartbeats),
         )
 
     def open_invocation(self, call: Invocation) -> Invocation:
@@ -167,6 +189,9 @@ class Seal:
         call.failure = self.open_failure(call.failure)
         call.waiting = self._open_reason(call.waiting)
         call.cancel_reason = self._open_reason(call.cancel_reason)
+        if call.heartbeats:
+            opened = (_beat(each, self._open_value(each.value)) for each in call.heartbeats)
+            call.heartbeats = tuple(opened)
         return call
 
     def entry(self, entry: Entry) -> Entry:
@@ -181,11 +206,15 @@ class Seal:
     def open_loaded(self, loaded: Loaded) -> Loaded:
         """A call with its journal, in place.
 
-        If a part of the journal cannot be read, the arguments cannot: the code must not see half of it.
+        If a part of the journal, or a heartbeat, cannot be read, the arguments cannot: the code must not see
+        half of it.
         """
         call, stored = loaded.invocation, loaded.invocation.args
         self.open_invocation(call)
         reason = None
+        for beat in call.heartbeats:
+            if isinstance(beat.value, Unreadable):
+                reason = beat.value.reason
         for each in loaded.entries:
             if each.kind is EntryKind.CANCEL_REQUESTED:
                 each.name = self._open_reason(each.name)
@@ -206,16 +235,21 @@ class Seal:
         """The state again."""
         return replace(state, state=self.open(state.state))
 
+    def chunk(self, chunk: Chunk) -> Chunk:
+        """A value of a stream."""
+        return replace(chunk, value=self._value(chunk.value))
+
+    def open_chunk(self, chunk: Chunk) -> Chunk:
+        """The value again."""
+        return replace(chunk, value=self._open_value(chunk.value))
+
     def message(self, message: Message) -> Message:
         """A message."""
         match message:
-            case Call():
-                return self.call(message)
+            case Call() | Signal() | Update():
+                return self.started(message)
             case Reply():
                 return replace(message, outcome=self.outcome(message.outcome))
-            case Signal():
-                value, failure = self._value(message.value), self.failure(message.failure)
-                return replace(message, value=value, failure=failure)
             case Restore():
                 call, entries = message.invocation, message.entries
                 return Restore(self.invocation(call), [self.entry(each) for each in entries])
@@ -237,6 +271,9 @@ class Seal:
             case Signal():
                 value, failure = self._open_value(message.value), self.open_failure(message.failure)
                 return guarded(replace(message, value=value, failure=failure))
+            case Update():
+                self.open_invocation(message.invocation)
+                return guarded(replace(message, failure=self.open_failure(message.failure)))
             case Restore():
                 self.open_loaded(Loaded(message.invocation, message.entries))
                 return message
@@ -255,6 +292,7 @@ class Seal:
             entries=[self.entry(each) for each in batch.entries],
             entities=[self.state(each) for each in batch.entities],
             inbox=[self.message(each) for each in batch.inbox],
+            chunks=[self.chunk(each) for each in batch.chunks],
         )
 
 
@@ -269,11 +307,18 @@ def data_of(cell: str | bytes | Failure) -> bytes | None:
     return base64.b64decode(text.removeprefix(MARK)) if text.startswith(MARK) else None
 
 
-def _placed(message: Reply | Signal, partition: int) -> Reply | Signal:
+def _placed(message: Reply | Signal | Update, partition: int) -> Reply | Signal | Update:
     """Addressed to where its call is by now."""
     if isinstance(message, Reply):
         return replace(message, to=replace(message.to, partition=partition))
     return replace(message, partition=partition)
+
+
+def _beat(beat: Heartbeat, value: Payload | None) -> Heartbeat:
+    """The same with another value."""
+    if isinstance(value, bytes):
+        return Heartbeat(beat.command, beat.at, data=value)
+    return Heartbeat(beat.command, beat.at, value)
 
 
 def _unreadable(stored: Payload, reason: str) -> Unreadable:

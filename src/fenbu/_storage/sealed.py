@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
+from msgspec.structs import replace
+
 from fenbu._core.batch import CommitBatch
 from fenbu._core.codec import CodecHook
 from fenbu._core.message import Message
@@ -25,6 +27,7 @@ from fenbu._storage.protocol import (
     Storage,
 )
 from fenbu._storage.seal import Seal
+from fenbu._storage.stream import StreamCursor, StreamPage
 from fenbu.errors import EncodingError
 
 S = TypeVar("S", bound=Storage)
@@ -115,6 +118,13 @@ class SealedStorage:
             Received(each.number, self._seal.open_message(each.message)) for each in read.found
         ]
         return InboxRead(found, read.position, read.complete)
+
+    async def load_chunks(self, cursors: Sequence[StreamCursor], *, limit: int) -> list[StreamPage]:
+        pages: list[StreamPage] = await self._storage.load_chunks(cursors, limit=limit)
+        return [
+            replace(page, chunks=[self._seal.open_chunk(each) for each in page.chunks])
+            for page in pages
+        ]
 
     async def outcomes(self, ids: Sequence[str]) -> dict[str, Outcome | Open]:
         found: dict[str, Outcome | Open] = await self._storage.outcomes(ids)

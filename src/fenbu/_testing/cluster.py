@@ -15,14 +15,15 @@ from typing import Any, ClassVar, TypeVar
 from fenbu._api.app import App
 from fenbu._core.batch import CommitBatch
 from fenbu._core.handler import Registry
-from fenbu._core.message import Call, Cancel, Retry, Signal, encode
-from fenbu._core.model import FINISHED, EntryKind, Outcome, Status
+from fenbu._core.message import Call, Cancel, Retry, Signal, Update, encode
+from fenbu._core.model import FINISHED, EntryKind, Loaded, Outcome, Status
 from fenbu._node.attempt import current
 from fenbu._node.clock import Clock
 from fenbu._node.gateway import Gateway, RemoteGateway
 from fenbu._node.node import Node
 from fenbu._node.tenure import NodeOptions
 from fenbu._storage.protocol import Storage
+from fenbu._storage.stream import StreamPage
 from fenbu._testing.database import SimulatedDatabase
 from fenbu._testing.loop import Process, SimulatedLoop, process_now
 from fenbu._testing.network import Network
@@ -397,7 +398,7 @@ class _Router:
     def storage(self) -> Storage:
         return self._here.storage
 
-    async def start_calls(self, calls: Sequence[Call]) -> None:
+    async def start_calls(self, calls: Sequence[Call | Signal | Update]) -> None:
         await self._here.start_calls(calls)
 
     async def call(self, call: Call) -> Outcome:
@@ -411,8 +412,15 @@ class _Router:
     async def status(self, id: str) -> Status:  # noqa: A002 - the protocol's name
         return await self._here.status(id)
 
-    async def send(self, message: Signal | Cancel | Retry) -> None:
+    async def read_stream(self, id: str, stream: str, after: int) -> StreamPage:  # noqa: A002
+        with _asking():
+            return await self._here.read_stream(id, stream, after)
+
+    async def send(self, message: Signal | Cancel | Retry | Update) -> None:
         await self._here.send(message)
+
+    async def load(self, id: str) -> Loaded | None:  # noqa: A002 - the protocol's name
+        return await self._here.load(id)
 
 
 def _described(rows: CommitBatch) -> str:
@@ -422,6 +430,7 @@ def _described(rows: CommitBatch) -> str:
         *(f"{each.id} {each.status}" for each in rows.updated),
         *(f"{each.id}[{each.position}] {each.kind}" for each in rows.entries),
         *(f"{each.entity}/{each.key}={each.state!r}" for each in rows.entities),
+        *(f"{each.id}:{each.stream}+{each.value}" for each in rows.chunks),
         *(f"-> {type(each).__name__}" for each in rows.inbox),
     ]
     return "commits " + ", ".join(parts) if parts else "commits"

@@ -10,6 +10,7 @@ from msgspec import Struct
 from fenbu._api.handle import Handle
 from fenbu._core import journal
 from fenbu._core.codec import Codec
+from fenbu._core.command import UNNUMBERED
 from fenbu._core.model import EntryKind, Loaded, Status
 from fenbu._storage.seal import Seal
 from fenbu._testing.cluster import Cluster
@@ -91,7 +92,7 @@ def _told(loaded: Loaded, codec: Codec) -> CallHistory:
     texts = [call.commands, *(each.commands for each in loaded.entries)]
     recorded = [each for text in texts for each in journal.recorded(text)]
     asked = [f"{kind} {name}".strip() for kind, name, _ in recorded]
-    numbered = [name for kind, name, _ in recorded if kind != "patch"]
+    numbered = [name for kind, name, _ in recorded if kind not in UNNUMBERED]
     events: list[str] = []
     attempts: dict[str, int] = {}
     for entry in loaded.entries:

@@ -8,7 +8,15 @@ from typing import Any
 
 from fenbu._core.model import EntityState, Invocation, Loaded, Outcome, Payload
 from fenbu._storage.memory.storage import MemoryStorage
-from fenbu._storage.protocol import CallFilter, InboxPosition, InboxRead, NodeInfo, Open, StepKey
+from fenbu._storage.protocol import (
+    CallFilter,
+    InboxPosition,
+    InboxRead,
+    NodeInfo,
+    Open,
+    StepKey,
+)
+from fenbu._storage.stream import StreamCursor, StreamPage
 from fenbu._testing.network import Connection, Network
 from fenbu.errors import Unavailable
 
@@ -154,6 +162,12 @@ class Reader:
 
     async def outcomes(self, ids: Sequence[str]) -> dict[str, Outcome | Open]:
         found: dict[str, Outcome | Open] = await self._read(lambda session: session.outcomes(ids))
+        return found
+
+    async def load_chunks(self, cursors: Sequence[StreamCursor], *, limit: int) -> list[StreamPage]:
+        found: list[StreamPage] = await self._read(
+            lambda session: session.load_chunks(cursors, limit=limit)
+        )
         return found
 
     async def list_calls(self, where: CallFilter) -> list[Invocation]:

@@ -6,6 +6,7 @@ of its own; a decoded copy beside each serves for looking only.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Collection, Iterable
 from typing import Final, Protocol
 
@@ -13,14 +14,19 @@ import msgspec
 from msgspec.structs import replace
 
 from fenbu._core import limit
-from fenbu._core.message import Call, Message, decode
-from fenbu._core.model import EntityState, Entry, Invocation, Loaded, Payload
+from fenbu._core.message import Call, Message, Update, decode
+from fenbu._core.model import Chunk, EntityState, Entry, Invocation, Loaded, Payload, Status
 from fenbu._storage.protocol import Meta, NodeInfo, Stored
+from fenbu._storage.stream import StreamCursor, StreamPage
 
 ENCODER: Final = msgspec.msgpack.Encoder()
 
 _invocation = msgspec.msgpack.Decoder(Invocation)
 _entry = msgspec.msgpack.Decoder(Entry)
+
+
+def _number(chunk: Chunk) -> int:
+    return chunk.number
 
 
 class Listener(Protocol):
@@ -42,6 +48,11 @@ class MemoryDatabase:
         self.invocations: dict[str, Invocation] = {}
         """The same, decoded, for looking only: never handed out."""
         self.journals: dict[str, dict[int, bytes]] = {}
+        self.chunks: dict[str, dict[str, list[Chunk]]] = {}
+        """By call and stream, in order of their numbers."""
+        self.chunk_sources: dict[str, set[tuple[str, int, int, int]]] = {}
+        """By call, where its chunks come from: each is there once."""
+        self.chunk_count = 0
         self.entities: dict[tuple[str, str], EntityState] = {}
         self.inbox: dict[int, Payload] = {}
         self.calls: dict[int, Message] = {}
@@ -85,6 +96,11 @@ class MemoryDatabase:
                 return False
             self.entities[name] = replace(now, state=after.state)
             return True
+        if isinstance(before, Chunk):
+            stream = self.chunks.get(before.id, {}).get(before.stream, [])
+            if (found := before in stream) and isinstance(after, Chunk):
+                stream[stream.index(before)] = after
+            return found
         if isinstance(before, Entry):
             journal = self.journals.get(before.id, {})
             found = journal.get(before.position) == ENCODER.encode(before)
@@ -104,8 +120,38 @@ class MemoryDatabase:
             self.last_number += 1
             self.inbox[self.last_number] = each
             message = decode(each)
-            if isinstance(message, Call):
+            if isinstance(message, Call | Update):
                 self.calls[self.last_number] = message
+
+    def append(self, chunks: Iterable[Chunk]) -> None:
+        """Append to streams, in order, what is not there yet."""
+        for each in chunks:
+            source = (each.stream, each.run, each.command, each.position)
+            sources = self.chunk_sources.setdefault(each.id, set())
+            self.chunk_count += 1
+            if source not in sources:
+                sources.add(source)
+                stream = self.chunks.setdefault(each.id, {}).setdefault(each.stream, [])
+                stream.append(replace(each, number=self.chunk_count))
+
+    def pages(self, cursors: Iterable[StreamCursor], limit: int) -> list[StreamPage]:
+        """See `Storage.load_chunks`."""
+        accepted: dict[str, int] = {}
+        for call in self.calls.values():
+            if isinstance(call, Call):
+                accepted.setdefault(call.invocation.id, call.partition)
+        pages: list[StreamPage] = []
+        for each in cursors:
+            row = self.invocations.get(each.id)
+            status = Status.PENDING if row is None and each.id in accepted else None
+            partition = accepted.get(each.id, -1)
+            if row is not None:
+                status, partition = row.status, row.partition
+            chunks = self.chunks.get(each.id, {}).get(each.stream, [])
+            first = bisect_right(chunks, each.after, key=_number)
+            page = chunks[first : first + limit]
+            pages.append(StreamPage(page, status, partition, len(page) < limit))
+        return pages
 
     def copy(self, id_: str) -> Invocation:
         """A fresh copy of a call, which the caller may keep and change."""

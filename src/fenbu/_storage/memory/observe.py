@@ -1,4 +1,4 @@
-"""The fake's reads for people."""
+"""The fake's reads for people, and of streams."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 
 from fenbu._core import ids
 from fenbu._core.attribute import holds
-from fenbu._core.message import Call, decode
-from fenbu._core.model import EntityState, Invocation, Status
+from fenbu._core.message import Call, Update, decode
+from fenbu._core.model import Chunk, EntityState, Invocation, Status
 from fenbu._storage.memory.database import MemoryDatabase
 from fenbu._storage.protocol import CallFilter, Stored
+from fenbu._storage.stream import StreamCursor, StreamInfo, StreamPage
 
 
 class Observation(ABC):
@@ -45,7 +46,7 @@ class Observation(ABC):
         waiting = {
             each.invocation.id: each.invocation
             for each in map(decode, database.inbox.values())
-            if isinstance(each, Call)
+            if isinstance(each, Call | Update)
         }
         found = sorted(
             id_
@@ -99,6 +100,23 @@ class Observation(ABC):
         found.sort(key=lambda each: (each.created_at, each.id))
         return self._copies(found[:limit])
 
+    async def load_chunks(self, cursors: Sequence[StreamCursor], *, limit: int) -> list[StreamPage]:
+        cursors = list(cursors)
+        database = await self._database()
+        return database.pages(cursors, limit)
+
+    async def list_streams(self, id: str) -> list[StreamInfo]:  # noqa: A002
+        database = await self._database()
+        return [
+            StreamInfo(
+                name,
+                sum(not each.ends for each in chunks),
+                any(each.ends for each in chunks),
+                max(each.at for each in chunks),
+            )
+            for name, chunks in sorted(database.chunks.get(id, {}).items())
+        ]
+
     async def list_entities(self, entity: str | None, *, limit: int) -> list[EntityState]:
         database = await self._database()
         found = [
@@ -111,6 +129,12 @@ class Observation(ABC):
         database = await self._database()
         found = sorted(each for each in database.entities if each > after)
         return [database.entities[each] for each in found[:limit]]
+
+    async def scan_chunks(self, after: int, *, limit: int) -> list[Chunk]:
+        database = await self._database()
+        streams = (each for call in database.chunks.values() for each in call.values())
+        found = (chunk for each in streams for chunk in each if chunk.number > after)
+        return sorted(found, key=lambda each: each.number)[:limit]
 
     async def inbox_count(self) -> int:
         database = await self._database()

@@ -22,12 +22,14 @@ from fenbu._core.message import (
     Retry,
     Signal,
     Subscribe,
+    Update,
     decode,
     encode,
 )
 from fenbu._core.model import (
     FINISHED,
     PARKED,
+    Chunk,
     EntityState,
     Invocation,
     Loaded,
@@ -69,6 +71,7 @@ CHANGING: Final = (
     "commands",
     "result",
     "failure",
+    "heartbeats",
     "attributes",
 )
 """What an update writes; the rest of a row is as it was inserted."""
@@ -90,6 +93,8 @@ class _Rows(NamedTuple):
     entities_deleted: list[tuple[str, str]]
     inbox: list[Payload]
     inbox_deleted: list[int]
+    chunks: list[Chunk]
+    chunks_deleted: list[str]
     step_results_deleted: list[tuple[str, str, int]]
     places: dict[str, int | None]
     """The partitions of calls that are written; None for one that is given away."""
@@ -109,6 +114,8 @@ class _Rows(NamedTuple):
             list(batch.entities_deleted),
             [encode(each) for each in batch.inbox],
             list(batch.inbox_deleted),
+            list(batch.chunks),
+            list(batch.chunks_deleted),
             list(batch.step_results_deleted),
             {
                 each.id: None if each.id in given else each.partition
@@ -176,6 +183,9 @@ class MemoryStorage(Ownership):
 
     def _write(self, rows: _Rows) -> None:
         database = self.database
+        for each in rows.chunks_deleted:
+            database.chunks.pop(each, None)
+            database.chunk_sources.pop(each, None)
         for each, row in rows.rewritten.items():
             database.journals.pop(each, None)
             database.write_row(row)
@@ -199,6 +209,7 @@ class MemoryStorage(Ownership):
         for step in rows.step_results_deleted:
             database.step_results.pop(step, None)
         database.put(rows.inbox)
+        database.append(rows.chunks)
 
     def _check_owned(self, rows: _Rows) -> None:
         """A node that is none any more commits nothing, and nobody what belongs to another node."""
@@ -211,6 +222,8 @@ class MemoryStorage(Ownership):
             owner = None if partition is None else self.database.owner_of(partition)
             if owner not in (None, self):
                 raise AssertionError(f"split brain: {id_} of partition {partition}")
+        if any(each in self.database.chunks for each in rows.deleted):
+            raise AssertionError(f"a call that has chunks is forgotten at once: {rows.deleted}")
 
     def _check_new(self, rows: _Rows) -> None:
         """All or none: find a contradiction before anything is written."""
@@ -374,11 +387,14 @@ class MemoryStorage(Ownership):
         found = {
             each.invocation.id: each.partition
             for each in (*messages, *database.calls.values())
-            if isinstance(each, Call)
+            if isinstance(each, Call | Update)
         }
         placed: list[Message] = []
         for each in messages:
-            if isinstance(each, Subscribe | Signal | Cancel | Retry) and each.partition == UNPLACED:
+            if (
+                isinstance(each, Subscribe | Update | Signal | Cancel | Retry)
+                and each.partition == UNPLACED
+            ):
                 row = database.invocations.get(each.id)
                 partition = row.partition if row is not None else found.get(each.id)
                 if partition is None:
@@ -393,7 +409,7 @@ class MemoryStorage(Ownership):
         database = await self._database()
         accepted: dict[str, int] = {}
         for call in database.calls.values():
-            if isinstance(call, Call):
+            if isinstance(call, Call | Update):
                 accepted.setdefault(call.invocation.id, call.partition)
         found: dict[str, Outcome | Open] = {}
         for each in wanted:
@@ -441,4 +457,6 @@ class MemoryStorage(Ownership):
         for _, each in expired:
             del database.rows[each], database.invocations[each]
             database.journals.pop(each, None)
+            database.chunks.pop(each, None)
+            database.chunk_sources.pop(each, None)
         return len(expired)

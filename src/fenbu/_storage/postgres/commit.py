@@ -50,12 +50,14 @@ class Todo(Struct, frozen=True):
     """A batch, copied."""
 
     rewritten: list[str]
-    """Calls that go before the parts."""
+    """Calls that go before the parts, with their journals, …"""
+    chunks_deleted: list[str]
+    """… and those of them whose chunks go, too."""
     parts: list[Part]
     partitions: set[int]
     """Whose inbox it writes to."""
     ends: bool
-    """A call has its outcome by it."""
+    """A call has its outcome by it, or a stream a chunk more: somebody may wait for that."""
 
 
 def prepare(batch: CommitBatch) -> Todo:
@@ -92,14 +94,18 @@ def prepare(batch: CommitBatch) -> Todo:
         parts.append(Part("inbox_insert", rows.inbox_columns(batch.inbox)))
     if batch.inbox_deleted:
         parts.append(Part("inbox_delete", [list(batch.inbox_deleted)]))
+    if batch.chunks:
+        parts.append(Part("chunk_insert", [rows.chunks(batch.chunks)]))
     if batch.step_results_deleted:
         columns = zip(*batch.step_results_deleted, strict=True)
         parts.append(Part("step_result_delete", [list(each) for each in columns]))
     return Todo(
         [each.id for each in batch.rewritten],
+        list(batch.chunks_deleted),
         parts,
         {each.partition for each in batch.inbox},
-        any(each.finished_at is not None for some in (inserted, updated) for each in some),
+        bool(batch.chunks)
+        or any(each.finished_at is not None for some in (inserted, updated) for each in some),
     )
 
 
@@ -126,7 +132,7 @@ def _without_nul(todo: Todo) -> Todo:
         )
         for part in todo.parts
     ]
-    return Todo(todo.rewritten, parts, todo.partitions, ends=todo.ends)
+    return Todo(todo.rewritten, todo.chunks_deleted, parts, todo.partitions, ends=todo.ends)
 
 
 def _shifted(offset: int, parameter: re.Match[str]) -> str:
@@ -167,6 +173,8 @@ class CommitWriter:
         async with connection.transaction():
             ids = [todo.rewritten]
             gone = [Part("invocation_delete", ids), Part("entry_delete", ids)]
+            if todo.chunks_deleted:
+                gone.append(Part("chunk_delete", [todo.chunks_deleted]))
             await self._execute(connection, gone)
             await self._execute(connection, todo.parts)
 

@@ -10,14 +10,16 @@ from abc import ABC, abstractmethod
 
 from fenbu._core import ids
 from fenbu._core.attribute import Condition
-from fenbu._core.message import Call
-from fenbu._core.model import EntityState, Invocation, Status
+from fenbu._core.message import Call, Update
+from fenbu._core.model import Chunk, EntityState, Invocation, Status
 from fenbu._storage.postgres.check import Check, check
 from fenbu._storage.postgres.rows import entity_row, invocation_row, message_of
 from fenbu._storage.postgres.session import Pool
+from fenbu._storage.postgres.stream import infos, scan
 from fenbu._storage.postgres.url import Target
 from fenbu._storage.protocol import CallFilter, NodeInfo
 from fenbu._storage.rows import status_of, text_of
+from fenbu._storage.stream import StreamInfo
 
 LAST_CHARACTER = "\U0010ffff"
 """After every character that an id may have: those are printable."""
@@ -77,7 +79,7 @@ class Observation(ABC):
         found = {row[0]: invocation_row(row) for row in rows}
         for text, data in messages:
             message = message_of(text, data)
-            if isinstance(message, Call):
+            if isinstance(message, Call | Update):
                 found.setdefault(message.invocation.id, message.invocation)
         return [found[id_] for id_ in sorted(found)][:limit]
 
@@ -113,6 +115,9 @@ class Observation(ABC):
         )
         return [invocation_row(row) for row in rows]
 
+    async def list_streams(self, id: str) -> list[StreamInfo]:  # noqa: A002
+        return await infos(self._pool, id)
+
     async def list_entities(self, entity: str | None, *, limit: int) -> list[EntityState]:
         rows = await self._pool.fetch("entity.list", entity, limit)
         return [entity_row(row) for row in rows]
@@ -120,6 +125,9 @@ class Observation(ABC):
     async def scan_entities(self, after: tuple[str, str], *, limit: int) -> list[EntityState]:
         rows = await self._pool.fetch("entity.scan", *after, limit)
         return [entity_row(row) for row in rows]
+
+    async def scan_chunks(self, after: int, *, limit: int) -> list[Chunk]:
+        return await scan(self._pool, after, limit)
 
     async def inbox_count(self) -> int:
         return await self._pool.fetchval("inbox.count")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fenbu._core.limit import CHUNK_DELETE_ROWS_MAX
 from fenbu._storage.postgres.driver import Connection
 from fenbu._storage.postgres.error import translated
 from fenbu._storage.postgres.session import Pool, Writer
@@ -14,7 +15,7 @@ async def delete_finished(pool: Pool, handler: str, before: float, limit: int) -
 
     async def delete(connection: Connection) -> int:
         return await connection.fetchval(
-            pool.sql["invocation.delete_finished"], handler, before, limit
+            pool.sql["invocation.delete_finished"], handler, before, limit, CHUNK_DELETE_ROWS_MAX
         )
 
     return await pool.run(delete)

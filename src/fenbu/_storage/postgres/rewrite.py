@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fenbu._core.model import EntityState, Entry, Failure, Invocation, Payload
+from fenbu._core.model import Chunk, EntityState, Entry, Failure, Invocation, Payload
 from fenbu._storage.postgres.driver import Connection
 from fenbu._storage.postgres.session import Pool
 from fenbu._storage.protocol import Stored
@@ -37,17 +37,22 @@ def _place(row: Stored) -> tuple[str, list[Any]]:
             return "invocation.rewrite_entry", [row.id, row.position]
         case EntityState():
             return "entity.rewrite", [row.entity, row.key]
+        case Chunk():
+            return "chunk.rewrite", [row.number]
 
 
 def _cells(row: Stored) -> list[Any]:
     match row:
         case Invocation():
-            texts = [_text(row.failure), row.waiting, row.cancel_reason]
+            beats = text_of(row.heartbeats) if row.heartbeats else None
+            texts = [_text(row.failure), row.waiting, row.cancel_reason, beats]
             return [*_payload(row.args), *_payload(row.result), *texts]
         case Entry():
             return [row.name, *_payload(row.value), _text(row.failure)]
         case EntityState():
             return _payload(row.state)
+        case Chunk():
+            return _payload(row.value)
 
 
 def _payload(payload: Payload | None) -> list[Any]:

@@ -13,12 +13,22 @@ from typing import Any, Final
 
 from msgspec import Struct, structs
 
-from fenbu._core.message import Call, Message, decode, encode
-from fenbu._core.model import Address, EntityState, Entry, Failure, Invocation, Loaded, Payload
+from fenbu._core.message import Call, Message, Update, decode, encode
+from fenbu._core.model import (
+    Address,
+    Chunk,
+    EntityState,
+    Entry,
+    Failure,
+    Heartbeat,
+    Invocation,
+    Loaded,
+    Payload,
+)
 from fenbu._storage.postgres.driver import Row
-from fenbu._storage.rows import entry_of, invocation_of, text_of
+from fenbu._storage.rows import chunk_of, entry_of, invocation_of, text_of
 
-INVOCATION_COLUMNS: Final = 27
+INVOCATION_COLUMNS: Final = 29
 _ARGS, _RESULT = 6, 22
 _VALUE: Final = 9
 
@@ -42,6 +52,7 @@ class _Changes(Struct, gc=False):
     commands: str | None
     result: Payload | None
     failure: Failure | None
+    heartbeats: tuple[Heartbeat, ...]
     attributes: str | None
 
 
@@ -85,6 +96,7 @@ def updated(invocations: Sequence[Invocation]) -> str:
             each.commands,
             each.result,
             each.failure,
+            each.heartbeats,
             each.attributes,
         )
         for each in invocations
@@ -110,12 +122,17 @@ def entities(states: Sequence[EntityState]) -> str:
     return _document(states, "state")
 
 
+def chunks(rows: Sequence[Chunk]) -> str:
+    """Whole chunks; the server numbers them."""
+    return _document(rows, "value")
+
+
 def inbox_columns(messages: Sequence[Message]) -> list[list[Any]]:
     """Arrays: partition, id of an accepted call, and the message, which is text or bytes."""
     encoded = [encode(each) for each in messages]
     return [
         [each.partition for each in messages],
-        [each.invocation.id if isinstance(each, Call) else None for each in messages],
+        [each.invocation.id if isinstance(each, Call | Update) else None for each in messages],
         [each if isinstance(each, str) else None for each in encoded],
         [each if isinstance(each, bytes) else None for each in encoded],
     ]
@@ -123,10 +140,10 @@ def inbox_columns(messages: Sequence[Message]) -> list[list[Any]]:
 
 def invocation_row(row: Row) -> Invocation:
     """The struct of a row of `columns`."""
-    args_bytes, result_bytes = row[25:27]
+    args_bytes, result_bytes = row[27:29]
     if args_bytes is None and result_bytes is None:
-        return invocation_of(row[:25])
-    fields = list(row[:25])
+        return invocation_of(row[:27])
+    fields = list(row[:27])
     if args_bytes is not None:
         fields[_ARGS] = args_bytes
     if result_bytes is not None:
@@ -141,6 +158,15 @@ def entry_row(row: Row) -> Entry:
     fields = list(row[:13])
     fields[_VALUE] = row[13]
     return entry_of(fields)
+
+
+def chunk_row(row: Row) -> Chunk:
+    """The struct of a row of `columns`."""
+    if row[9] is None:
+        return chunk_of(row[:9])
+    fields = list(row[:9])
+    fields[6] = row[9]
+    return chunk_of(fields)
 
 
 def loaded_rows(rows: Sequence[Row]) -> list[Loaded]:

@@ -17,6 +17,7 @@ NOUNS: Final = (
     "invocation",
     "entity",
     "inbox",
+    "chunk",
     "node",
     "commit",
     "hint",

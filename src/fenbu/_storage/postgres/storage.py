@@ -15,7 +15,7 @@ from msgspec import Struct
 from fenbu._core.batch import CommitBatch
 from fenbu._core.message import Message
 from fenbu._core.model import EntityState, Loaded, Outcome
-from fenbu._storage.postgres import commit, inbox, load, retention, rewrite
+from fenbu._storage.postgres import commit, inbox, load, retention, rewrite, stream
 from fenbu._storage.postgres.driver import Connection
 from fenbu._storage.postgres.hint import Hints
 from fenbu._storage.postgres.migrate import open_schema
@@ -32,6 +32,7 @@ from fenbu._storage.protocol import (
     Open,
     Stored,
 )
+from fenbu._storage.stream import StreamCursor, StreamPage
 from fenbu.errors import Unavailable
 
 
@@ -187,6 +188,13 @@ class PostgresStorage(Ownership):
         opened, loop = self._get(), asyncio.get_running_loop()
         began = loop.time()
         found = await load.outcomes(opened.pool, ids)
+        opened.hints.looked(loop.time() - began)
+        return found
+
+    async def load_chunks(self, cursors: Sequence[StreamCursor], *, limit: int) -> list[StreamPage]:
+        opened, loop = self._get(), asyncio.get_running_loop()
+        began = loop.time()
+        found = await stream.pages(opened.pool, cursors, limit)
         opened.hints.looked(loop.time() - began)
         return found
 

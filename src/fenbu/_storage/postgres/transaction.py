@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from importlib import import_module
 from typing import Any, Final
 
-from fenbu._core.message import Call, encode
+from fenbu._core.message import Call, Signal, Update, encode
 from fenbu._storage.postgres.statement import statements
 from fenbu._storage.rows import text_of
 from fenbu.errors import UsageError
@@ -42,9 +42,10 @@ def transaction_of(connection: Any, schema: str) -> UsersTransaction:
     )
 
 
-def _row(call: Call) -> dict[str, object]:
+def _row(call: Call | Signal | Update) -> dict[str, object]:
     message = encode(call)
-    row: dict[str, object] = {"partition": call.partition, "call_id": call.invocation.id}
+    id_ = None if isinstance(call, Signal) else call.invocation.id
+    row: dict[str, object] = {"partition": call.partition, "call_id": id_}
     if isinstance(message, str):
         return row | {"message": message}
     return row | {"message_bytes": base64.b64encode(message).decode()}
@@ -62,7 +63,10 @@ class UsersTransaction(ABC):
         self.is_async = inspect.iscoroutinefunction(getattr(connection, self.works_by))
 
     def start(
-        self, calls: Sequence[Call], partition_count: int, committed: Callable[[], None]
+        self,
+        calls: Sequence[Call | Signal | Update],
+        partition_count: int,
+        committed: Callable[[], None],
     ) -> Awaitable[None] | None:
         """Put calls into the inbox; awaitable if the connection is async.
 

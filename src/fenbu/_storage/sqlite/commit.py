@@ -20,11 +20,13 @@ from fenbu._storage.resolve import resolve
 from fenbu._storage.rows import text_of
 from fenbu._storage.sqlite.error import commit_failed
 from fenbu._storage.sqlite.rows import (
+    CHUNK_SQL,
     ENTITY_SQL,
     ENTRY_SQL,
     INBOX_SQL,
     INVOCATION_SQL,
     Statement,
+    chunk_parameters,
     entity_parameters,
     entry_parameters,
     inbox_parameters,
@@ -50,10 +52,12 @@ def prepare(batch: CommitBatch) -> list[Statement]:
         todo.append(Statement(INVOCATION_SQL["delete"], ids))
         todo.append(Statement(ENTRY_SQL["delete"], ids))
         inserted = inserted + batch.rewritten
+        if batch.chunks_deleted:
+            todo.append(Statement(CHUNK_SQL["delete_all"], (text_of(batch.chunks_deleted),)))
     if inserted:
-        todo += statements(INVOCATION_SQL["insert"], 25, invocation_parameters(inserted))
+        todo += statements(INVOCATION_SQL["insert"], 27, invocation_parameters(inserted))
     if batch.updated:
-        todo += statements(INVOCATION_SQL["update"], 17, update_parameters(batch.updated))
+        todo += statements(INVOCATION_SQL["update"], 18, update_parameters(batch.updated))
     if batch.entries:
         todo += statements(ENTRY_SQL["insert"], 13, entry_parameters(batch.entries))
     if batch.deleted:
@@ -68,6 +72,8 @@ def prepare(batch: CommitBatch) -> list[Statement]:
         todo.append(Statement(INBOX_SQL["delete"], (text_of(batch.inbox_deleted),)))
     if batch.inbox:
         todo += statements(INBOX_SQL["insert"], 3, inbox_parameters(batch.inbox))
+    if batch.chunks:
+        todo += statements(CHUNK_SQL["insert"], 8, chunk_parameters(batch.chunks))
     return todo
 
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from fenbu._core import ids
 from fenbu._core.attribute import Condition
-from fenbu._core.message import Call, decode
-from fenbu._core.model import EntityState, Invocation, Status
+from fenbu._core.message import Call, Update, decode
+from fenbu._core.model import Chunk, EntityState, Invocation, Status
 from fenbu._storage.protocol import CallFilter
 from fenbu._storage.rows import invocation_of, status_of, text_of
 from fenbu._storage.sqlite.connection import Connection
@@ -28,6 +28,8 @@ from fenbu._storage.sqlite.rows import (
     INVOCATION_SQL,
 )
 from fenbu._storage.sqlite.session import SQL, Session
+from fenbu._storage.sqlite.stream import infos, scan
+from fenbu._storage.stream import StreamInfo
 
 FREE_BYTES_MIN = 256 * 1024 * 1024
 LOG_BYTES_MAX = 512 * 1024 * 1024
@@ -61,11 +63,17 @@ class Observation(ABC):
     async def children(self, id: str, *, limit: int) -> list[Invocation]:  # noqa: A002
         return await self._reader.run(children, id, limit)
 
+    async def list_streams(self, id: str) -> list[StreamInfo]:  # noqa: A002
+        return await self._reader.run(infos, id)
+
     async def list_entities(self, entity: str | None, *, limit: int) -> list[EntityState]:
         return await self._reader.run(list_entities, entity, limit)
 
     async def scan_entities(self, after: tuple[str, str], *, limit: int) -> list[EntityState]:
         return await self._reader.run(scan_entities, after, limit)
+
+    async def scan_chunks(self, after: int, *, limit: int) -> list[Chunk]:
+        return await self._reader.run(scan, after, limit)
 
     async def inbox_count(self) -> int:
         return await self._reader.run(inbox_count)
@@ -116,7 +124,7 @@ def find_calls(session: Session, beginning: str, limit: int) -> list[Invocation]
     found = {row[0]: invocation_of(row) for row in rows}
     for (text,) in messages:
         message = decode(text)
-        if isinstance(message, Call):
+        if isinstance(message, Call | Update):
             found.setdefault(message.invocation.id, message.invocation)
     return [found[id_] for id_ in sorted(found)][:limit]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from fenbu._core.limit import CHUNK_DELETE_ROWS_MAX
 from fenbu._storage.rows import text_of
 from fenbu._storage.sqlite.rows import (
+    CHUNK_SQL,
     ENTRY_SQL,
     INVOCATION_SQL,
 )
@@ -14,12 +16,18 @@ def delete_finished(session: Session, handler: str, before: float, limit: int) -
     """See `Storage.delete_finished`."""
     session.begin()
     rows = session.execute(INVOCATION_SQL["expired"], (handler, before, limit)).fetchall()
-    if rows:
-        ids = (text_of([row[0] for row in rows]),)
-        session.execute(ENTRY_SQL["delete"], ids)
-        session.execute(INVOCATION_SQL["delete"], ids)
+    found = [row[0] for row in rows]
+    left: set[str] = set()
+    if found:
+        ids = text_of(found)
+        chunks = session.execute(CHUNK_SQL["delete"], (ids, CHUNK_DELETE_ROWS_MAX)).rowcount
+        if chunks == CHUNK_DELETE_ROWS_MAX:
+            left = {row[0] for row in session.execute(CHUNK_SQL["owners"], (ids,)).fetchall()}
+            ids = text_of([each for each in found if each not in left])
+        session.execute(ENTRY_SQL["delete"], (ids,))
+        session.execute(INVOCATION_SQL["delete"], (ids,))
     session.commit()
-    return len(rows)
+    return limit if left else len(found)
 
 
 def revive(session: Session, handlers: list[str], partitions: list[int]) -> int:

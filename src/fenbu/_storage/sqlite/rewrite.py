@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from fenbu._core.model import EntityState, Entry, Invocation
+from fenbu._core.model import Chunk, EntityState, Entry, Invocation
 from fenbu._storage.protocol import Stored
 from fenbu._storage.rows import text_of
-from fenbu._storage.sqlite.rows import ENTITY_SQL, ENTRY_SQL, INVOCATION_SQL
+from fenbu._storage.sqlite.rows import CHUNK_SQL, ENTITY_SQL, ENTRY_SQL, INVOCATION_SQL
 from fenbu._storage.sqlite.session import Session
 
 CELLS: Final[dict[type[Stored], tuple[str, ...]]] = {
-    Invocation: ("args", "result", "failure", "waiting", "cancel_reason"),
+    Invocation: ("args", "result", "failure", "waiting", "cancel_reason", "heartbeats"),
     Entry: ("name", "value", "failure"),
     EntityState: ("state",),
+    Chunk: ("value",),
 }
 
 
@@ -39,6 +40,8 @@ def _key(row: Stored) -> dict[str, Any]:
             return {"id": row.id, "position": row.position}
         case EntityState():
             return {"entity": row.entity, "key": row.key}
+        case Chunk():
+            return {"number": row.number}
 
 
 def _statement(row: Stored) -> str:
@@ -49,8 +52,12 @@ def _statement(row: Stored) -> str:
             return ENTRY_SQL["rewrite"]
         case EntityState():
             return ENTITY_SQL["rewrite"]
+        case Chunk():
+            return CHUNK_SQL["rewrite"]
 
 
 def _cell(row: Stored, name: str) -> Any:
     value = getattr(row, name)
+    if name == "heartbeats":
+        return text_of(value) if value else None
     return text_of(value) if name == "failure" and value is not None else value

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from fenbu._core.message import Call, Message, encode
-from fenbu._core.model import EntityState, Entry, Invocation
+from fenbu._core.message import Call, Message, Update, encode
+from fenbu._core.model import Chunk, EntityState, Entry, Invocation
 from fenbu._storage.query import load_queries
 from fenbu._storage.rows import text_of
 
@@ -20,10 +20,11 @@ Parameters = list[Any]
 INVOCATION_SQL: Final = load_queries("fenbu._storage.sqlite", "invocation")
 ENTRY_SQL: Final = load_queries("fenbu._storage.sqlite", "entry")
 ENTITY_SQL: Final = load_queries("fenbu._storage.sqlite", "entity")
+CHUNK_SQL: Final = load_queries("fenbu._storage.sqlite", "chunk")
 INBOX_SQL: Final = load_queries("fenbu._storage.sqlite", "inbox")
 
 ROWS_MAX: Final = 1_024
-"""Rows of one statement: 25 columns × 1,024 stay below the 32,766 parameters that SQLite allows."""
+"""Rows of one statement: 27 columns × 1,024 stay below the 32,766 parameters that SQLite allows."""
 
 
 class Statement(NamedTuple):
@@ -62,6 +63,8 @@ def invocation_parameters(invocations: Iterable[Invocation]) -> Parameters:
             each.commands,
             each.result,
             None if each.failure is None else text_of(each.failure),
+            text_of(each.heartbeats) if each.heartbeats else None,
+            None if each.context is None else text_of(each.context),
             each.attributes,
         )
     return flat
@@ -88,6 +91,7 @@ def update_parameters(invocations: Iterable[Invocation]) -> Parameters:
             each.result,
             None if each.failure is None else text_of(each.failure),
             each.partition,
+            text_of(each.heartbeats) if each.heartbeats else None,
             each.attributes,
         )
     return flat
@@ -131,13 +135,30 @@ def entity_parameters(entities: Iterable[EntityState]) -> Parameters:
     return flat
 
 
+def chunk_parameters(chunks: Iterable[Chunk]) -> Parameters:
+    """All columns of each but the number, one after the other."""
+    flat: Parameters = []
+    for each in chunks:
+        flat += (
+            each.id,
+            each.stream,
+            each.run,
+            each.command,
+            each.position,
+            each.at,
+            each.value,
+            int(each.ends),
+        )
+    return flat
+
+
 def inbox_parameters(messages: Iterable[Message]) -> Parameters:
     """Partition, id of an accepted call, and the message."""
     flat: Parameters = []
     for each in messages:
         flat += (
             each.partition,
-            each.invocation.id if isinstance(each, Call) else None,
+            each.invocation.id if isinstance(each, Call | Update) else None,
             encode(each),
         )
     return flat

@@ -27,7 +27,16 @@ from fenbu._storage.protocol import (
     StepKey,
     Stored,
 )
-from fenbu._storage.sqlite import commit, inbox, load, migrate, notify, retention, rewrite
+from fenbu._storage.sqlite import (
+    commit,
+    inbox,
+    load,
+    migrate,
+    notify,
+    retention,
+    rewrite,
+    stream,
+)
 from fenbu._storage.sqlite.connection import Connection
 from fenbu._storage.sqlite.node import Ownership
 from fenbu._storage.sqlite.rows import Statement
@@ -40,6 +49,7 @@ from fenbu._storage.sqlite.session import (
     run_script,
     use_wal,
 )
+from fenbu._storage.stream import StreamCursor, StreamPage
 from fenbu.errors import Unavailable, UnsupportedDatabase, UsageError
 
 
@@ -182,6 +192,9 @@ class SQLiteStorage(Ownership):
 
     async def outcomes(self, ids: Sequence[str]) -> dict[str, Outcome | Open]:
         return await self._reader.run(load.outcomes, ids)
+
+    async def load_chunks(self, cursors: Sequence[StreamCursor], *, limit: int) -> list[StreamPage]:
+        return await self._reader.run(stream.pages, cursors, limit)
 
     async def hint(
         self,

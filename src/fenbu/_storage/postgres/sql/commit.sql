@@ -6,19 +6,20 @@
 INSERT INTO {schema}.invocation (
     id, partition, handler, version, entity, key, args, created_at, sequence, parent, waiters, chain,
     deadline_at, status, attempt, crashes, started_at, finished_at, wake_at, waiting, cancel_reason,
-    commands, result, failure, attributes, args_bytes, result_bytes
+    commands, result, failure, heartbeats, context, attributes, args_bytes, result_bytes
 )
 SELECT
     id, partition, handler, version, entity, key, args, created_at, sequence, parent,
     nullif(waiters, '[]'), nullif(chain, '[]'), deadline_at, status, attempt, crashes, started_at,
-    finished_at, wake_at, waiting, cancel_reason, commands, result, failure, attributes,
+    finished_at, wake_at, waiting, cancel_reason, commands, result, failure, nullif(heartbeats, '[]'), context,
+    attributes,
     decode(args_bytes, 'base64'), decode(result_bytes, 'base64')
 FROM json_to_recordset($1::text::json) AS new (
     id text, partition integer, handler text, version integer, entity text, key text, args text,
     created_at float8, sequence bigint, parent text, waiters text, chain text, deadline_at float8,
     status text, attempt integer, crashes integer, started_at float8, finished_at float8, wake_at float8,
-    waiting text, cancel_reason text, commands text, result text, failure text, attributes text,
-    args_bytes text, result_bytes text
+    waiting text, cancel_reason text, commands text, result text, failure text,
+    heartbeats text, context text, attributes text, args_bytes text, result_bytes text
 )
 
 -- name: invocation_update
@@ -38,12 +39,14 @@ UPDATE {schema}.invocation SET
     commands = new.commands,
     result = new.result,
     failure = new.failure,
+    heartbeats = nullif(new.heartbeats, '[]'),
     attributes = new.attributes,
     result_bytes = decode(new.result_bytes, 'base64')
 FROM json_to_recordset($1::text::json) AS new (
     id text, partition integer, sequence bigint, waiters text, deadline_at float8, status text, attempt integer,
     crashes integer, started_at float8, finished_at float8, wake_at float8, waiting text,
-    cancel_reason text, commands text, result text, failure text, attributes text, result_bytes text
+    cancel_reason text, commands text, result text, failure text, heartbeats text, attributes text,
+    result_bytes text
 )
 WHERE invocation.id = new.id
 
@@ -91,6 +94,18 @@ SELECT * FROM unnest($1::integer[], $2::text[], $3::text[], $4::bytea[])
 
 -- name: inbox_delete
 DELETE FROM {schema}.inbox WHERE number = ANY ($1::bigint[])
+
+-- name: chunk_insert
+INSERT INTO {schema}.chunk (id, stream, run, command, position, at, value, ends, value_bytes)
+SELECT id, stream, run, command, position, at, value, ends, decode(value_bytes, 'base64')
+FROM json_to_recordset($1::text::json) AS new (
+    id text, stream text, run integer, command integer, position integer, at float8, value text, ends boolean,
+    value_bytes text
+)
+ON CONFLICT (id, stream, run, command, position) DO NOTHING
+
+-- name: chunk_delete
+DELETE FROM {schema}.chunk WHERE id = ANY ($1::text[])
 
 -- name: step_result_delete
 DELETE FROM {schema}.step_result USING unnest($1::text[], $2::text[], $3::integer[]) AS old (id, run, command)

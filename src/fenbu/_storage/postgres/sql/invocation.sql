@@ -1,7 +1,7 @@
 -- name: columns
 id, partition, handler, version, entity, key, args, created_at, sequence, parent, waiters, chain,
 deadline_at, status, attempt, crashes, started_at, finished_at, wake_at, waiting, cancel_reason,
-commands, result, failure, attributes, args_bytes, result_bytes
+commands, result, failure, heartbeats, context, attributes, args_bytes, result_bytes
 
 -- name: journal
 -- A call's row, or an entry of a call's journal, in one snapshot and one answer.
@@ -12,7 +12,7 @@ FROM call
 UNION ALL
 SELECT
     NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
     entry.id, position, kind, at, entry.command, name, entry.attempt, seconds, entry.status, value,
     entry.failure, retry_at, entry.commands, value_bytes
 FROM call CROSS JOIN LATERAL (
@@ -91,12 +91,13 @@ SELECT call_id, partition FROM {schema}.inbox WHERE call_id = ANY ($1::text[]) A
 
 -- name: rewrite
 UPDATE {schema}.invocation SET
-    args = $2, args_bytes = $3, result = $4, result_bytes = $5, failure = $6, waiting = $7, cancel_reason = $8
+    args = $2, args_bytes = $3, result = $4, result_bytes = $5, failure = $6, waiting = $7, cancel_reason = $8,
+    heartbeats = $9
 WHERE id = $1
-    AND args IS NOT DISTINCT FROM $9::text AND args_bytes IS NOT DISTINCT FROM $10::bytea
-    AND result IS NOT DISTINCT FROM $11::text AND result_bytes IS NOT DISTINCT FROM $12::bytea
-    AND failure IS NOT DISTINCT FROM $13::text AND waiting IS NOT DISTINCT FROM $14::text
-    AND cancel_reason IS NOT DISTINCT FROM $15::text;
+    AND args IS NOT DISTINCT FROM $10::text AND args_bytes IS NOT DISTINCT FROM $11::bytea
+    AND result IS NOT DISTINCT FROM $12::text AND result_bytes IS NOT DISTINCT FROM $13::bytea
+    AND failure IS NOT DISTINCT FROM $14::text AND waiting IS NOT DISTINCT FROM $15::text
+    AND cancel_reason IS NOT DISTINCT FROM $16::text AND heartbeats IS NOT DISTINCT FROM $17::text;
 
 -- name: rewrite_entry
 UPDATE {schema}.entry SET name = $3, value = $4, value_bytes = $5, failure = $6
@@ -107,10 +108,24 @@ WHERE id = $1 AND position = $2
 
 -- name: delete_finished
 -- Without a call whose row somebody else is changing at this moment.
-WITH expired AS MATERIALIZED (
+WITH found AS MATERIALIZED (
     SELECT id FROM {schema}.invocation
     WHERE handler = $1 AND lane >= 6 AND finished_at < $2
     ORDER BY finished_at, id LIMIT $3 FOR UPDATE SKIP LOCKED
+), doomed AS MATERIALIZED (
+    SELECT chunk.id, chunk.number FROM found CROSS JOIN LATERAL (
+        SELECT id, number FROM {schema}.chunk WHERE chunk.id = found.id LIMIT $4
+    ) AS chunk
+    LIMIT $4
+), chunks AS (
+    DELETE FROM {schema}.chunk USING doomed WHERE chunk.number = doomed.number
+), expired AS MATERIALIZED (
+    -- Without those that have chunks left, of which there are none if these were all.
+    SELECT id FROM found
+    WHERE (SELECT count(*) FROM doomed) < $4 OR NOT EXISTS (
+        SELECT FROM {schema}.chunk WHERE chunk.id = found.id
+        AND chunk.number NOT IN (SELECT number FROM doomed)
+    )
 ), journal AS (
     DELETE FROM {schema}.entry USING expired WHERE entry.id = expired.id
 ), call AS (
@@ -120,7 +135,8 @@ WITH expired AS MATERIALIZED (
     DELETE FROM {schema}.step_result
     WHERE NOT EXISTS (SELECT FROM {schema}.invocation WHERE invocation.id = step_result.id)
 )
-SELECT count(*) FROM call;
+SELECT CASE WHEN (SELECT count(*) FROM found) > (SELECT count(*) FROM expired) THEN $3
+ELSE (SELECT count(*) FROM call) END;
 
 -- name: unhandled
 SELECT id, partition FROM {schema}.invocation

@@ -1,7 +1,7 @@
 -- name: columns
 id, partition, handler, version, entity, key, args, created_at, sequence, parent, waiters, chain,
 deadline_at, status, attempt, crashes, started_at, finished_at, wake_at, waiting, cancel_reason,
-commands, result, failure, attributes
+commands, result, failure, heartbeats, context, attributes
 
 -- name: insert
 -- {rows} is padded with rows of NULL up to a size whose statement is prepared already.
@@ -24,7 +24,8 @@ UPDATE invocation SET
     result = new.column14,
     failure = new.column15,
     partition = new.column16,
-    attributes = new.column17
+    heartbeats = new.column17,
+    attributes = new.column18
 FROM (VALUES {rows}) AS new
 WHERE invocation.id = new.column1;
 
@@ -34,9 +35,11 @@ UPDATE invocation SET
     result = :result,
     failure = :failure,
     waiting = :waiting,
-    cancel_reason = :cancel_reason
+    cancel_reason = :cancel_reason,
+    heartbeats = :heartbeats
 WHERE id = :id AND args IS :old_args AND result IS :old_result AND failure IS :old_failure
-    AND waiting IS :old_waiting AND cancel_reason IS :old_cancel_reason;
+    AND waiting IS :old_waiting AND cancel_reason IS :old_cancel_reason
+    AND heartbeats IS :old_heartbeats;
 
 -- name: delete
 DELETE FROM invocation WHERE id IN (SELECT value FROM json_each(?));
@@ -112,6 +115,9 @@ WHERE status IN ('stuck', 'unhandled', 'quarantined')
 
 -- name: outcomes
 SELECT id, status, result, failure, partition FROM invocation WHERE id IN (SELECT value FROM json_each(?));
+
+-- name: statuses
+SELECT id, status, partition FROM invocation WHERE id IN (SELECT value FROM json_each(?));
 
 -- name: places
 SELECT id, partition FROM invocation WHERE id IN (SELECT value FROM json_each(?));

@@ -1,0 +1,119 @@
+"""What a workflow's code answers: the queries and updates that it has registered, and the updates under way.
+
+Registered in the code's own body, so that they see its variables, and registered again by each replay.
+An update's function runs as a task of the code; when it has ended, that is a command (`EndUpdate`), so the
+journal says which updates are answered, and a replay that answers at another place is found out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from fenbu._core.codec import Codec
+from fenbu._core.failure import failure_of
+from fenbu._core.model import Invocation, Outcome, Payload, Status
+from fenbu._core.signature import Signature
+from fenbu.errors import EncodingError, UsageError
+
+
+class _HasCodec(Protocol):
+    @property
+    def codec(self) -> Codec: ...
+
+
+class Query(Struct, eq=False):
+    """A function that reads a workflow's variables."""
+
+    function: Callable[..., Any]
+    signature: Signature
+
+
+class UpdateHandler(Struct, eq=False):
+    """A function that serves an update, and the one that may refuse it."""
+
+    function: Callable[..., Any]
+    signature: Signature
+    validator: Callable[..., object] | None = None
+
+
+class Answers:
+    """Of one activation; see the module."""
+
+    __slots__ = ("accepting", "context", "ended", "looking_up", "queries", "running", "updates")
+
+    def __init__(self, context: _HasCodec, ended: Callable[[str, Outcome], None]) -> None:
+        self.context = context
+        self.ended = ended
+        """Told the name of an update's entry, and what came of it."""
+        self.queries: dict[str, Query] = {}
+        self.updates: dict[str, UpdateHandler] = {}
+        self.running: set[str] = set()
+        """Names of the entries of updates that are not answered."""
+        self.accepting: Invocation | None = None
+        """The update whose row is in the batch that is open."""
+        self.looking_up = False
+        """It is being found out whether an update exists already: what comes after it waits."""
+
+    def query(self, name: str, handler: str) -> Query:
+        """A query by its name.
+
+        Raises:
+            UsageError: There is none; it names those that there are.
+        """
+        found = self.queries.get(name)
+        if found is None:
+            raise UsageError(_none("query", name, handler, self.queries))
+        return found
+
+    def update(self, name: str, handler: str) -> UpdateHandler:
+        """What serves an update.
+
+        Raises:
+            UsageError: There is nothing; it names what there is.
+        """
+        found = self.updates.get(name)
+        if found is None:
+            raise UsageError(_none("update", name, handler, self.updates))
+        return found
+
+    async def serve(self, entry_name: str, handler: UpdateHandler, payload: Payload) -> None:
+        """The task of an update."""
+        try:
+            args, kwargs = arguments(self.context.codec, handler.signature, payload)
+            value = handler.function(*args, **kwargs)
+            if inspect.isawaitable(value):
+                value = await value
+            outcome = Outcome(Status.COMPLETED, handler.signature.result.encode(value))
+        except GeneratorExit:
+            raise
+        except asyncio.CancelledError:
+            outcome = Outcome(Status.CANCELLED)
+        except BaseException as error:  # noqa: BLE001 - whatever it raises is the update's outcome
+            outcome = Outcome(Status.FAILED, failure=failure_of(error))
+        self.ended(entry_name, outcome)
+        self.running.discard(entry_name)
+
+
+def arguments(
+    codec: Codec, signature: Signature, payload: Payload
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a query or update: who asks does not know the function, and sends a list, or names.
+
+    Raises:
+        UsageError: They do not fit the parameters.
+    """
+    given = codec.of(Any).decode(payload)
+    if isinstance(given, dict):
+        return signature.decode(signature.encode((), given))  # pyright: ignore[reportUnknownArgumentType]
+    if not isinstance(given, list):
+        raise EncodingError(f"{signature.name}: arguments are a list or an object, not {given!r}")
+    return signature.decode(signature.encode(tuple(given), {}))  # pyright: ignore[reportUnknownArgumentType]
+
+
+def _none(what: str, name: str, handler: str, known: dict[str, Any]) -> str:
+    return f"{handler} has no {what} {name!r}; it has: {', '.join(sorted(known)) or 'none'}"
