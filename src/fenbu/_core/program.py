@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from fenbu._core import dispatch, journal, limit, nest
+from fenbu._core import advice, dispatch, journal, limit, nest
 from fenbu._core.activation import Activation, ContinueAsNew, answers_of
 from fenbu._core.command import (
     AbandonStep,
@@ -35,7 +35,7 @@ from fenbu._core.middleware import around_code
 from fenbu._core.model import Entry, EntryKind, Invocation, Outcome, Payload, Status
 from fenbu._core.resident import DEADLINE, HISTORY, TIMEOUT
 from fenbu._core.serving import Serving
-from fenbu.errors import EncodingError, NonDeterminismError, UsageError
+from fenbu.errors import EncodingError, NonDeterminismError
 
 if TYPE_CHECKING:
     from fenbu._core.partition import Partition
@@ -203,14 +203,7 @@ class Program(Serving):
         elif self.bodies or (activation.answers is not None and activation.answers.looking_up):
             return
         elif activation.hopeless:
-            self.park(
-                Status.STUCK,
-                UsageError(
-                    f"{self.spec.name} {self.invocation.id} waits for something that nothing will ever "
-                    "do: it is no step, call, signal or timer. Put work on sockets, threads or other "
-                    "loops into a step"
-                ),
-            )
+            self.park(Status.STUCK, advice.hopeless(self.invocation))
         else:
             # Whatever it did to this process before, it waits now.
             self.progress()
@@ -249,14 +242,7 @@ class Program(Serving):
             else:
                 self.finish(Outcome(Status.COMPLETED, value), now)
                 return
-        if isinstance(error, RuntimeError) and "attached to a different loop" in str(error):
-            foreign = UsageError(
-                f"{self.spec.name} awaits something that belongs to another event loop; workflow and "
-                "entity code awaits steps, calls, signals, timers and asyncio's own tools: put "
-                "everything else into a function and `await step(function, …)`"
-            )
-            foreign.__cause__ = error
-            error = foreign
+        error = advice.explained(self.invocation, error)
         if self.mailbox is not None:
             self.mailbox.discard(self)
         if self.invocation.cancel_reason == TIMEOUT and isinstance(error, TimeoutError):
@@ -282,13 +268,7 @@ class Program(Serving):
                 self._settle(now)
                 return
             begin = error
-        self.fail(
-            EndlessLoopError(
-                f"{self.spec.name} {self.invocation.id} continued as new {limit.RUNS_IN_A_ROW_MAX:,} times "
-                "without waiting for a step, call, signal or timer"
-            ),
-            now,
-        )
+        self.fail(advice.endless(self.invocation), now)
 
     def _begin_anew(self, begin: ContinueAsNew, now: float) -> None:
         """The same call with other arguments and no history. Signals that were not read go with it."""
@@ -359,10 +339,7 @@ class Program(Serving):
         if self.activation is None or self._position < length:
             return
         if length == limit.JOURNAL_ENTRIES_WARN:
-            text = (
-                f"the journal of {self.spec.name} {self.invocation.id} has {length:,} entries, and may have "
-                f"{limit.JOURNAL_ENTRIES_MAX:,}: let it continue as new now and then"
-            )
+            text = advice.long_journal(self.invocation)
             self.partition.engine.batch.effects.append(Warn(text))
         elif length == limit.JOURNAL_ENTRIES_MAX:
             self.cancel(HISTORY, now)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
-from fenbu._core import dispatch, limit
+from fenbu._core import advice, dispatch
 from fenbu._core.command import ParentEnd
 from fenbu._core.effect import Begin, Ended, RunBody, StopBody, Written
 from fenbu._core.event import BodyBeat, BodyEnded
@@ -29,7 +29,7 @@ from fenbu._core.model import (
     Payload,
     Status,
 )
-from fenbu.errors import CallTimedOut, HistoryTooLong
+from fenbu.errors import CallTimedOut
 
 if TYPE_CHECKING:
     from fenbu._core.activation import Activation
@@ -227,14 +227,7 @@ class Resident(ABC):
             )
             self.fail(error, now, Status.TIMED_OUT)
         elif self.invocation.cancel_reason == HISTORY:
-            self.fail(
-                HistoryTooLong(
-                    f"{self.spec.name} {self.invocation.id} has {limit.JOURNAL_ENTRIES_MAX:,} entries in its "
-                    "journal: let its code continue as new with `f.continue_as_new(…)` now and then "
-                    "(`fenbu.journal_length()` says when), or give parts of its work to calls of their own"
-                ),
-                now,
-            )
+            self.fail(advice.too_long_journal(self.invocation), now)
         else:
             self.finish(Outcome(Status.CANCELLED), now)
 
