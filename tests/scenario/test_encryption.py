@@ -13,6 +13,7 @@ import pytest
 
 from fenbu import (
     App,
+    CallEnded,
     CodecHook,
     Compression,
     Encryption,
@@ -22,9 +23,13 @@ from fenbu import (
     Retry,
     Status,
     TerminalError,
+    UsageError,
     callback,
+    heartbeat,
+    on_update,
     operation,
     step,
+    stream,
     wait_signal,
 )
 from fenbu._api.hook import one_hook
@@ -69,6 +74,9 @@ def register(app: App) -> dict[str, Any]:
             self.cards.append(card)
             return len(self.cards)
 
+        async def remind(self, card: str) -> None:
+            self.alarm(3600, self.add, card)
+
         @operation(read_only=True)
         async def all(self) -> list[str]:
             return self.cards
@@ -101,11 +109,37 @@ def register(app: App) -> dict[str, Any]:
         await step(charge, card)
         await wait_signal("never")
 
+    @app.workflow
+    async def serve(card: str) -> str:
+        gate = asyncio.Event()
+
+        @on_update
+        async def pay_with(other: str) -> str:
+            gate.set()
+            await wait_signal("answer")
+            return f"{card} {other}"
+
+        @on_update
+        def refuse_all(other: str) -> None:
+            raise Refused(other)
+
+        out = stream("cards", str)
+        await out.write(card)
+        await gate.wait()
+        await wait_signal("end")
+        return card
+
+    @app.task(retry=Retry(attempts=2, first_seconds=3600))
+    async def beating(card: str) -> None:
+        await stream("beats", str).write(card)
+        heartbeat(card)
+        raise Refused(card)
+
     tokens: asyncio.Queue[str] = asyncio.Queue()
     turns: list[int] = []
     return {
         "Wallet": Wallet, "flaky": flaky, "pay": pay, "wait": wait, "changed": changed,
-        "tokens": tokens, "turns": turns,
+        "tokens": tokens, "turns": turns, "serve": serve, "beating": beating,
     }  # fmt: skip
 
 
@@ -181,6 +215,68 @@ async def test_the_database_never_sees_a_plain_value(app: App) -> None:
     assert not any(MARKER in each for each in found)
     assert any("Refused" in each for each in found)  # The scan sees what is not encrypted.
     assert any("stuck" in each for each in found)
+
+
+@outliving
+async def test_streams_updates_heartbeats_and_alarms_are_sealed(app: App) -> None:
+    use(app, Encryption([NEW]))
+    made = register(app)
+    async with app.client():  # An update that waits in the inbox, too.
+        serving = await made["serve"].options(id="serve").start(MARKER)
+        early = await serving.start_update("pay_with", MARKER, result=str)
+    assert not any(MARKER in each for each in everything(app))
+    async with app:
+        beating = await made["beating"].start(MARKER)
+        await made["Wallet"]("ada").remind(MARKER)
+        with pytest.raises(Refused, match=MARKER):
+            await serving.update("refuse_all", MARKER)
+        async with asyncio.timeout(20):
+            while await beating.progress(str) != MARKER:
+                await asyncio.sleep(0)
+        async for value in serving.stream("cards", str):
+            assert value == MARKER
+            break
+        async for value in beating.stream("beats", str):
+            assert value == MARKER
+            break
+        assert not any(MARKER in each for each in everything(app))
+        await serving.signal("answer")
+        assert await early.result() == f"{MARKER} {MARKER}"
+        await serving.signal("end")
+        assert await serving.result() == MARKER
+    found = list(everything(app))
+    assert not any(MARKER in each for each in found)
+    # The scan sees the rows that it is about.
+    assert any("cards" in each for each in found)
+    assert any("fenbu.update" in each for each in found)
+    assert any("Wallet.add" in each for each in found)
+
+
+@outliving
+async def test_an_update_under_an_unknown_key_waits_or_is_refused(app: App) -> None:
+    use(app, Encryption([OLD]))
+    made = register(app)
+    other = App("other", url=app.url, hook=Encryption([NEW, OLD]))
+    async with app:
+        serving = await made["serve"].start("a")
+        ended = await made["wait"].start("a")
+        await until(serving, Status.SUSPENDED)
+        await ended.signal("go", "b")
+        await ended.result()
+        task = await made["beating"].start("a")
+        async with other.client():
+            waiting = await other.handle(serving.id).start_update("pay_with", "b", result=str)
+            late = await other.handle(ended.id).start_update("pay_with", "b")
+            nobody = await other.handle(task.id).start_update("pay_with", "b")
+            await until(serving, Status.STUCK)
+            with pytest.raises(CallEnded, match="has ended"):
+                await late.result()
+            with pytest.raises(UsageError, match="only workflows"):
+                await nobody.result()
+    use(app, Encryption([NEW, OLD]))
+    async with app:
+        await serving.signal("answer")
+        assert await app.handle(waiting.id).result() == "a b"
 
 
 @outliving
@@ -325,6 +421,11 @@ async def test_rekey_leaves_nothing_under_an_old_key_or_plain(app: App) -> None:
         assert await made["Wallet"]("ada").add("1") == 1
         flaky = await made["flaky"].start("x")
         await until(flaky, Status.PENDING)
+        beating = await made["beating"].start("y")
+        async with asyncio.timeout(20):
+            while await beating.progress(str) != "y":
+                await asyncio.sleep(0)
+        await until(beating, Status.PENDING)
         paying = await made["pay"].start("a")
         token = await made["tokens"].get()
         await paying.signal("first", "b")
@@ -341,7 +442,8 @@ async def test_rekey_leaves_nothing_under_an_old_key_or_plain(app: App) -> None:
         unreadable = await rekey(storage, keyless, keyless.is_current)
         await storage.close()
         assert (first.unreadable, first.changed, first.waiting) == (0, 0, 0)
-        assert first.rewritten >= 6
+        assert first.rewritten >= 8
+        assert first.chunks == 1
         assert (again.rewritten, again.unreadable) == (0, 0)
         assert unreadable.rewritten == 0
         assert unreadable.unreadable >= first.rewritten
@@ -350,6 +452,10 @@ async def test_rekey_leaves_nothing_under_an_old_key_or_plain(app: App) -> None:
     async with app:
         await plain.signal("go", "q")
         assert await plain.result() == "p q"
+        assert await beating.progress(str) == "y"
+        async for value in beating.stream("beats", str):
+            assert value == "y"
+            break
         await app.complete(token, "c")
         assert await paying.result() == "charged a b c"
         assert await made["Wallet"]("ada").all() == ["1", "a"]

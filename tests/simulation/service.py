@@ -222,7 +222,10 @@ async def writer(log: str, copies: int, name: str, count: int) -> None:
     """One-way messages from one sender to a few receivers."""
     for number in range(count):
         for copy in range(copies):
-            await Log(f"{log}-{copy}").append.start(f"{name} {number}")
+            append, line = Log(f"{log}-{copy}").append, f"{name} {number}"
+            # One with an id of its own is looked up, and must not be overtaken meanwhile.
+            call = append.options(id=f"{log}-{copy}-{name}-{number}") if number % 3 == 0 else append
+            await call.start(line)
         await step(some_work, 0.4 if number % 8 == 7 else 0.03)
 
 

@@ -118,6 +118,7 @@ class Drive:
         unread, self._unread = self._unread, []
         for number in unread:
             self.message(self.inbox[number], number)
+        self.engine.inbox_read(self.engine.batch.number)
 
     def event_after_load(self, message: Message) -> list[Effect]:
         """A message from the inbox to a call that is in no memory."""

@@ -6,9 +6,10 @@ import pytest
 
 from fenbu._api.step import step
 from fenbu._core import limit
-from fenbu._core.effect import LoadEntity, LoadOperations
-from fenbu._core.event import EntityLoaded, OperationsLoaded
-from fenbu._core.model import Status
+from fenbu._core.effect import LoadCalls, LoadEntity, LoadOperations
+from fenbu._core.event import CallsLoaded, EntityLoaded, OperationsLoaded
+from fenbu._core.message import Call
+from fenbu._core.model import Invocation, Status
 from tests.unit.drive import Drive, bodies
 
 
@@ -131,3 +132,66 @@ def test_a_long_queue_spills_to_the_database_and_keeps_its_order(
         )
     )
     assert [counters.rows[each].result for each in "bcdef"] == ["2", "12", "112", "1112", "11112"]
+
+
+class Log:
+    lines: list[str] = []
+
+    async def append(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def appends(drive: Drive, id_: str, *, chosen: bool, key: str = "k") -> Call:
+    spec = drive.registry.latest("Log.append")
+    assert spec is not None
+    args = spec.signature.encode((id_,), {})
+    invocation = Invocation(
+        id=id_, partition=0, handler="Log.append", entity="Log", key=key, args=args
+    )
+    return Call(invocation, fresh=not chosen)
+
+
+def answer(drive: Drive, load: LoadCalls) -> None:
+    found = [id_ for id_ in load.ids if id_ in drive.rows]
+    drive.event(CallsLoaded(0, load.batch, load.ids, drive.loaded(*found)))
+
+
+@pytest.mark.guarantee("message-once-in-order")
+def test_an_operation_does_not_overtake_one_whose_id_is_looked_up(drive: Drive) -> None:
+    drive.register_entity(Log)
+    there = drive.call("Log.append", "there", id="there", key="k")
+    drive.event(EntityLoaded(0, "Log", "k", None))
+    assert there == [LoadEntity(0, "Log", "k")]
+    loads: dict[str, LoadCalls] = {}
+    for id_, chosen in {"a": True, "b": False, "there": True, "c": True, "d": False}.items():
+        for effect in drive.from_inbox(appends(drive, id_, chosen=chosen)):
+            if isinstance(effect, LoadCalls):
+                loads[id_] = effect
+    drive.message(appends(drive, "e", chosen=False))  # of this node, and so behind them
+    drive.read_inbox()
+    assert list(loads) == ["a", "there", "c"]
+    drive.message(appends(drive, "other", chosen=False, key="another"))
+    assert "other" in drive.rows
+    answer(drive, loads["c"])
+    answer(drive, loads["there"])
+    assert set(drive.rows) == {"there", "other"}
+    answer(drive, loads["a"])
+    assert drive.states["Log", "k"].state == '{"lines":["there","a","b","c","d","e"]}'
+    assert drive.inbox == {}
+    drive.message(appends(drive, "f", chosen=False))
+    assert drive.rows["f"].status is Status.COMPLETED
+
+
+@pytest.mark.guarantee("message-once-in-order")
+def test_one_id_chosen_for_two_entities_holds_nobody_up(drive: Drive) -> None:
+    drive.register_entity(Log)
+    loads = [
+        effect
+        for id_, key in (("a", "k"), ("b", "l"), ("b", "k"), ("a", "l"))
+        for effect in drive.from_inbox(appends(drive, id_, chosen=True, key=key))
+        if isinstance(effect, LoadCalls)
+    ]
+    for load_ in loads:
+        answer(drive, load_)
+    assert {id_: row.key for id_, row in drive.rows.items()} == {"a": "k", "b": "l"}
+    assert drive.inbox == {}

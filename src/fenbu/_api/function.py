@@ -16,10 +16,9 @@ from fenbu._api.handle import Handle, SyncHandle
 from fenbu._api.options import (
     DEFAULT,
     CallOptions,
-    checked_id,
-    checked_if_exists,
-    checked_parent_end,
-    seconds,
+    changed_options,
+    check_inside,
+    ticketed,
 )
 from fenbu._api.outcome import value_of
 from fenbu._api.runtime import Runtime
@@ -27,7 +26,7 @@ from fenbu._api.together import WithSignal, WithUpdate, check_together
 from fenbu._api.transaction import start_in
 from fenbu._core import ids
 from fenbu._core.activation import Activation, ContinueAsNew
-from fenbu._core.attribute import AttributeValue, encoded
+from fenbu._core.attribute import AttributeValue
 from fenbu._core.command import CancelCall, ParentEnd, StartCall
 from fenbu._core.handler import HandlerSpec
 from fenbu._core.location import caller
@@ -129,21 +128,15 @@ class DurableFunction(Generic[P, R]):
         Raises:
             UsageError: A value makes no sense.
         """
-        id_ = checked_id(id) or self._options.id
-        options = CallOptions(
-            id=id_,
-            delay_seconds=seconds(delay, "delay") or self._options.delay_seconds,
-            timeout_seconds=self._options.timeout_seconds
-            if timeout is None
-            else seconds(timeout, "timeout"),
-            transaction=self._options.transaction if transaction is None else transaction,
-            parent_end=self._options.parent_end
-            if on_parent_end is None
-            else checked_parent_end(on_parent_end),
-            if_exists=self._options.if_exists
-            if if_exists is None
-            else checked_if_exists(if_exists, id_),
-            attributes=self._options.attributes if attributes is None else encoded(attributes),
+        options = changed_options(
+            self._options,
+            id_=id,
+            delay=delay,
+            timeout=timeout,
+            transaction=transaction,
+            on_parent_end=on_parent_end,
+            if_exists=if_exists,
+            attributes=attributes,
         )
         return DurableFunction(self._runtime, self._spec, self._key, options)
 
@@ -319,15 +312,8 @@ class DurableFunction(Generic[P, R]):
         )
         if options.if_exists is IfExists.REUSE:
             return Call(invocation, fresh=options.id is None, waited=waited)
-        ticket = None
-        if options.transaction is None:
-            ticket = ids.invocation_id(now, clock.entropy())
-        elif options.if_exists is IfExists.REJECT:
-            raise UsageError(
-                f"{spec.name}: whether the call is rejected is known only when your transaction has "
-                "committed: if_exists='reject' is for calls outside of it"
-            )
-        return Call(invocation, waited=waited, if_exists=options.if_exists, ticket=ticket)
+        ticket = ids.invocation_id(now, clock.entropy())
+        return ticketed(Call(invocation, waited=waited), options, ticket)
 
     def payload(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
         """Its arguments, checked."""
@@ -387,16 +373,7 @@ class DurableFunction(Generic[P, R]):
         self, running: Activation, payload: Payload, location: str, *, wait: bool
     ) -> StartCall:
         spec, options = self._spec, self._options
-        if options.transaction is not None:
-            raise UsageError(
-                f"{spec.name}: workflow and entity code has no transaction of its own; start calls with your "
-                "connection inside a step: `await tx_step(function, …)`"
-            )
-        if options.if_exists is IfExists.REJECT and not wait:
-            raise UsageError(
-                f"{spec.name}: code of a workflow that only starts a call does not hear whether it is "
-                "rejected: await the call itself, or start it in a step"
-            )
+        check_inside(options, spec.name, wait=wait)
         entity = None if spec.entity is None else spec.entity.name
         middleware, context = self._runtime.registry.middleware, None
         if middleware and not running.is_replaying:

@@ -69,9 +69,9 @@ class Compression:
 class Encryption:
     """Encrypts payloads with AES-256-GCM. Needs `pip install "fenbu[encryption]"`.
 
-    The database then holds no argument, result, state, signal, update, value of a stream, heartbeat or text of
-    an error that it could read. Ids, keys of entities, names of handlers, steps, signals and streams, types of
-    errors, instants, attributes and what middleware gives calls as their context stay readable.
+    The database then holds no argument, result, state, signal, update, value of a stream, heartbeat or text
+    of an error that it could read. Ids, keys of entities, names of handlers, steps, signals and streams,
+    types of errors, instants, attributes and what middleware gives calls as their context stay readable.
     Each payload says which key it is under. Payloads that were stored before stay readable.
 
     Args:

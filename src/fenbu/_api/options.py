@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from fenbu._core import ids, limit
+from fenbu._core.attribute import AttributeValue, encoded
 from fenbu._core.command import ParentEnd
 from fenbu._core.handler import HandlerSpec
-from fenbu._core.message import IfExists
+from fenbu._core.message import Call, IfExists
 from fenbu._core.need import Limits
 from fenbu.errors import UsageError
 
@@ -44,12 +47,70 @@ def seconds(value: float | timedelta | None, name: str) -> float | None:
     return float(number)
 
 
-def checked_parent_end(value: str) -> ParentEnd:
-    """What becomes of a call when its parent ends.
+def changed_options(
+    before: CallOptions,
+    *,
+    id_: str | None,
+    delay: float | timedelta | None,
+    timeout: float | timedelta | None,
+    transaction: object,
+    on_parent_end: str | None,
+    if_exists: str | None,
+    attributes: Mapping[str, AttributeValue] | None,
+) -> CallOptions:
+    """Other options: None leaves one as it was.
 
     Raises:
-        UsageError: It is none of the three.
+        UsageError: A value makes no sense.
     """
+    chosen = checked_id(id_) or before.id
+    most = seconds(timeout, "timeout")
+    return CallOptions(
+        id=chosen,
+        delay_seconds=seconds(delay, "delay") or before.delay_seconds,
+        timeout_seconds=before.timeout_seconds if most is None else most,
+        transaction=before.transaction if transaction is None else transaction,
+        parent_end=before.parent_end if on_parent_end is None else _parent_end(on_parent_end),
+        if_exists=before.if_exists if if_exists is None else _if_exists(if_exists, chosen),
+        attributes=before.attributes if attributes is None else encoded(attributes),
+    )
+
+
+def ticketed(call: Call, options: CallOptions, ticket: str) -> Call:
+    """A call whose sender hears by a ticket what became of it; in his own transaction there is none.
+
+    Raises:
+        UsageError: He wants to hear there whether it is rejected.
+    """
+    if options.transaction is None:
+        return replace(call, if_exists=options.if_exists, ticket=ticket)
+    if options.if_exists is IfExists.REJECT:
+        raise UsageError(
+            f"{call.invocation.handler}: whether the call is rejected is known only when your transaction "
+            "has committed: if_exists='reject' is for calls outside of it"
+        )
+    return replace(call, if_exists=options.if_exists)
+
+
+def check_inside(options: CallOptions, name: str, *, wait: bool) -> None:
+    """Whether a call can be made so by workflow and entity code.
+
+    Raises:
+        UsageError: It cannot.
+    """
+    if options.transaction is not None:
+        raise UsageError(
+            f"{name}: workflow and entity code has no transaction of its own; start calls with your "
+            "connection inside a step: `await tx_step(function, …)`"
+        )
+    if options.if_exists is IfExists.REJECT and not wait:
+        raise UsageError(
+            f"{name}: code of a workflow that only starts a call does not hear whether it is rejected: "
+            "await the call itself, or start it in a step"
+        )
+
+
+def _parent_end(value: str) -> ParentEnd:
     try:
         return ParentEnd(value)
     except ValueError:
@@ -58,12 +119,7 @@ def checked_parent_end(value: str) -> ParentEnd:
         ) from None
 
 
-def checked_if_exists(value: str, id_: str | None) -> IfExists:
-    """What the call means if its id exists.
-
-    Raises:
-        UsageError: It is none of the four, or there is no id that could exist.
-    """
+def _if_exists(value: str, id_: str | None) -> IfExists:
     try:
         policy = IfExists(value)
     except ValueError:

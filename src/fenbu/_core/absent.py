@@ -6,6 +6,7 @@ call are applied in the order in which they came: also if the call comes to memo
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,7 @@ from fenbu._core.model import (
     Status,
     outcome_of,
 )
+from fenbu._core.turn import Turns
 from fenbu.errors import CallEnded, CallNotFound
 
 if TYPE_CHECKING:
@@ -69,6 +71,8 @@ class Absent:
         """Messages for calls whose code has not begun or cannot go on: theirs when they come to memory."""
         self._asking: dict[str, list[tuple[Resident, Told]]] = {}
         """Who wants to know whether there is an update of an id."""
+        self._turns = Turns()
+        """Operations among those that are held."""
 
     def hold(self, id_: str, message: Message, number: int) -> None:
         """Keep a message until it is known what became of its call."""
@@ -78,6 +82,21 @@ class Absent:
             self._load(id_)
         else:
             held.append((message, number))
+        if isinstance(message, Call):
+            self._turns.join(message.invocation, new=False)
+
+    def follow(self, message: Call, number: int) -> bool:
+        """Keep an operation that cannot exist yet behind those of its entity that are looked up, if any."""
+        invocation = message.invocation
+        if not self._turns.must_follow(invocation):
+            return False
+        if number:
+            self.held.setdefault(invocation.id, []).append((message, number))
+            self._turns.join(invocation, new=True)
+        else:
+            # Its sender's journal has it as sent: it must not be in memory only.
+            self._partition.queue(message)
+        return True
 
     def take_back(self, id_: str, mail: list[Numbered]) -> None:
         """The call leaves memory and has not seen them: they came before all that wait here."""
@@ -123,8 +142,20 @@ class Absent:
                 if self._partition.residents.get(asking.invocation.id) is asking:
                     known = found.get(id_)
                     told(None if known is None else known.invocation, now)
+            row = found.get(id_)
+            if row is not None or id_ in self._partition.residents or self._turns.may_begin(id_):
+                self._settle(id_, row, now)
+
+    def _settle(self, id_: str, row: Loaded | None, now: float) -> None:
+        """It is known what became of a call; then it is the turn of operations that wait behind it."""
+        ready: deque[tuple[str, Loaded | None]] = deque([(id_, row)])
+        while ready:
+            id_, row = ready.popleft()
             held = self.held.pop(id_, [])
-            for message, number in self._deliver(id_, found.get(id_), held, now):
+            left = self._deliver(id_, row, held, now)
+            if (behind := self._turns.leave(id_)) is not None:
+                ready.append((behind, None))
+            for message, number in left:
                 self.hold(id_, message, number)
 
     def _deliver(

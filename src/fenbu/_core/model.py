@@ -248,6 +248,10 @@ class EntityState(Struct, frozen=True, gc=False):
     """JSON: by operation, the id of the call that waits for the instant of its alarm."""
 
 
+Stored: TypeAlias = Invocation | Entry | EntityState | Chunk
+"""A row with payloads."""
+
+
 class Loaded(Struct, gc=False):
     """A call as the database holds it, with its journal in order of position."""
 

@@ -89,7 +89,7 @@ class Partition:
     def receive(self, message: Message, now: float, number: int) -> None:
         """Apply a message, from the inbox if `number` is not 0, else from this node's open batch."""
         if number == 0 and self.order.needs_inbox(message):
-            self._queue(message)
+            self.queue(message)
             return
         if isinstance(message, Call):
             self._call(message, now, number)
@@ -102,7 +102,7 @@ class Partition:
         # In memory by now or not: it must not overtake those that wait for the row of their call.
         resident = None if id_ in self.absent.held else self.residents.get(id_)
         if number == 0 and (resident is None or resident.must_come_by_inbox(message)):
-            self._queue(message)
+            self.queue(message)
         elif resident is None:
             self.absent.hold(id_, message, number)
         elif resident.must_wait(message):
@@ -120,9 +120,9 @@ class Partition:
             self.receive(message, now, 0)
         else:
             # Until its row has been read it would be in memory only, and its sender's journal has it as sent.
-            self._queue(message)
+            self.queue(message)
 
-    def _queue(self, message: Message) -> None:
+    def queue(self, message: Message) -> None:
         """Let it come through the inbox: others for the same receiver are on that way."""
         batch = self.engine.batch
         batch.rows.inbox.append(message)
@@ -139,8 +139,9 @@ class Partition:
     def _call(self, message: Call, now: float, number: int) -> None:
         invocation = message.invocation
         if message.fresh:
-            self.consume(number)
-            self.accept(message, now, number)
+            if not (self.absent.held and self.absent.follow(message, number)):
+                self.consume(number)
+                self.accept(message, now, number)
             return
         if (resident := self.residents.get(invocation.id)) is None:
             self.absent.hold(invocation.id, message, number)

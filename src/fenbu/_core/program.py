@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from fenbu._core import attribute, dispatch, journal, limit, nest
+from fenbu._core import advice, dispatch, journal, limit, nest
 from fenbu._core.activation import Activation, ContinueAsNew, answers_of
 from fenbu._core.command import (
     AbandonStep,
@@ -31,18 +31,12 @@ from fenbu._core.effect import StopBody, WakeAt, Warn
 from fenbu._core.event import BodyEnded
 from fenbu._core.handler import HandlerSpec
 from fenbu._core.loop import EndlessLoopError
-from fenbu._core.message import Cancel, Message, Reply, Signal, Withheld
+from fenbu._core.message import Cancel, Message, Reply, Signal
 from fenbu._core.middleware import around_code
 from fenbu._core.model import Entry, EntryKind, Invocation, Outcome, Payload, Status
-from fenbu._core.resident import DEADLINE, HISTORY, TIMEOUT
+from fenbu._core.resident import DEADLINE, HISTORY, TIMEOUT, set_attributes, stop_before
 from fenbu._core.serving import Serving
-from fenbu.errors import (
-    EncodingError,
-    NonDeterminismError,
-    PayloadTooLarge,
-    PayloadUnreadable,
-    UsageError,
-)
+from fenbu.errors import EncodingError, NonDeterminismError, PayloadUnreadable
 
 if TYPE_CHECKING:
     from fenbu._core.partition import Partition
@@ -128,12 +122,8 @@ class Program(Serving):
     def _read_mail(self, now: float) -> None:
         """Deliver what came before the code could receive it; not while it stands still."""
         while self.mail and self.activation is not None and self.activation.lent is None:
-            first = self.mail[0][0]
-            if isinstance(first, Withheld):
-                # It and what comes after it wait until somebody can read it.
-                self.park(Status.STUCK, PayloadUnreadable(first.reason))
-                return
-            if self.must_wait(first):
+            if self.must_wait(self.mail[0][0]):
+                stop_before(self, self.mail[0][0])
                 return
             message, number = self.mail.pop(0)
             deliver(self.partition, self, message, now, number)
@@ -174,9 +164,7 @@ class Program(Serving):
                         stop = StopBody(self.invocation.id, command.command)
                         self.partition.engine.batch.effects.append(stop)
                 case SetAttributes():
-                    invocation = self.invocation
-                    invocation.attributes = attribute.merged(invocation.attributes, command.changes)
-                    self.save()
+                    set_attributes(self, command)
                 case MarkPatch() | OpenCallback():
                     pass  # It is in the journal, and that is all.
                 case WriteChunk() | CloseStream():
@@ -219,14 +207,7 @@ class Program(Serving):
         elif self.bodies or (activation.answers is not None and activation.answers.looking_up):
             return
         elif activation.hopeless:
-            self.park(
-                Status.STUCK,
-                UsageError(
-                    f"{self.spec.name} {self.invocation.id} waits for something that nothing will ever "
-                    "do: it is no step, call, signal or timer. Put work on sockets, threads or other "
-                    "loops into a step"
-                ),
-            )
+            self.park(Status.STUCK, advice.hopeless(self.invocation))
         else:
             # Whatever it did to this process before, it waits now.
             self.progress()
@@ -260,21 +241,12 @@ class Program(Serving):
                     # An operation that fails changes nothing, so what it wrote comes with its end.
                     for number, command in activation.written or ():
                         self._write(number, command, now)
-            except PayloadTooLarge as too_large:
-                error = too_large.named(f"the result of {self.spec.name} {self.invocation.id}")
             except EncodingError as encoding_error:
-                error = encoding_error
+                error = advice.unencoded(self.invocation, encoding_error)
             else:
                 self.finish(Outcome(Status.COMPLETED, value), now)
                 return
-        if isinstance(error, RuntimeError) and "attached to a different loop" in str(error):
-            foreign = UsageError(
-                f"{self.spec.name} awaits something that belongs to another event loop; workflow and "
-                "entity code awaits steps, calls, signals, timers and asyncio's own tools: put "
-                "everything else into a function and `await step(function, …)`"
-            )
-            foreign.__cause__ = error
-            error = foreign
+        error = advice.explained(self.invocation, error)
         if self.mailbox is not None:
             self.mailbox.discard(self)
         if self.invocation.cancel_reason == TIMEOUT and isinstance(error, TimeoutError):
@@ -300,13 +272,7 @@ class Program(Serving):
                 self._settle(now)
                 return
             begin = error
-        self.fail(
-            EndlessLoopError(
-                f"{self.spec.name} {self.invocation.id} continued as new {limit.RUNS_IN_A_ROW_MAX:,} times "
-                "without waiting for a step, call, signal or timer"
-            ),
-            now,
-        )
+        self.fail(advice.endless(self.invocation), now)
 
     def _begin_anew(self, begin: ContinueAsNew, now: float) -> None:
         """The same call with other arguments and no history. Signals that were not read go with it."""
@@ -377,10 +343,7 @@ class Program(Serving):
         if self.activation is None or self._position < length:
             return
         if length == limit.JOURNAL_ENTRIES_WARN:
-            text = (
-                f"the journal of {self.spec.name} {self.invocation.id} has {length:,} entries, and may have "
-                f"{limit.JOURNAL_ENTRIES_MAX:,}: let it continue as new now and then"
-            )
+            text = advice.long_journal(self.invocation)
             self.partition.engine.batch.effects.append(Warn(text))
         elif length == limit.JOURNAL_ENTRIES_MAX:
             self.cancel(HISTORY, now)
@@ -474,9 +437,7 @@ class Program(Serving):
         if self.activation is not None and self.activation.lent is not None:
             if isinstance(message, Cancel):
                 return not message.at_once
-            return isinstance(message, Reply | Signal) or (
-                isinstance(message, Withheld) and self._must_read(message)
-            )
+            return isinstance(message, Reply | Signal) or self._must_read(message)
         return super().must_wait(message)
 
     def _defer(self, event: Callable[[float], None]) -> None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
-from fenbu._core import dispatch, limit
-from fenbu._core.command import ParentEnd
+from fenbu._core import advice, attribute, dispatch
+from fenbu._core.command import ParentEnd, SetAttributes
 from fenbu._core.effect import Begin, Ended, RunBody, StopBody, Written
 from fenbu._core.event import BodyBeat, BodyEnded
 from fenbu._core.failure import failure_of
@@ -29,7 +29,7 @@ from fenbu._core.model import (
     Payload,
     Status,
 )
-from fenbu.errors import CallTimedOut, HistoryTooLong, PayloadUnreadable
+from fenbu.errors import CallTimedOut, PayloadUnreadable
 
 if TYPE_CHECKING:
     from fenbu._core.activation import Activation
@@ -227,14 +227,7 @@ class Resident(ABC):
             )
             self.fail(error, now, Status.TIMED_OUT)
         elif self.invocation.cancel_reason == HISTORY:
-            self.fail(
-                HistoryTooLong(
-                    f"{self.spec.name} {self.invocation.id} has {limit.JOURNAL_ENTRIES_MAX:,} entries in its "
-                    "journal: let its code continue as new with `f.continue_as_new(…)` now and then "
-                    "(`fenbu.journal_length()` says when), or give parts of its work to calls of their own"
-                ),
-                now,
-            )
+            self.fail(advice.too_long_journal(self.invocation), now)
         else:
             self.finish(Outcome(Status.CANCELLED), now)
 
@@ -330,6 +323,8 @@ class Resident(ABC):
 
     def _must_read(self, message: Message) -> bool:
         """Its code has to see what cannot be read here, so it waits for somebody who can."""
+        if not isinstance(message, Withheld):
+            return False
         if isinstance(within(message), Update):
             return self.spec.kind is Kind.WORKFLOW
         return self.spec.kind is not Kind.TASK
@@ -363,13 +358,25 @@ class Resident(ABC):
 
 
 def keep(resident: Resident, message: Message, number: int) -> None:
-    """Hold a message that must wait. If its code waits for what cannot be read here, it cannot go on."""
+    """Hold a message that must wait."""
     resident.mail.append((message, number))
+    stop_before(resident, message)
+
+
+def stop_before(resident: Resident, message: Message) -> None:
+    """If its code would see what cannot be read here, it and what comes after wait until somebody can."""
     activation = resident.activation
     if not isinstance(message, Withheld) or activation is None or activation.lent is not None:
         return
     if activation.answers is None or not activation.answers.looking_up:
         resident.park(Status.STUCK, PayloadUnreadable(message.reason))
+
+
+def set_attributes(resident: Resident, command: SetAttributes) -> None:
+    """Its code has changed its search attributes."""
+    invocation = resident.invocation
+    invocation.attributes = attribute.merged(invocation.attributes, command.changes)
+    resident.save()
 
 
 def body_beat(resident: Resident, event: BodyBeat) -> None:

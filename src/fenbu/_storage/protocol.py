@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from enum import Enum
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol
 
 from msgspec import Struct
 
@@ -19,12 +19,12 @@ from fenbu._core.message import Message
 from fenbu._core.model import (
     Chunk,
     EntityState,
-    Entry,
     Invocation,
     Loaded,
     Outcome,
     Payload,
     Status,
+    Stored,
 )
 from fenbu._storage.stream import StreamCursor, StreamInfo, StreamPage
 
@@ -397,10 +397,6 @@ class Storage(Ownership, Protocol):
         ...
 
 
-Stored: TypeAlias = Invocation | Entry | EntityState | Chunk
-"""A row with payloads."""
-
-
 class CallFilter(Struct, frozen=True, kw_only=True):
     """Which calls to list; None means any."""
 
@@ -501,5 +497,4 @@ __all__ = [
     "Received",
     "StepKey",
     "Storage",
-    "Stored",
 ]

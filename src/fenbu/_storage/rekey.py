@@ -1,8 +1,8 @@
 """Rewrites what is stored under another key than the first, or under none: bounded, beside running nodes.
 
 Pages of calls with their journals, then of entities, then of chunks. What a node writes meanwhile is under
-the first key of that node's app already; a row that changes while it is looked at is looked at again in the next run.
-Absent: what is in the inbox, which is gone as soon as it is applied.
+the first key of that node's app already; a row that changes while it is looked at is looked at again in the
+next run. Absent: what is in the inbox, which is gone as soon as it is applied.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from fenbu._core.model import (
     Failure,
     Invocation,
     Loaded,
+    Stored,
     Unreadable,
     UnreadableFailure,
 )
 from fenbu._storage.open import Database
-from fenbu._storage.protocol import CallFilter, Stored
+from fenbu._storage.protocol import CallFilter
 from fenbu._storage.seal import Seal, data_of
 
 PAGE_ROWS: Final = 50

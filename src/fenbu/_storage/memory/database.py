@@ -15,8 +15,8 @@ from msgspec.structs import replace
 
 from fenbu._core import limit
 from fenbu._core.message import Call, Message, Update, decode
-from fenbu._core.model import Chunk, EntityState, Entry, Invocation, Loaded, Payload, Status
-from fenbu._storage.protocol import Meta, NodeInfo, Stored
+from fenbu._core.model import Chunk, EntityState, Entry, Invocation, Loaded, Payload, Status, Stored
+from fenbu._storage.protocol import Meta, NodeInfo
 from fenbu._storage.stream import StreamCursor, StreamPage
 
 ENCODER: Final = msgspec.msgpack.Encoder()

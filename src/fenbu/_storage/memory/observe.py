@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from fenbu._core import ids
 from fenbu._core.attribute import holds
 from fenbu._core.message import Call, Update, decode
-from fenbu._core.model import Chunk, EntityState, Invocation, Status
+from fenbu._core.model import Chunk, EntityState, Invocation, Status, Stored
 from fenbu._storage.memory.database import MemoryDatabase
-from fenbu._storage.protocol import CallFilter, Stored
+from fenbu._storage.protocol import CallFilter
 from fenbu._storage.stream import StreamCursor, StreamInfo, StreamPage
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fenbu._core.model import Chunk, EntityState, Entry, Failure, Invocation, Payload
+from fenbu._core.model import Chunk, EntityState, Entry, Failure, Invocation, Payload, Stored
 from fenbu._storage.postgres.driver import Connection
 from fenbu._storage.postgres.session import Pool
-from fenbu._storage.protocol import Stored
 from fenbu._storage.rows import text_of
 
 

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from fenbu._core.batch import CommitBatch
 from fenbu._core.message import Message
-from fenbu._core.model import EntityState, Loaded, Outcome
+from fenbu._core.model import EntityState, Loaded, Outcome, Stored
 from fenbu._storage.postgres import commit, inbox, load, retention, rewrite, stream
 from fenbu._storage.postgres.driver import Connection
 from fenbu._storage.postgres.hint import Hints
@@ -30,7 +30,6 @@ from fenbu._storage.protocol import (
     InboxRead,
     Meta,
     Open,
-    Stored,
 )
 from fenbu._storage.stream import StreamCursor, StreamPage
 from fenbu.errors import Unavailable

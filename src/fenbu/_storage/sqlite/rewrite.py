@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from fenbu._core.model import Chunk, EntityState, Entry, Invocation
-from fenbu._storage.protocol import Stored
+from fenbu._core.model import Chunk, EntityState, Entry, Invocation, Stored
 from fenbu._storage.rows import text_of
 from fenbu._storage.sqlite.rows import CHUNK_SQL, ENTITY_SQL, ENTRY_SQL, INVOCATION_SQL
 from fenbu._storage.sqlite.session import Session

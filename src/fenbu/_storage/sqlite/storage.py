@@ -14,7 +14,7 @@ from typing import Any
 
 from fenbu._core.batch import CommitBatch
 from fenbu._core.message import Message
-from fenbu._core.model import EntityState, Loaded, Outcome, Payload
+from fenbu._core.model import EntityState, Loaded, Outcome, Payload, Stored
 from fenbu._storage.position import number_of
 from fenbu._storage.protocol import (
     ONE_TRANSACTION,
@@ -25,7 +25,6 @@ from fenbu._storage.protocol import (
     Meta,
     Open,
     StepKey,
-    Stored,
 )
 from fenbu._storage.sqlite import (
     commit,

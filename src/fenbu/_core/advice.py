@@ -1,0 +1,61 @@
+"""What people are told when the code of a call cannot go on, or soon cannot: what happened, what to do."""
+
+from __future__ import annotations
+
+from fenbu._core import limit
+from fenbu._core.loop import EndlessLoopError
+from fenbu._core.model import Invocation
+from fenbu.errors import EncodingError, HistoryTooLong, PayloadTooLarge, UsageError
+
+
+def explained(call: Invocation, error: BaseException) -> BaseException:
+    """The error that code ended with, in words that help where asyncio's own do not."""
+    if not (isinstance(error, RuntimeError) and "attached to a different loop" in str(error)):
+        return error
+    foreign = UsageError(
+        f"{call.handler} awaits something that belongs to another event loop; workflow and entity code "
+        "awaits steps, calls, signals, timers and asyncio's own tools: put everything else into a function "
+        "and `await step(function, …)`"
+    )
+    foreign.__cause__ = error
+    return foreign
+
+
+def unencoded(call: Invocation, error: EncodingError) -> EncodingError:
+    """Its result, or its entity's state, cannot be stored: which of them, if it does not say so already."""
+    if isinstance(error, PayloadTooLarge):
+        return error.named(f"the result of {call.handler} {call.id}")
+    return error
+
+
+def hopeless(call: Invocation) -> UsageError:
+    """The code waits, and nothing will ever wake it."""
+    return UsageError(
+        f"{call.handler} {call.id} waits for something that nothing will ever do: it is no step, call, "
+        "signal or timer. Put work on sockets, threads or other loops into a step"
+    )
+
+
+def endless(call: Invocation) -> EndlessLoopError:
+    """The code continues as new again and again."""
+    return EndlessLoopError(
+        f"{call.handler} {call.id} continued as new {limit.RUNS_IN_A_ROW_MAX:,} times without waiting for a "
+        "step, call, signal or timer"
+    )
+
+
+def long_journal(call: Invocation) -> str:
+    """The journal grows."""
+    return (
+        f"the journal of {call.handler} {call.id} has {limit.JOURNAL_ENTRIES_WARN:,} entries, and may have "
+        f"{limit.JOURNAL_ENTRIES_MAX:,}: let it continue as new now and then"
+    )
+
+
+def too_long_journal(call: Invocation) -> HistoryTooLong:
+    """The journal has grown too much."""
+    return HistoryTooLong(
+        f"{call.handler} {call.id} has {limit.JOURNAL_ENTRIES_MAX:,} entries in its journal: let its code "
+        "continue as new with `f.continue_as_new(…)` now and then (`fenbu.journal_length()` says when), or "
+        "give parts of its work to calls of their own"
+    )
