@@ -109,6 +109,15 @@ def register(app: App) -> dict[str, Any]:
         await step(charge, card)
         await wait_signal("never")
 
+    tokens: asyncio.Queue[str] = asyncio.Queue()
+    turns: list[int] = []
+    return {
+        "Wallet": Wallet, "flaky": flaky, "pay": pay, "wait": wait, "changed": changed,
+        "tokens": tokens, "turns": turns, **register_writers(app),
+    }  # fmt: skip
+
+
+def register_writers(app: App) -> dict[str, Any]:
     @app.workflow
     async def serve(card: str) -> str:
         gate = asyncio.Event()
@@ -135,12 +144,7 @@ def register(app: App) -> dict[str, Any]:
         heartbeat(card)
         raise Refused(card)
 
-    tokens: asyncio.Queue[str] = asyncio.Queue()
-    turns: list[int] = []
-    return {
-        "Wallet": Wallet, "flaky": flaky, "pay": pay, "wait": wait, "changed": changed,
-        "tokens": tokens, "turns": turns, "serve": serve, "beating": beating,
-    }  # fmt: skip
+    return {"serve": serve, "beating": beating}
 
 
 async def until(handle: Handle[Any], status: Status) -> None:
@@ -265,9 +269,9 @@ async def test_an_update_under_an_unknown_key_waits_or_is_refused(app: App) -> N
         await ended.result()
         task = await made["beating"].start("a")
         async with other.client():
-            waiting = await other.handle(serving.id).start_update("pay_with", "b", result=str)
+            await other.handle(serving.id).start_update("pay_with", "b", id="one")
             late = await other.handle(ended.id).start_update("pay_with", "b")
-            nobody = await other.handle(task.id).start_update("pay_with", "b")
+            nobody = await other.handle(task.id).start_update("pay_with", "b", id="two")
             await until(serving, Status.STUCK)
             with pytest.raises(CallEnded, match="has ended"):
                 await late.result()
@@ -276,7 +280,8 @@ async def test_an_update_under_an_unknown_key_waits_or_is_refused(app: App) -> N
     use(app, Encryption([NEW, OLD]))
     async with app:
         await serving.signal("answer")
-        assert await app.handle(waiting.id).result() == "a b"
+        again = await serving.start_update("pay_with", "not looked at", id="one", result=str)
+        assert await again.result() == "a b"
 
 
 @outliving

@@ -11,17 +11,19 @@ import os
 import shutil
 import sqlite3
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 from fenbu._core import ids
 from fenbu._core.attribute import Condition
 from fenbu._core.message import Call, Update, decode
-from fenbu._core.model import Chunk, EntityState, Invocation, Status
+from fenbu._core.model import Chunk, EntityState, Invocation, Status, Stored
 from fenbu._storage.protocol import CallFilter
 from fenbu._storage.rows import invocation_of, status_of, text_of
 from fenbu._storage.sqlite.connection import Connection
 from fenbu._storage.sqlite.migrate import META_SQL
 from fenbu._storage.sqlite.ownership import owner_of, present_owner_of
+from fenbu._storage.sqlite.rewrite import rewrite
 from fenbu._storage.sqlite.rows import (
     ENTITY_SQL,
     INBOX_SQL,
@@ -47,6 +49,10 @@ class Observation(ABC):
     @property
     @abstractmethod
     def _reader(self) -> Connection: ...
+
+    @property
+    @abstractmethod
+    def _writer(self) -> Connection: ...
 
     async def list_calls(self, where: CallFilter) -> list[Invocation]:
         return await self._reader.run(list_calls, where)
@@ -74,6 +80,9 @@ class Observation(ABC):
 
     async def scan_chunks(self, after: int, *, limit: int) -> list[Chunk]:
         return await self._reader.run(scan, after, limit)
+
+    async def rewrite(self, changes: Sequence[tuple[Stored, Stored]]) -> int:
+        return await self._writer.run(rewrite, list(changes))
 
     async def inbox_count(self) -> int:
         return await self._reader.run(inbox_count)

@@ -14,7 +14,7 @@ from typing import Any
 
 from fenbu._core.batch import CommitBatch
 from fenbu._core.message import Message
-from fenbu._core.model import EntityState, Loaded, Outcome, Payload, Stored
+from fenbu._core.model import EntityState, Loaded, Outcome, Payload
 from fenbu._storage.position import number_of
 from fenbu._storage.protocol import (
     ONE_TRANSACTION,
@@ -33,7 +33,6 @@ from fenbu._storage.sqlite import (
     migrate,
     notify,
     retention,
-    rewrite,
     stream,
 )
 from fenbu._storage.sqlite.connection import Connection
@@ -208,9 +207,6 @@ class SQLiteStorage(Ownership):
 
     async def delete_finished(self, handler: str, before: float, *, limit: int) -> int:
         return await self._writer.run(retention.delete_finished, handler, before, limit)
-
-    async def rewrite(self, changes: Sequence[tuple[Stored, Stored]]) -> int:
-        return await self._writer.run(rewrite.rewrite, list(changes))
 
     # Opening.
 
