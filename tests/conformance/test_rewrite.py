@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from fenbu._core.model import EntityState, Failure
+from fenbu._core.model import Chunk, EntityState, Failure, Heartbeat
 from tests.fixture.row import entry, full_call, full_entry, stored, write
 
 SEALED = Failure("shop:OutOfStock", "sealed:abc")
@@ -29,6 +29,41 @@ async def test_every_payload_and_text_is_replaced(storage):
     assert await storage.load_entities([("Stock", "a")]) == [changes[3][1]]
     # They are not as they were any more.
     assert await storage.rewrite(changes) == 0
+
+
+async def test_chunks_are_scanned_by_their_numbers_and_rewritten(storage):
+    texts = [Chunk(call, "s", 0, 0, place, 1.0, '"a"') for call in "ba" for place in (0, 1)]
+    written = [
+        *texts,
+        Chunk("b", "t", 0, 1, 0, 2.0, b"\x01"),
+        Chunk("b", "s", 0, 2, 0, 3.0, ends=True),
+    ]
+    await write(storage, chunks=written)
+    after, seen = 0, []
+    while page := await storage.scan_chunks(after, limit=4):
+        assert len(page) <= 4
+        seen += page
+        after = page[-1].number
+    assert [replace(each, number=0) for each in seen] == written
+    changes = [
+        (seen[0], replace(seen[0], value=b"\xc1")),
+        (seen[4], replace(seen[4], value='"b"')),
+        (replace(seen[1], value='"other"'), replace(seen[1], value='"c"')),
+        (replace(seen[2], number=after + 1), seen[2]),
+    ]
+    assert await storage.rewrite(changes) == 2
+    found = await storage.scan_chunks(0, limit=10)
+    assert found == [changes[0][1], *seen[1:4], changes[1][1], seen[5]]
+
+
+async def test_heartbeats_are_replaced_unless_there_is_a_newer_one(storage):
+    call = replace(full_call(), heartbeats=(Heartbeat(0, 1.0, '"a"'), Heartbeat(2, 2.5, data=b"b")))
+    await write(storage, inserted=[call])
+    sealed = replace(call, heartbeats=(Heartbeat(0, 1.0, data=b"\xc1"), Heartbeat(2, 2.5, "c")))
+    newer = replace(call, heartbeats=(Heartbeat(0, 9.0, '"a"'),))
+    assert await storage.rewrite([(newer, sealed)]) == 0
+    assert await storage.rewrite([(call, sealed)]) == 1
+    assert (await stored(storage, "full")).invocation == sealed
 
 
 async def test_a_row_that_has_changed_is_left_alone(storage):
