@@ -85,9 +85,14 @@ UNION ALL
 );
 
 -- name: places
-SELECT id, partition FROM {schema}.invocation WHERE id = ANY ($1::text[])
-UNION ALL
-SELECT call_id, partition FROM {schema}.inbox WHERE call_id = ANY ($1::text[]) AND call_id IS NOT NULL;
+-- The last one of an id counts: that of its row, if it has one, wherever another start of it was sent.
+SELECT id, partition FROM (
+    SELECT call_id AS id, partition, number FROM {schema}.inbox
+    WHERE call_id = ANY ($1::text[]) AND call_id IS NOT NULL
+    UNION ALL
+    SELECT id, partition, NULL FROM {schema}.invocation WHERE id = ANY ($1::text[])
+) AS each
+ORDER BY number NULLS LAST;
 
 -- name: rewrite
 UPDATE {schema}.invocation SET
