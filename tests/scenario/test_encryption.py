@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 from fenbu import (
@@ -35,6 +36,7 @@ from fenbu import (
 from fenbu._api.hook import one_hook
 from fenbu._core.model import Invocation
 from fenbu._storage.open import storage_of
+from fenbu._storage.postgres.url import target_of
 from fenbu._storage.rekey import rekey
 from fenbu.testing import crash_everywhere
 from tests.fixture.postgres import Session
@@ -254,6 +256,23 @@ async def test_streams_updates_heartbeats_and_alarms_are_sealed(app: App) -> Non
     assert any("cards" in each for each in found)
     assert any("fenbu.update" in each for each in found)
     assert any("Wallet.add" in each for each in found)
+
+
+@pytest.mark.parametrize("app", ["postgres"], indirect=True)
+async def test_what_a_transaction_sends_with_a_call_is_sealed(app: App) -> None:
+    use(app, Encryption([NEW]))
+    made = register(app)
+    async with app.client():
+        connection = await asyncpg.connect(target_of(app.url).url)
+        try:
+            wanted = made["wait"].options(id="a", transaction=connection)
+            async with connection.transaction():
+                handle = await wanted.and_signal("go", MARKER).start(MARKER)
+        finally:
+            await connection.close()
+    assert not any(MARKER in each for each in everything(app))
+    async with app:
+        assert await handle.result() == f"{MARKER} {MARKER}"
 
 
 @outliving

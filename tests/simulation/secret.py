@@ -43,5 +43,11 @@ def check_secrets(world: World, cluster: Cluster) -> None:
         if call.failure is not None:
             text = call.failure.message
             world.check(text.startswith("sealed:"), f"the database sees {text!r} of {call.id}")
+        for beat in call.heartbeats:
+            world.check(beat.text is None, f"the database sees a heartbeat of {call.id}")
+    for id_, streams in cluster.database.chunks.items():
+        for chunk in (each for stream in streams.values() for each in stream):
+            is_plain = isinstance(chunk.value, str)
+            world.check(not is_plain, f"the database sees {chunk.value!r} of a stream of {id_}")
     for state in cluster.database.entities.values():
         world.check(isinstance(state.state, bytes), f"the database sees the state of {state.key}")

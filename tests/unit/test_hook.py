@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 from fenbu import Compression, Encryption, UsageError
 from fenbu._api.hook import encryption_of, one_hook
 from fenbu._core.batch import CommitBatch
-from fenbu._core.message import Call, Cancel, Reply, Signal, Withheld
+from fenbu._core.message import Call, Cancel, Reply, Signal, Update, Withheld
 from fenbu._core.model import (
     Address,
+    Chunk,
     EntityState,
     Entry,
     EntryKind,
     Failure,
+    Heartbeat,
     Invocation,
     Loaded,
     Outcome,
@@ -107,7 +109,12 @@ def _call(**fields: Any) -> Invocation:
 
 def _everything() -> CommitBatch:
     parked = _call(
-        status=Status.STUCK, waiting="4711", failure=FAILURE, cancel_reason="4711", result='"4711"'
+        status=Status.STUCK,
+        waiting="4711",
+        failure=FAILURE,
+        cancel_reason="4711",
+        result='"4711"',
+        heartbeats=(Heartbeat(0, 1.0, '"4711"'), Heartbeat(1, 2.0, data=b"\xa44711")),
     )
     value = Outcome(Status.COMPLETED, '"4711"')
     return CommitBatch(
@@ -122,8 +129,10 @@ def _everything() -> CommitBatch:
             Call(_call()),
             Reply(Address(1, "a", 1), value),
             Signal(1, "a", "paid", '"4711"', FAILURE),
+            Update(1, "a", _call(), failure=FAILURE),
             Cancel(1, "a", "4711"),
         ],
+        chunks=[Chunk("a", "s", 0, 0, 0, 1.0, '"4711"'), Chunk("a", "s", 0, 0, 1, 1.0, ends=True)],
     )
 
 
@@ -136,6 +145,7 @@ def test_nothing_of_a_batch_is_left_readable_and_all_of_it_comes_back() -> None:
         batch.inserted[0], batch.entries
     )
     assert [seal.open_message(each) for each in sealed.inbox] == batch.inbox
+    assert [seal.open_chunk(each) for each in sealed.chunks] == batch.chunks
     assert seal.open_state(sealed.entities[0]) == batch.entities[0]
     assert sealed.updated[0].args == ""
 
@@ -150,6 +160,9 @@ def test_what_cannot_be_read_is_written_back_as_it_is() -> None:
     back = seal.open_invocation(again)
     assert (back.args, back.result, back.failure) == ('"4711"', '"4711"', FAILURE)
     assert (back.waiting, back.cancel_reason) == ("4711", "4711")
+    assert back.heartbeats == _everything().inserted[0].heartbeats
+    for chunk, before in zip(stored.chunks, _everything().chunks, strict=True):
+        assert seal.open_chunk(keyless.chunk(keyless.open_chunk(chunk))) == before
 
 
 def test_a_journal_of_which_a_part_is_unreadable_hides_the_arguments() -> None:
@@ -158,11 +171,14 @@ def test_a_journal_of_which_a_part_is_unreadable_hides_the_arguments() -> None:
     loaded = keyless.open_loaded(Loaded(_call(), [entry]))
     assert isinstance(loaded.invocation.args, Unreadable)
     assert "encrypted with key" in loaded.invocation.args.reason
+    beats = seal.invocation(_call(heartbeats=(Heartbeat(0, 1.0, '"4711"'),))).heartbeats
+    loaded = keyless.open_loaded(Loaded(_call(heartbeats=beats), []))
+    assert isinstance(loaded.invocation.args, Unreadable)
 
 
 def test_messages_that_cannot_be_read_are_withheld_and_may_be_forwarded() -> None:
     seal, keyless = Seal(Encryption([NEW])), Seal(Encryption([OLD]))
-    for message in _everything().inbox[1:3]:
+    for message in _everything().inbox[1:4]:
         found = keyless.open_message(seal.message(message))
         assert isinstance(found, Withheld)
         assert seal.open_message(keyless.message(found)) == message

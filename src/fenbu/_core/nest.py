@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from fenbu._core.message import Reply, Subscribe
 from fenbu._core.model import Address, EntryKind, Payload
+from fenbu._core.resident import stop_before
 from fenbu._core.wish import ATTRIBUTE
 from fenbu.errors import DeadlockError, EncodingError
 
@@ -110,7 +111,10 @@ class Nest:
             event(now)
             return True
         if top.mail:
-            self._mailbox.partition.receive(*_received(top, now))
+            if top.must_wait(top.mail[0][0]):
+                stop_before(top, top.mail[0][0])
+            else:
+                self._mailbox.partition.receive(*_received(top, now))
             return True
         for each in self.waiting:
             if each.marked and self.outer(each) is top:

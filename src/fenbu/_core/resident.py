@@ -312,8 +312,6 @@ class Resident(ABC):
             return answers is not None and answers.looking_up
         if self.spec.kind is Kind.TASK:
             return False
-        if self.activation is not None:
-            return message.__class__ is Withheld
         if isinstance(message, Cancel):
             # A call that has not begun, or cannot go on, has nothing to say to it.
             return self._is_started
