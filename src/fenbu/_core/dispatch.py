@@ -61,11 +61,12 @@ def ends_of_children(engine: Engine, activation: Activation, reason: str) -> Ite
             yield _cancellation(engine, activation, number, command, reason, at_once=True)
 
 
-def cancellations(engine: Engine, activation: Activation, policy: ParentEnd) -> Iterator[Cancel]:
-    """The messages that ask those calls to stop whose parent ends, and which have this policy."""
+def cancel_bound(engine: Engine, activation: Activation, policy: ParentEnd) -> None:
+    """Ask those calls to stop whose parent ends, and which have this policy."""
     for number, command in activation.bound.items():
         if command.parent_end is policy:
-            yield _cancellation(engine, activation, number, command, "its parent has ended")
+            reason = "its parent has ended"
+            engine.send(_cancellation(engine, activation, number, command, reason))
 
 
 def _cancellation(

@@ -220,8 +220,7 @@ class Program(Serving):
             return False
         if activation.main.cancelled():
             engine = self.partition.engine
-            for message in list(dispatch.cancellations(engine, activation, ParentEnd.WAIT)):
-                engine.send(message)
+            dispatch.cancel_bound(engine, activation, ParentEnd.WAIT)
         return True
 
     def _end(self, activation: Activation, now: float) -> None:
@@ -279,8 +278,7 @@ class Program(Serving):
         invocation, before, engine = self.invocation, self.activation, self.partition.engine
         unread = [] if before is None else before.unread()
         if before is not None and before.bound:
-            for message in list(dispatch.cancellations(engine, before, ParentEnd.CANCEL)):
-                engine.send(message)
+            dispatch.cancel_bound(engine, before, ParentEnd.CANCEL)
         carried = deque([*unread, *(self._carried or ())])
         looking_up = False
         if before is not None and before.answers is not None:

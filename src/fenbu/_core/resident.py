@@ -153,8 +153,7 @@ class Resident(ABC):
         else:
             self.save()
         if self.activation is not None and self.activation.bound:
-            for message in list(dispatch.cancellations(engine, self.activation, ParentEnd.CANCEL)):
-                engine.send(message)
+            dispatch.cancel_bound(engine, self.activation, ParentEnd.CANCEL)
         self._drop_code()
         if self.mailbox is not None and self.mailbox.alarms is not None:
             self.mailbox.rung(self, now)
