@@ -15,6 +15,7 @@ from typing import Any, ClassVar, TypeVar
 from fenbu._api.app import App
 from fenbu._core.batch import CommitBatch
 from fenbu._core.handler import Registry
+from fenbu._core.ids import run_id
 from fenbu._core.message import Call, Cancel, Retry, Signal, Update, encode
 from fenbu._core.model import FINISHED, EntryKind, Loaded, Outcome, Status
 from fenbu._node.attempt import current
@@ -324,8 +325,23 @@ class Cluster:
             if each.status not in FINISHED
         ]
         found += [f"inbox row {number}" for number in database.inbox]
-        found += [f"result of a transactional step {key}" for key in database.step_results]
+        found += [
+            f"result of a transactional step {key}"
+            for key in database.step_results
+            if not self._was_given_up(*key)
+        ]
         return found
+
+    def _was_given_up(self, id_: str, run: str, command: int) -> bool:
+        """Whether a transactional step's call ended while it committed: what is left goes with the call."""
+        call = self.database.invocations.get(id_)
+        if call is None or call.status not in FINISHED:
+            return False
+        (loaded,) = self.database.load([call])
+        return run != run_id(id_, call.attempt) or all(
+            entry.command != command or entry.kind is not EntryKind.STEP_COMPLETED
+            for entry in loaded.entries
+        )
 
     def is_drained(self) -> bool:
         """Nothing is left to be done, by nodes or by the operator."""

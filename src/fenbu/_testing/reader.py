@@ -17,6 +17,7 @@ from fenbu._storage.protocol import (
     StepKey,
 )
 from fenbu._storage.stream import StreamCursor, StreamPage
+from fenbu._testing.database import SimulatedDatabase
 from fenbu._testing.network import Connection, Network
 from fenbu.errors import Unavailable
 
@@ -24,14 +25,15 @@ from fenbu.errors import Unavailable
 class Transaction:
     """What the function of a transactional step gets in a simulation: a table of texts."""
 
-    def __init__(self, table: dict[str, Any]) -> None:
-        self._table = table
+    def __init__(self, database: SimulatedDatabase, step: tuple[str, str, int]) -> None:
+        self._database = database
+        self._step = step
         self._written: dict[str, Any] = {}
 
     async def get(self, key: str) -> Any:
         """What stands there, None if nothing does."""
         await asyncio.sleep(0)
-        return self._written.get(key, self._table.get(key))
+        return self._written.get(key, self._database.table.get(key))
 
     async def put(self, key: str, value: Any) -> None:
         """Write it, if the transaction commits."""
@@ -40,7 +42,7 @@ class Transaction:
 
     def commit(self) -> None:
         """What was written is there for others."""
-        self._table.update(self._written)
+        self._database.write_table(self._step, self._written)
 
 
 class Session(MemoryStorage):

@@ -194,8 +194,8 @@ class SimulatedStorage(Reader):
             raise UsageError(ONE_TRANSACTION)
         database = self.network.database
         key = (step.id, step.run, step.command)
-        self._own()
-        epoch = database.epochs.get(step.partition, 0)
+        # At which this node took it, not today's: the node may have lost it, and not know so yet.
+        epoch = self._own().taken.get(step.partition, -1)
         while True:
             try:
                 recorded: Payload | None = await self._read(
@@ -203,7 +203,7 @@ class SimulatedStorage(Reader):
                 )
                 if recorded is not None:
                     return recorded
-                transaction = Transaction(database.table)
+                transaction = Transaction(database, key)
                 payload = await work(transaction)
                 self.before_commit()
                 await asyncio.sleep(0)

@@ -18,6 +18,9 @@ from fenbu.errors import OwnershipLost
 class Ownership(Observation):
     """The part of the storage that is an Ownership: a node's entry in the database is its session."""
 
+    taken: dict[int, int]
+    """The epoch at which this session last took each partition."""
+
     def notice(self) -> None:
         """Somebody else has changed the database."""
 
@@ -73,7 +76,7 @@ class Ownership(Observation):
         node = await self._node()
         wanted = {each for each in wanted if self.database.owner_of(each) in (None, self)}
         for each in wanted.difference(node.partitions):
-            self.database.epochs[each] = self.database.epochs.get(each, 0) + 1
+            self.taken[each] = self.database.epochs[each] = self.database.epochs.get(each, 0) + 1
         self._own(node, wanted.union(node.partitions))
         return sorted(wanted)
 

@@ -133,6 +133,7 @@ class MemoryStorage(Ownership):
         self.refusal: str | None = None
         """Set it, and commits are refused with this text, as by a full disk."""
         self._refused: tuple[CommitBatch, _Rows] | None = None
+        self.taken = {}
         self._open = False
         self._news = False
         self._joined = False
@@ -459,4 +460,7 @@ class MemoryStorage(Ownership):
             database.journals.pop(each, None)
             database.chunks.pop(each, None)
             database.chunk_sources.pop(each, None)
+        # Of steps that were given up in the middle of their commit.
+        for key in [each for each in database.step_results if each[0] not in database.invocations]:
+            del database.step_results[key]
         return len(expired)
