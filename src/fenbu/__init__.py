@@ -35,6 +35,8 @@ from fenbu._api.stream import (
     stream,
 )
 from fenbu._api.together import SyncWithSignal, SyncWithUpdate, WithSignal, WithUpdate
+from fenbu._api.topic import Event, SyncTopic, Topic
+from fenbu._api.topic_group import ConsumerGroup, GroupPosition
 from fenbu._core.attribute import AttributeValue
 from fenbu._core.codec import CodecHook
 from fenbu._core.middleware import Middleware, Running, Starting
@@ -86,12 +88,15 @@ __all__ = [
     "Client",
     "CodecHook",
     "Compression",
+    "ConsumerGroup",
     "DeadlockError",
     "DurableFunction",
     "EncodingError",
     "Encryption",
     "Entity",
+    "Event",
     "FenbuError",
+    "GroupPosition",
     "Handle",
     "HistoryTooLong",
     "Middleware",
@@ -115,10 +120,12 @@ __all__ = [
     "SyncHandle",
     "SyncStream",
     "SyncStreamReader",
+    "SyncTopic",
     "SyncUpdateHandle",
     "SyncWithSignal",
     "SyncWithUpdate",
     "TerminalError",
+    "Topic",
     "TxStep",
     "Unavailable",
     "UpdateHandle",

@@ -16,8 +16,8 @@ import msgspec
 import pytest
 
 from fenbu._core.model import FINISHED
+from fenbu._storage.observer import Observer
 from fenbu._storage.open import storage_of
-from fenbu._storage.protocol import Observer
 from tests.chaos import programs as service
 from tests.chaos.rig import patiently, rig_of
 from tests.fixture.postgres import Server

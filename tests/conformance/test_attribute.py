@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from fenbu._core.attribute import OPERATORS, condition, encoded, holds
 from fenbu._core.model import Status
-from fenbu._storage.protocol import CallFilter
+from fenbu._storage.observer import CallFilter
 from tests.fixture.row import call, finished, write
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)

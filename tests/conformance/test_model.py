@@ -28,9 +28,10 @@ from fenbu._core.model import (
     Status,
 )
 from fenbu._storage.memory.storage import MemoryStorage
+from fenbu._storage.observer import CallFilter
 from fenbu._storage.open import Database
 from fenbu._storage.postgres.storage import PostgresStorage
-from fenbu._storage.protocol import UNPLACED, CallFilter, CommitBatch, CommitOutcome
+from fenbu._storage.protocol import UNPLACED, CommitBatch, CommitOutcome
 from fenbu._storage.sqlite.storage import SQLiteStorage
 from fenbu._storage.stream import StreamCursor
 from fenbu.errors import CallNotFound, InternalError

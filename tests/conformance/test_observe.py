@@ -3,7 +3,7 @@ from __future__ import annotations
 from fenbu._core import ids
 from fenbu._core.message import Retry
 from fenbu._core.model import Address, EntityState, Status
-from fenbu._storage.protocol import CallFilter
+from fenbu._storage.observer import CallFilter
 from tests.fixture.row import call, finished, write
 
 

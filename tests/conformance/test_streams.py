@@ -142,3 +142,32 @@ async def test_streams_of_a_call_for_people(storage):
         StreamInfo("log", 2, False, 2.0),
     ]
     assert await storage.list_streams("b") == []
+
+
+async def test_the_end_of_a_log_now_and_at_an_instant(storage):
+    assert await storage.last_chunk("a", "log") == 0
+    await write(storage, chunks=[chunk(each, at=100.0 + each) for each in range(5)])
+    await write(storage, chunks=[chunk(0, stream="other"), chunk(0, id="b")])
+    numbers = [each.number for each in (await page(storage)).chunks]
+    assert await storage.last_chunk("a", "log") == numbers[-1]
+    assert await storage.last_chunk("a", "log", 102.0) == numbers[1]
+    assert await storage.last_chunk("a", "log", 102.5) == numbers[2]
+    assert await storage.last_chunk("a", "log", 100.0) == 0
+    assert await values(storage, after=await storage.last_chunk("a", "log", 103.0)) == [
+        '"3"',
+        '"4"',
+    ]
+
+
+async def test_the_beginning_of_a_log_is_forgotten_a_bounded_number_at_a_time(storage):
+    await write(storage, chunks=[chunk(each, at=100.0 + each) for each in range(6)])
+    await write(storage, chunks=[chunk(0, stream="other", at=1.0), chunk(0, id="b", at=1.0)])
+    assert await storage.delete_chunks("a", "log", 104.0, limit=3) == 3
+    assert await values(storage) == ['"3"', '"4"', '"5"']
+    assert await storage.delete_chunks("a", "log", 104.0, limit=3) == 1
+    assert await storage.delete_chunks("a", "log", 104.0, limit=3) == 0
+    assert await values(storage) == ['"4"', '"5"']
+    # What was written before is not there again when it is written twice, which it never is; the rest is.
+    await write(storage, chunks=[chunk(5), chunk(6)])
+    assert await values(storage) == ['"4"', '"5"', '"6"']
+    assert len(await values(storage, stream="other")) == len(await values(storage, id="b")) == 1

@@ -14,7 +14,8 @@ from fenbu._node.node import Node
 from fenbu._node.tenure import NodeOptions
 from fenbu._storage.memory.database import MemoryDatabase
 from fenbu._storage.memory.storage import MemoryStorage
-from fenbu._storage.protocol import CallFilter, Commit, CommitOutcome
+from fenbu._storage.observer import CallFilter
+from fenbu._storage.protocol import Commit, CommitOutcome
 from fenbu._storage.sqlite.storage import SQLiteStorage
 from fenbu.errors import Unavailable
 

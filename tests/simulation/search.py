@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from fenbu import set_attributes, step
 from fenbu._core.attribute import condition, decoded
-from fenbu._storage.protocol import CallFilter
+from fenbu._storage.observer import CallFilter
 from tests.simulation.service import app, some_work
 from tests.simulation.world import World, patiently
 

@@ -16,6 +16,7 @@ from fenbu._api.handle import Handle, SyncHandle
 from fenbu._api.options import (
     DEFAULT,
     CallOptions,
+    IfExistsPolicy,
     changed_options,
     check_inside,
     ticketed,
@@ -94,7 +95,7 @@ class DurableFunction(Generic[P, R]):
         timeout: float | timedelta | None = None,
         transaction: object = None,
         on_parent_end: Literal["abandon", "cancel", "wait"] | None = None,
-        if_exists: Literal["reuse", "reject", "replace", "after_failure"] | None = None,
+        if_exists: IfExistsPolicy | None = None,
         attributes: Mapping[str, AttributeValue] | None = None,
     ) -> DurableFunction[P, R]:
         """The same function, called differently.
@@ -114,8 +115,8 @@ class DurableFunction(Generic[P, R]):
                 the parent's outcome waits for it (`wait`; a parent that is cancelled cancels it then).
             if_exists: What the call means if there is one with its id: that one (`reuse`, the default);
                 nothing, and `AlreadyExists` is raised (`reject`); a new call in its place, which ends it at
-                once if it is still open (`replace`); or a new one only if that one has ended without a
-                result (`after_failure`).
+                once if it is still open (`replace`); or a new one only if that one has ended
+                (`after_end`), or has ended without a result (`after_failure`).
             attributes: Search attributes, by which `App.list_calls` finds the call. They are not encrypted.
 
         Example:

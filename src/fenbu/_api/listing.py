@@ -15,7 +15,7 @@ from fenbu._core.attribute import AttributeValue, condition, decoded, encoded
 from fenbu._core.command import SetAttributes
 from fenbu._core.location import caller
 from fenbu._core.model import Invocation, Status
-from fenbu._storage.protocol import CallFilter, Observer
+from fenbu._storage.observer import CallFilter, Observer
 from fenbu.errors import UsageError
 
 Where: TypeAlias = tuple[str, Literal["=", "<", "<=", ">", ">="], AttributeValue]

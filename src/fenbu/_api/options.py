@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -16,6 +16,8 @@ from fenbu._core.handler import HandlerSpec
 from fenbu._core.message import Call, IfExists
 from fenbu._core.need import Limits
 from fenbu.errors import UsageError
+
+IfExistsPolicy: TypeAlias = Literal["reuse", "reject", "replace", "after_failure", "after_end"]
 
 
 class CallOptions(Struct, frozen=True, kw_only=True, gc=False):
@@ -124,7 +126,8 @@ def _if_exists(value: str, id_: str | None) -> IfExists:
         policy = IfExists(value)
     except ValueError:
         raise UsageError(
-            f"if_exists must be 'reuse', 'reject', 'replace' or 'after_failure', not {value!r}"
+            "if_exists must be 'reuse', 'reject', 'replace', 'after_failure' or 'after_end', not "
+            f"{value!r}"
         ) from None
     if id_ is None:
         raise UsageError(

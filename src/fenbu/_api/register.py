@@ -11,6 +11,9 @@ from fenbu._api.entity import Entity, operations_of
 from fenbu._api.function import DurableFunction
 from fenbu._api.options import make_spec
 from fenbu._api.runtime import Runtime
+from fenbu._api.topic import Topic
+from fenbu._api.topic_log import install
+from fenbu._core import limit
 from fenbu._core.handler import EntitySpec, HandlerSpec, Registry
 from fenbu._core.middleware import Middleware
 from fenbu._core.model import Kind
@@ -30,6 +33,7 @@ class Handlers:
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
+        self._logs = install(self)
 
     @property
     def registry(self) -> Registry:
@@ -165,6 +169,48 @@ class Handlers:
             return cls
 
         return register if cls is None else register(cls)
+
+    @overload
+    def topic(
+        self,
+        name: str,
+        type: type[T],
+        *,
+        key: Callable[[T], str] | None = None,
+        shards: int = 1,
+        retention: Seconds = limit.RETENTION_SECONDS,
+    ) -> Topic[T]: ...
+    @overload
+    def topic(
+        self,
+        name: str,
+        type: Any = Any,
+        *,
+        key: Callable[[Any], str] | None = None,
+        shards: int = 1,
+        retention: Seconds = limit.RETENTION_SECONDS,
+    ) -> Topic[Any]: ...
+    def topic(self, name: str, type: Any = Any, **options: Any) -> Topic[Any]:  # noqa: A002
+        """Register a topic: a durable log of events. Publish to it, subscribe handlers to it, read it.
+
+        Args:
+            name: The topic's name in the database.
+            type: What its events are.
+            key: Tells the key of an event: events with the same key stay in order.
+            shards: Into so many logs the topic is divided, by the key. Each is written by one node at a time,
+                and each group reads it with one workflow; more of them spread over more nodes. It cannot be
+                changed once there are events.
+            retention: Seconds that an event is kept, also if a group has not got it; default: 7 days.
+
+        Raises:
+            UsageError: The name is taken, or an option makes no sense.
+
+        Example:
+            ```python
+            orders = app.topic("orders", OrderPlaced, key=lambda order: order.customer)
+            ```
+        """
+        return Topic(self, self._logs, name, type, **options)
 
     def middleware(self, what: M) -> M:
         """Register middleware: a class, of which one object is made, or an object. See `Middleware`.

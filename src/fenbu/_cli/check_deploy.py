@@ -21,8 +21,8 @@ from fenbu._cli.target import json_option, load_app, place_of, url_option, with_
 from fenbu._core.handler import Registry
 from fenbu._core.model import FINISHED, Status
 from fenbu._core.rehearsal import Divergence, rehearse
+from fenbu._storage.observer import CallFilter
 from fenbu._storage.open import Database
-from fenbu._storage.protocol import CallFilter
 
 EXAMPLE = """
 \b

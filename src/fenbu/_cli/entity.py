@@ -22,8 +22,8 @@ from fenbu._cli.present import (
 )
 from fenbu._cli.target import app_option, find_url, json_option, url_option, with_database
 from fenbu._core.model import EntityState, Invocation
+from fenbu._storage.observer import CallFilter
 from fenbu._storage.open import Database
-from fenbu._storage.protocol import CallFilter
 from fenbu.errors import CallNotFound
 
 RECENT = 1000

@@ -18,8 +18,8 @@ from fenbu._cli.present import (
 from fenbu._cli.target import app_option, find_url, json_option, no_node, url_option, with_database
 from fenbu._core.attribute import Condition
 from fenbu._core.model import Invocation, Status
+from fenbu._storage.observer import CallFilter
 from fenbu._storage.open import Database
-from fenbu._storage.protocol import CallFilter
 
 EXAMPLE = """
 \b

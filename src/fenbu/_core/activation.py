@@ -20,6 +20,7 @@ from typing import Any, cast
 from fenbu._core import ids, journal, location
 from fenbu._core.answer import Answers
 from fenbu._core.command import (
+    AppendEvent,
     CloseStream,
     Command,
     EndUpdate,
@@ -120,7 +121,7 @@ class Activation:
         """Calls that it has started and that do not just go on when it ends, by command."""
         self.position = 0
         """In the journal: how many events the code has seen."""
-        self.written: list[tuple[int, WriteChunk | CloseStream]] | None = None
+        self.written: list[tuple[int, WriteChunk | CloseStream | AppendEvent]] | None = None
         """What an operation has written to streams: it counts when the operation ends well."""
         self.lent: str | None = None
         """The reentrant operation that runs in its turn: until that has ended, it stands still."""
@@ -444,8 +445,8 @@ class Activation:
         return self._random
 
 
-def write(activation: Activation, command: WriteChunk | CloseStream) -> None:
-    """The code appends to a stream of the call, or ends one."""
+def write(activation: Activation, command: WriteChunk | CloseStream | AppendEvent) -> None:
+    """The code appends to a stream of the call, or ends one, or an operation appends to a log."""
     number = activation.issue(command)
     if activation.invocation.key is not None:
         if activation.written is None:

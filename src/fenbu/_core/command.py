@@ -163,6 +163,17 @@ class CloseStream(Struct, gc=False):
     kind = "close"
 
 
+class AppendEvent(Struct, gc=False):
+    """Append to a topic's log, which is a stream that belongs to no call. `name` is the log's id."""
+
+    name: str
+    location: str
+    number: int
+    """How many events came before it."""
+    value: Payload
+    kind = "append"
+
+
 class AbandonStep(Struct, gc=False):
     """The code no longer waits for a step: its body may stop. `name` is the step's number."""
 
@@ -198,5 +209,5 @@ UNNUMBERED: Final = frozenset({MarkPatch.kind, EndUpdate.kind})
 
 Command: TypeAlias = (
     RunStep | StartTimer | StartCall | AwaitCall | SendSignal | SendUpdate | EndUpdate | OpenCallback
-    | CancelCall | AbandonStep | MarkPatch | WriteChunk | CloseStream | SetAttributes
+    | CancelCall | AbandonStep | MarkPatch | WriteChunk | CloseStream | AppendEvent | SetAttributes
 )  # fmt: skip

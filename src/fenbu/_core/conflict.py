@@ -32,6 +32,8 @@ def begins_anew(message: Call, before: Invocation) -> bool:
             return True
         case IfExists.AFTER_FAILURE:
             return before.status in FINISHED and before.status is not Status.COMPLETED
+        case IfExists.AFTER_END:
+            return before.status in FINISHED
         case IfExists.REUSE | IfExists.REJECT:
             return False
 

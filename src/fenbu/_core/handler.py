@@ -12,11 +12,14 @@ from msgspec import Struct
 
 from fenbu._core import limit
 from fenbu._core.codec import Codec, CodecHook
+from fenbu._core.ids import partition_of
+from fenbu._core.message import Call
 from fenbu._core.middleware import Middleware
-from fenbu._core.model import Kind, Payload
+from fenbu._core.model import Invocation, Kind, Payload
 from fenbu._core.need import Limits
 from fenbu._core.retry import NO_RETRY, Retry
 from fenbu._core.signature import Signature
+from fenbu._core.topic import TopicSpec
 from fenbu.errors import EncodingError, PayloadTooLarge, PayloadUnreadable, UsageError
 
 
@@ -199,6 +202,27 @@ def _is_class_variable(hint: Any) -> bool:
     return "ClassVar" in str(hint)
 
 
+class Standing(Struct, frozen=True):
+    """A call that is to exist wherever its handler does: a node that begins starts it."""
+
+    id: str
+    spec: HandlerSpec
+    args: Payload
+
+    def call(self, now: float, partition_count: int) -> Call:
+        """The message that starts it."""
+        return Call(
+            Invocation(
+                id=self.id,
+                partition=partition_of(self.id, partition_count),
+                handler=self.spec.name,
+                version=self.spec.version,
+                args=self.args,
+                created_at=now,
+            )
+        )
+
+
 class Registry:
     """The handlers of one app, by name and version, and the codec they share."""
 
@@ -214,6 +238,9 @@ class Registry:
         """Bodies that run in place of others, in tests."""
         self.middleware: list[Middleware] = []
         """The outermost first."""
+        self.topics: dict[str, TopicSpec] = {}
+        self.standing: list[Standing] = []
+        """Calls that each node starts."""
 
     def add(self, spec: HandlerSpec) -> None:
         """Register a handler.
@@ -240,6 +267,11 @@ class Registry:
     def latest(self, name: str) -> HandlerSpec | None:
         """The handler for a new call."""
         return self._latest.get(name)
+
+    def of_function(self, function: Callable[..., Any]) -> HandlerSpec | None:
+        """The newest handler that was made of a function."""
+        found = [each for each in self._latest.values() if each.function is function]
+        return found[0] if found else None
 
     def missing(self, name: str, version: int) -> str:
         """In words, what a call waits for whose handler is not here."""

@@ -100,6 +100,25 @@ ATTRIBUTE_NAME_LENGTH_MAX: Final = 64
 ATTRIBUTE_TEXT_BYTES_MAX: Final = 1_000
 """Bytes of an attribute that is a text: it is part of a key of an index."""
 
+TOPIC_NAME_LENGTH_MAX: Final = 64
+"""Characters of a topic's name, which is part of ids and keys."""
+
+GROUP_NAME_LENGTH_MAX: Final = 100
+
+TOPIC_SHARDS_MAX: Final = 256
+
+EVENT_KEY_LENGTH_MAX: Final = 200
+"""Characters of an event's key, which is part of the key of an entity."""
+
+EVENT_ID_SECONDS: Final = 86_400.0
+"""How long publishing with an id again is known to be the same."""
+
+EVENTS_OF_CALL_MAX: Final = 500
+"""That are appended in one operation."""
+
+EVENT_BYTES_MAX: Final = 1024 * 1024
+"""Of the events that a group reads in one step, not counting the last one."""
+
 PAYLOAD_BYTES_MAX: Final = 64 * 1024 * 1024
 """The largest single argument list, result, state or signal."""
 

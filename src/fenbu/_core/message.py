@@ -36,6 +36,8 @@ class IfExists(StrEnum):
     """Itself: that one is ended at once, and forgotten."""
     AFTER_FAILURE = "after_failure"
     """Itself if that one has ended without a result, else that one."""
+    AFTER_END = "after_end"
+    """Itself if that one has ended, else that one."""
 
 
 class Call(Struct, frozen=True, tag="call", gc=False):

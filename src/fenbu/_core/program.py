@@ -16,6 +16,7 @@ from fenbu._core import advice, dispatch, journal, limit, nest
 from fenbu._core.activation import Activation, ContinueAsNew, answers_of
 from fenbu._core.command import (
     AbandonStep,
+    AppendEvent,
     CloseStream,
     EndUpdate,
     MarkPatch,
@@ -167,19 +168,15 @@ class Program(Serving):
                     set_attributes(self, command)
                 case MarkPatch() | OpenCallback():
                     pass  # It is in the journal, and that is all.
-                case WriteChunk() | CloseStream():
+                case WriteChunk() | CloseStream() | AppendEvent():
                     if self.mailbox is None:
-                        self._write(number, command, now)
+                        self.code_writes(number, command, now)
                 case EndUpdate():
                     _, id_ = journal.update_of(command.name)
                     self._end_update(activation.answers, id_, command.outcome, now)
                 case _:
                     engine = self.partition.engine
                     engine.send(dispatch.message_of(engine, activation, number, command, now))
-
-    def _write(self, number: int, command: WriteChunk | CloseStream, now: float) -> None:
-        value = command.value if isinstance(command, WriteChunk) else None
-        self.write(command.name, number, 0, value, now, ends=value is None)
 
     def _run_step(self, number: int, command: RunStep) -> None:
         activation = self.activation
@@ -239,7 +236,7 @@ class Program(Serving):
                     self.mailbox.keep(self, now)
                     # An operation that fails changes nothing, so what it wrote comes with its end.
                     for number, command in activation.written or ():
-                        self._write(number, command, now)
+                        self.code_writes(number, command, now)
             except EncodingError as encoding_error:
                 error = advice.unencoded(self.invocation, encoding_error)
             else:

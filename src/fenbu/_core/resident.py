@@ -10,8 +10,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
-from fenbu._core import advice, attribute, dispatch
-from fenbu._core.command import ParentEnd, SetAttributes
+from fenbu._core import advice, attribute, dispatch, topic
+from fenbu._core.command import AppendEvent, CloseStream, ParentEnd, SetAttributes, WriteChunk
 from fenbu._core.effect import Begin, Ended, RunBody, StopBody, Written
 from fenbu._core.event import BodyBeat, BodyEnded
 from fenbu._core.failure import failure_of
@@ -254,6 +254,21 @@ class Resident(ABC):
         batch.effects.append(Written(invocation.id))
         # Somebody may be about to read it when the call has ended.
         self.asked_for = True
+
+    def code_writes(
+        self, number: int, command: WriteChunk | CloseStream | AppendEvent, now: float
+    ) -> None:
+        """Its code appends to a stream of the call, ends one, or appends to a topic's log."""
+        match command:
+            case WriteChunk():
+                self.write(command.name, number, 0, command.value, now, ends=False)
+            case CloseStream():
+                self.write(command.name, number, 0, None, now, ends=True)
+            case AppendEvent():
+                batch = self.partition.engine.batch
+                row = topic.chunk_of(command.name, command.number, command.value, now)
+                batch.rows.chunks.append(row)
+                batch.effects.append(Written(command.name))
 
     # What happens to it.
 

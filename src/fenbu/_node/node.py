@@ -24,7 +24,7 @@ from fenbu._node.clock import Clock, SystemClock
 from fenbu._node.gateway import check_accepted, load_call, read_status
 from fenbu._node.membership import Membership
 from fenbu._node.resource import Resources
-from fenbu._node.retention import delete_finished
+from fenbu._node.retention import delete_expired
 from fenbu._node.telemetry import Telemetry, log
 from fenbu._node.tenure import NodeOptions, Tenure
 from fenbu._storage.protocol import Storage
@@ -85,11 +85,28 @@ class Node:
         collector.slow_down()
         # Its error has been logged, and reaches whoever waits for it; nobody has to.
         self.stopped.add_done_callback(lambda future: future.cancelled() or future.exception())
-        retention = delete_finished(self.registry, self.storage, self.clock)
+        retention = delete_expired(self.registry, self.storage, self.clock)
         for work in (self._live(), self._watch(), retention):
             task = asyncio.create_task(work)
             task.add_done_callback(self._ended)
             self._tasks.append(task)
+        if self.registry.standing:
+            # Not before whoever starts the node knows it: bodies may ask for it.
+            task = asyncio.create_task(self._stand(self.clock.now()))
+            self._hints.add(task)
+            task.add_done_callback(self._hints.discard)
+
+    async def _stand(self, now: float) -> None:
+        """Start the calls that are to exist wherever their handler does."""
+        count = self.registry.partition_count
+        while not self._stopping:
+            try:
+                await self.start_calls([each.call(now, count) for each in self.registry.standing])
+            except Unavailable as error:
+                log.warning("consumer groups cannot be started yet: %s", error)
+                await asyncio.sleep(REJOIN_SECONDS_MAX)
+            else:
+                return
 
     async def _join(self) -> None:
         await self.storage.join(self.name, self.clock.now(), self.registry.digest())

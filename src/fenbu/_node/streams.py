@@ -13,6 +13,7 @@ from itertools import islice
 
 from fenbu._core import limit
 from fenbu._core.model import FINISHED
+from fenbu._core.topic import is_log
 from fenbu._storage.protocol import Storage
 from fenbu._storage.stream import StreamCursor, StreamPage
 from fenbu.errors import CallNotFound, FenbuError, Unavailable
@@ -148,7 +149,7 @@ class StreamWatch:
             for future in futures:
                 if not future.done():
                     future.set_result(page)
-        elif page.status is None:
+        elif page.status is None and not is_log(cursor.id):
             error = CallNotFound(f"no call has the id {cursor.id!r}, or its retention is over")
             self._fail(cursor, error)
         elif self._told(page.partition):

@@ -8,7 +8,8 @@ from typing import Final, Protocol
 from urllib.parse import unquote
 
 from fenbu._core.message import Call, Signal, Update
-from fenbu._storage.protocol import Observer, Storage
+from fenbu._storage.observer import Observer
+from fenbu._storage.protocol import Storage
 from fenbu.errors import UsageError
 
 _PASSWORD: Final = re.compile(r"(?<=//)[^/]*@")

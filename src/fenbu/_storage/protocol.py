@@ -13,20 +13,10 @@ from typing import Any, Final, Protocol
 
 from msgspec import Struct
 
-from fenbu._core.attribute import Condition
 from fenbu._core.batch import CommitBatch
 from fenbu._core.message import Message
-from fenbu._core.model import (
-    Chunk,
-    EntityState,
-    Invocation,
-    Loaded,
-    Outcome,
-    Payload,
-    Status,
-    Stored,
-)
-from fenbu._storage.stream import StreamCursor, StreamInfo, StreamPage
+from fenbu._core.model import EntityState, Loaded, Outcome, Payload, Status
+from fenbu._storage.stream import StreamCursor, StreamPage
 
 UNPLACED: Final = -1
 """The partition of a client's message that knows an id and nothing else."""
@@ -396,82 +386,18 @@ class Storage(Ownership, Protocol):
         """
         ...
 
+    async def delete_chunks(self, id: str, stream: str, before: float, *, limit: int) -> int:  # noqa: A002
+        """Delete up to `limit` chunks from the beginning of a stream that were written before `before`.
 
-class CallFilter(Struct, frozen=True, kw_only=True):
-    """Which calls to list; None means any."""
-
-    statuses: tuple[Status, ...] | None = None
-    handler: str | None = None
-    created_after: float | None = None
-    created_before: float | None = None
-    where: tuple[Condition, ...] = ()
-    """Each of them must hold."""
-    after: tuple[float, str] | None = None
-    """Only what comes after this one in the list: `created_at` and id of the last one of the page before."""
-    limit: int = 50
-
-
-class Observer(Protocol):
-    """Reads for people: command line and dashboard. Never used to decide anything. One chore: `rewrite`."""
-
-    async def list_calls(self, where: CallFilter) -> list[Invocation]:
-        """Newest first."""
-        ...
-
-    async def find_calls(self, beginning: str, *, limit: int) -> list[Invocation]:
-        """Calls whose id begins so, in order of id, also those that are still in the inbox.
-
-        Not those with a `/` after the beginning: a call is found by its id, and not by its parent's.
+        Returns how many.
         """
         ...
 
-    async def count_calls(self) -> dict[tuple[str, Status], int]:
-        """Calls by handler and status."""
-        ...
+    async def last_chunk(self, id: str, stream: str, before: float | None = None) -> int:  # noqa: A002
+        """The number of the last chunk of a stream, of those written before `before`; 0 without any.
 
-    async def operations_before(self, invocation: Invocation, *, limit: int) -> list[Invocation]:
-        """Open operations on the same entity that were accepted before this one, in order."""
-        ...
-
-    async def children(self, id: str, *, limit: int) -> list[Invocation]:  # noqa: A002
-        """Calls that a command of this call waits for, or started."""
-        ...
-
-    async def list_streams(self, id: str) -> list[StreamInfo]:  # noqa: A002
-        """The streams of a call, by name."""
-        ...
-
-    async def list_entities(self, entity: str | None, *, limit: int) -> list[EntityState]:
-        """Most recently changed first."""
-        ...
-
-    async def scan_entities(self, after: tuple[str, str], *, limit: int) -> list[EntityState]:
-        """In order of entity and key, those after this one."""
-        ...
-
-    async def scan_chunks(self, after: int, *, limit: int) -> list[Chunk]:
-        """Of all calls, in order of their numbers, those above this one."""
-        ...
-
-    async def inbox_count(self) -> int:
-        """Messages not yet applied."""
-        ...
-
-    async def owner(self) -> str | None:
-        """The node that runs on this database at this moment, in words; None if none does."""
-        ...
-
-    async def rewrite(self, changes: Sequence[tuple[Stored, Stored]]) -> int:
-        """Give rows other payloads and texts that mean the same, such as under another key; how many.
-
-        Each is (as it was read, as it is to be), both as the database has them. A row that is not as it was
-        read any more is left alone, so it needs no ownership. A row is a transaction of its own: holding one
-        lock at a time, it makes no node's batch wait for another.
+        Reading on after it gives what came later, and all that was written from that instant on.
         """
-        ...
-
-    async def check(self) -> list[tuple[str, bool, str]]:
-        """Checks for `fenbu doctor`: (what, all right, what was seen and what to change)."""
         ...
 
 
@@ -482,7 +408,6 @@ __all__ = [
     "SQLALCHEMY_SESSION",
     "UNPLACED",
     "Beat",
-    "CallFilter",
     "Commit",
     "CommitBatch",
     "CommitOutcome",
@@ -491,7 +416,6 @@ __all__ = [
     "Loaded",
     "Meta",
     "NodeInfo",
-    "Observer",
     "Open",
     "Ownership",
     "Received",

@@ -25,8 +25,8 @@ from fenbu._core.model import (
     Unreadable,
     UnreadableFailure,
 )
+from fenbu._storage.observer import CallFilter
 from fenbu._storage.open import Database
-from fenbu._storage.protocol import CallFilter
 from fenbu._storage.seal import Seal, data_of
 
 PAGE_ROWS: Final = 50

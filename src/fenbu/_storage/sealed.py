@@ -15,8 +15,8 @@ from fenbu._core.batch import CommitBatch
 from fenbu._core.codec import CodecHook
 from fenbu._core.message import Message
 from fenbu._core.model import EntityState, Invocation, Loaded, Outcome, Payload
+from fenbu._storage.observer import CallFilter
 from fenbu._storage.protocol import (
-    CallFilter,
     Commit,
     CommitOutcome,
     InboxPosition,

@@ -17,7 +17,7 @@ from fenbu._core.batch import CommitBatch
 from fenbu._core.handler import Registry
 from fenbu._core.ids import run_id
 from fenbu._core.message import Call, Cancel, Retry, Signal, Update, encode
-from fenbu._core.model import FINISHED, EntryKind, Loaded, Outcome, Status
+from fenbu._core.model import FINISHED, EntryKind, Invocation, Loaded, Outcome, Status
 from fenbu._node.attempt import current
 from fenbu._node.clock import Clock
 from fenbu._node.gateway import Gateway, RemoteGateway
@@ -322,7 +322,7 @@ class Cluster:
             f"call {each.id} ({each.handler}) is {each.status}"
             + (f": {each.failure.message}" if each.failure else f", waiting for {each.waiting}")
             for each in database.invocations.values()
-            if each.status not in FINISHED
+            if each.status not in FINISHED and not self._rests(each)
         ]
         found += [f"inbox row {number}" for number in database.inbox]
         found += [
@@ -346,8 +346,18 @@ class Cluster:
     def is_drained(self) -> bool:
         """Nothing is left to be done, by nodes or by the operator."""
         return not self.database.inbox and all(
-            each.status in FINISHED or each.status in {Status.STUCK, Status.UNHANDLED}
+            each.status in FINISHED
+            or each.status in {Status.STUCK, Status.UNHANDLED}
+            or self._rests(each)
             for each in self.database.invocations.values()
+        )
+
+    def _rests(self, call: Invocation) -> bool:
+        """Whether it is one that never ends, and it waits for what others do."""
+        return (
+            call.status is Status.SUSPENDED
+            and call.wake_at is None
+            and any(each.id == call.id for each in self.registry.standing)
         )
 
     def revive(self) -> None:

@@ -135,9 +135,10 @@ def _crash_after(
     """What came of it, and how many commits there were."""
     loop = SimulatedLoop(0)
     cluster = Cluster(app, loop)
-    count = 0
+    count = commits = 0
 
     async def work() -> R:
+        nonlocal commits
         cluster.open()
         cluster.skip_idle_time()
         machine = cluster.start_node()
@@ -151,12 +152,13 @@ def _crash_after(
 
         machine.storage.written = written
         result = await cluster.client("scenario", scenario)
+        commits = count  # What is handed back when a node stops is none of the scenario's.
         await asyncio.gather(*(cluster.stop_node(each) for each in list(cluster.nodes)))
         return result
 
     try:
         result = loop.run(work())
-        return (result, _outcomes(cluster)), count
+        return (result, _outcomes(cluster)), commits
     finally:
         cluster.close()
         loop.close()
@@ -168,11 +170,28 @@ def _outcomes(cluster: Cluster) -> dict[str, Any]:
     found = [database.copy(each) for each in database.invocations]
     if hook is not None:
         found = [Seal(hook).open_invocation(each) for each in found]
-    return {
-        each.id: (each.status, each.result, each.failure.message if each.failure else None)
-        for each in found
-        if each.status in FINISHED and _is_kept(cluster.registry, each)
-    }
+    outcomes: dict[str, Any] = {}
+    for each in found:
+        if each.status in FINISHED and _is_kept(cluster.registry, each):
+            failure = each.failure.message if each.failure else None
+            outcome = (each.status, each.result, failure)
+            group = _group_of(cluster.registry, each)
+            if group is None:
+                outcomes[each.id] = outcome
+            else:
+                outcomes.setdefault(group, []).append((each.handler, *outcome))
+    for made in outcomes.values():
+        if isinstance(made, list):
+            cast("list[Any]", made).sort(key=repr)
+    return outcomes
+
+
+def _group_of(registry: Registry, call: Invocation) -> str | None:
+    """By which consumer group a call was started: how many events come at a time is left to chance."""
+    for each in registry.standing:
+        if call.id.startswith((f"{each.id}/", f"{each.id}~")):
+            return each.id
+    return None
 
 
 def _is_kept(registry: Registry, call: Invocation) -> bool:

@@ -8,14 +8,8 @@ from typing import Any
 
 from fenbu._core.model import EntityState, Invocation, Loaded, Outcome, Payload
 from fenbu._storage.memory.storage import MemoryStorage
-from fenbu._storage.protocol import (
-    CallFilter,
-    InboxPosition,
-    InboxRead,
-    NodeInfo,
-    Open,
-    StepKey,
-)
+from fenbu._storage.observer import CallFilter
+from fenbu._storage.protocol import InboxPosition, InboxRead, NodeInfo, Open, StepKey
 from fenbu._storage.stream import StreamCursor, StreamPage
 from fenbu._testing.database import SimulatedDatabase
 from fenbu._testing.network import Connection, Network
@@ -105,6 +99,12 @@ class Reader:
         )
         return count
 
+    async def delete_chunks(self, id: str, stream: str, before: float, *, limit: int) -> int:  # noqa: A002
+        count: int = await self._read(
+            lambda session: session.delete_chunks(id, stream, before, limit=limit)
+        )
+        return count
+
     async def load_ready(self, cursors: Mapping[int, int], *, limit: int) -> list[Loaded]:
         found: list[Loaded] = await self._read(
             lambda session: session.load_ready(cursors, limit=limit)
@@ -170,6 +170,10 @@ class Reader:
         found: list[StreamPage] = await self._read(
             lambda session: session.load_chunks(cursors, limit=limit)
         )
+        return found
+
+    async def last_chunk(self, id: str, stream: str, before: float | None = None) -> int:  # noqa: A002
+        found: int = await self._read(lambda session: session.last_chunk(id, stream, before))
         return found
 
     async def list_calls(self, where: CallFilter) -> list[Invocation]:

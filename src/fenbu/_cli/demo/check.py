@@ -31,7 +31,7 @@ from fenbu._cli.demo.app import (
     closing,
 )
 from fenbu._cli.demo.flights import Flight
-from fenbu._storage.protocol import Observer
+from fenbu._storage.observer import Observer
 
 ENTITIES: Mapping[str, type[Book]] = {
     "aircraft": Aircraft,

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from fenbu import Status
 from fenbu._cli.demo.app import close_day, close_year
-from fenbu._storage.protocol import Observer
+from fenbu._storage.observer import Observer
 from fenbu.errors import FenbuError
 
 READ_SECONDS = 0.1

@@ -134,6 +134,14 @@ class MemoryDatabase:
                 stream = self.chunks.setdefault(each.id, {}).setdefault(each.stream, [])
                 stream.append(replace(each, number=self.chunk_count))
 
+    def cut(self, id_: str, stream: str, before: float, limit: int) -> int:
+        """See `Storage.delete_chunks`."""
+        chunks = self.chunks.get(id_, {}).get(stream, [])
+        kept = [each for each in chunks[:limit] if each.at >= before]
+        gone = min(limit, len(chunks)) - len(kept)
+        chunks[:limit] = kept
+        return gone
+
     def pages(self, cursors: Iterable[StreamCursor], limit: int) -> list[StreamPage]:
         """See `Storage.load_chunks`."""
         accepted: dict[str, int] = {}

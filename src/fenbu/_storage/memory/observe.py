@@ -10,7 +10,7 @@ from fenbu._core.attribute import holds
 from fenbu._core.message import Call, Update, decode
 from fenbu._core.model import Chunk, EntityState, Invocation, Status, Stored
 from fenbu._storage.memory.database import MemoryDatabase
-from fenbu._storage.protocol import CallFilter
+from fenbu._storage.observer import CallFilter
 from fenbu._storage.stream import StreamCursor, StreamInfo, StreamPage
 
 
@@ -104,6 +104,13 @@ class Observation(ABC):
         cursors = list(cursors)
         database = await self._database()
         return database.pages(cursors, limit)
+
+    async def last_chunk(self, id: str, stream: str, before: float | None = None) -> int:  # noqa: A002
+        database = await self._database()
+        for each in reversed(database.chunks.get(id, {}).get(stream, [])):
+            if before is None or each.at < before:
+                return each.number
+        return 0
 
     async def list_streams(self, id: str) -> list[StreamInfo]:  # noqa: A002
         database = await self._database()

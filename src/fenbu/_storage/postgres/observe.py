@@ -12,12 +12,13 @@ from fenbu._core import ids
 from fenbu._core.attribute import Condition
 from fenbu._core.message import Call, Update
 from fenbu._core.model import Chunk, EntityState, Invocation, Status
+from fenbu._storage.observer import CallFilter
 from fenbu._storage.postgres.check import Check, check
 from fenbu._storage.postgres.rows import entity_row, invocation_row, message_of
 from fenbu._storage.postgres.session import Pool
-from fenbu._storage.postgres.stream import infos, scan
+from fenbu._storage.postgres.streams import infos, scan
 from fenbu._storage.postgres.url import Target
-from fenbu._storage.protocol import CallFilter, NodeInfo
+from fenbu._storage.protocol import NodeInfo
 from fenbu._storage.rows import status_of, text_of
 from fenbu._storage.stream import StreamInfo
 

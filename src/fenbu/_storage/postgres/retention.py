@@ -21,6 +21,16 @@ async def delete_finished(pool: Pool, handler: str, before: float, limit: int) -
     return await pool.run(delete)
 
 
+async def delete_chunks(pool: Pool, id_: str, stream: str, before: float, limit: int) -> int:
+    """See `Storage.delete_chunks`."""
+
+    async def delete(connection: Connection) -> str:
+        return await connection.execute(pool.sql["chunk.delete_oldest"], id_, stream, before, limit)
+
+    # "DELETE 3"
+    return int((await pool.run(delete)).rpartition(" ")[2])
+
+
 async def revive(writer: Writer, handlers: Sequence[str], partitions: Sequence[int]) -> int:
     """See `Storage.revive`. By the session that owns them, as every change of an open call."""
 

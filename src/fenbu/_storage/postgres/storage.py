@@ -15,7 +15,7 @@ from msgspec import Struct
 from fenbu._core.batch import CommitBatch
 from fenbu._core.message import Message
 from fenbu._core.model import EntityState, Loaded, Outcome, Stored
-from fenbu._storage.postgres import commit, inbox, load, retention, rewrite, stream
+from fenbu._storage.postgres import commit, inbox, load, retention, rewrite, streams
 from fenbu._storage.postgres.driver import Connection
 from fenbu._storage.postgres.hint import Hints
 from fenbu._storage.postgres.migrate import open_schema
@@ -193,9 +193,12 @@ class PostgresStorage(Ownership):
     async def load_chunks(self, cursors: Sequence[StreamCursor], *, limit: int) -> list[StreamPage]:
         opened, loop = self._get(), asyncio.get_running_loop()
         began = loop.time()
-        found = await stream.pages(opened.pool, cursors, limit)
+        found = await streams.pages(opened.pool, cursors, limit)
         opened.hints.looked(loop.time() - began)
         return found
+
+    async def last_chunk(self, id: str, stream: str, before: float | None = None) -> int:  # noqa: A002
+        return await streams.last(self._pool, id, stream, before)
 
     async def hint(
         self,
@@ -210,6 +213,9 @@ class PostgresStorage(Ownership):
 
     async def delete_finished(self, handler: str, before: float, *, limit: int) -> int:
         return await retention.delete_finished(self._pool, handler, before, limit)
+
+    async def delete_chunks(self, id: str, stream: str, before: float, *, limit: int) -> int:  # noqa: A002
+        return await retention.delete_chunks(self._pool, id, stream, before, limit)
 
     async def rewrite(self, changes: Sequence[tuple[Stored, Stored]]) -> int:
         return await rewrite.rewrite(self._pool, changes)

@@ -18,7 +18,7 @@ from fenbu._core import ids
 from fenbu._core.attribute import Condition
 from fenbu._core.message import Call, Update, decode
 from fenbu._core.model import Chunk, EntityState, Invocation, Status, Stored
-from fenbu._storage.protocol import CallFilter
+from fenbu._storage.observer import CallFilter
 from fenbu._storage.rows import invocation_of, status_of, text_of
 from fenbu._storage.sqlite.connection import Connection
 from fenbu._storage.sqlite.migrate import META_SQL
@@ -30,7 +30,7 @@ from fenbu._storage.sqlite.rows import (
     INVOCATION_SQL,
 )
 from fenbu._storage.sqlite.session import SQL, Session
-from fenbu._storage.sqlite.stream import infos, scan
+from fenbu._storage.sqlite.streams import infos, scan
 from fenbu._storage.stream import StreamInfo
 
 FREE_BYTES_MIN = 256 * 1024 * 1024

@@ -30,6 +30,11 @@ def delete_finished(session: Session, handler: str, before: float, limit: int) -
     return limit if left else len(found)
 
 
+def delete_chunks(session: Session, id_: str, stream: str, before: float, limit: int) -> int:
+    """See `Storage.delete_chunks`."""
+    return session.write(CHUNK_SQL["delete_oldest"], (id_, stream, before, limit)).rowcount
+
+
 def revive(session: Session, handlers: list[str], partitions: list[int]) -> int:
     """See `Storage.revive`."""
     parameters = (text_of(handlers), text_of(partitions))

@@ -33,7 +33,7 @@ from fenbu._storage.sqlite import (
     migrate,
     notify,
     retention,
-    stream,
+    streams,
 )
 from fenbu._storage.sqlite.connection import Connection
 from fenbu._storage.sqlite.node import Ownership
@@ -192,7 +192,10 @@ class SQLiteStorage(Ownership):
         return await self._reader.run(load.outcomes, ids)
 
     async def load_chunks(self, cursors: Sequence[StreamCursor], *, limit: int) -> list[StreamPage]:
-        return await self._reader.run(stream.pages, cursors, limit)
+        return await self._reader.run(streams.pages, cursors, limit)
+
+    async def last_chunk(self, id: str, stream: str, before: float | None = None) -> int:  # noqa: A002
+        return await self._reader.run(streams.last, id, stream, before)
 
     async def hint(
         self,
@@ -207,6 +210,9 @@ class SQLiteStorage(Ownership):
 
     async def delete_finished(self, handler: str, before: float, *, limit: int) -> int:
         return await self._writer.run(retention.delete_finished, handler, before, limit)
+
+    async def delete_chunks(self, id: str, stream: str, before: float, *, limit: int) -> int:  # noqa: A002
+        return await self._writer.run(retention.delete_chunks, id, stream, before, limit)
 
     # Opening.
 

@@ -25,6 +25,17 @@ FROM wanted CROSS JOIN LATERAL (
     ORDER BY number LIMIT $4
 ) AS found;
 
+-- name: delete_oldest
+WITH oldest AS MATERIALIZED (
+    SELECT number FROM {schema}.chunk WHERE id = $1 AND stream = $2 ORDER BY number LIMIT $4
+)
+DELETE FROM {schema}.chunk USING oldest WHERE chunk.number = oldest.number AND at < $3;
+
+-- name: last
+SELECT number FROM {schema}.chunk
+WHERE id = $1 AND stream = $2 AND at < coalesce($3::float8, 'infinity')
+ORDER BY number DESC LIMIT 1;
+
 -- name: streams
 SELECT stream, count(*) FILTER (WHERE NOT ends), bool_or(ends), max(at) FROM {schema}.chunk WHERE id = $1
 GROUP BY stream ORDER BY stream;

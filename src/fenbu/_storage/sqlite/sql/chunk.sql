@@ -46,6 +46,18 @@ DELETE FROM chunk WHERE number IN (
     SELECT number FROM chunk WHERE id IN (SELECT value FROM json_each(?)) LIMIT ?
 );
 
+-- name: delete_oldest
+-- By id, stream, instant and number of rows.
+DELETE FROM chunk WHERE at < ?3 AND number IN (
+    SELECT number FROM chunk INDEXED BY chunk_order WHERE id = ?1 AND stream = ?2
+    ORDER BY number LIMIT ?4
+);
+
+-- name: last
+SELECT number FROM chunk INDEXED BY chunk_order
+WHERE id = :id AND stream = :stream AND (:before IS NULL OR at < :before)
+ORDER BY number DESC LIMIT 1;
+
 -- name: owners
 -- Those of these calls that have any.
 SELECT value FROM json_each(?) AS call WHERE EXISTS (SELECT 1 FROM chunk WHERE chunk.id = call.value);

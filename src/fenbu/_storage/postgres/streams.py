@@ -34,6 +34,12 @@ async def pages(pool: Pool, cursors: Sequence[StreamCursor], limit: int) -> list
     return made
 
 
+async def last(pool: Pool, id_: str, stream: str, before: float | None) -> int:
+    """See `Storage.last_chunk`."""
+    rows = await pool.fetch("chunk.last", id_, stream, before)
+    return rows[0][0] if rows else 0
+
+
 def _number(chunk: Chunk) -> int:
     return chunk.number
 

@@ -38,6 +38,13 @@ def pages(session: Session, cursors: Sequence[StreamCursor], limit: int) -> list
     return made
 
 
+def last(session: Session, id_: str, stream: str, before: float | None) -> int:
+    """See `Storage.last_chunk`."""
+    parameters = {"id": id_, "stream": stream, "before": before}
+    row = session.execute(CHUNK_SQL["last"], parameters).fetchone()
+    return 0 if row is None else row[0]
+
+
 def scan(session: Session, after: int, limit: int) -> list[Chunk]:
     """See `Observer.scan_chunks`."""
     return [chunk_of(row) for row in session.execute(CHUNK_SQL["scan"], (after, limit)).fetchall()]
