@@ -28,6 +28,12 @@ SAYS = {
         "order-3: charged pot in 3 parts",
     ],
     "shopping_cart": ["ann: paid 1850, 150 off", "mail to bob: your cart waits"],
+    "order_events": [
+        "mail to ann: order 1",
+        "bob paid 900, delivered",
+        "ann has 40 points",
+        r"\d: Placed[(]order=3, customer='ann', cents=2500[)]",
+    ],
     "find_orders": [
         "to look at: order-3 750.0",
         r"of customer 7: order-\d, order-\d",

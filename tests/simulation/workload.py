@@ -18,6 +18,7 @@ from tests.simulation.search import search
 from tests.simulation.service import Account, Log, Register
 from tests.simulation.streams import streams
 from tests.simulation.tasks import beats, contexts, limits, loans
+from tests.simulation.topics import topics_
 from tests.simulation.updates import fates, updates
 from tests.simulation.world import World, patiently
 
@@ -428,6 +429,7 @@ WORKLOADS: dict[str, Workload] = {
     "signals": signals,
     "streams": streams,
     "takeovers": takeovers,
+    "topics": topics_,
     "trees": trees,
     "updates": updates,
     "visits": visits,

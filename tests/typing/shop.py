@@ -13,14 +13,18 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any, assert_type
 from uuid import UUID
 
+from msgspec import Struct
+
 import fenbu
 from fenbu import (
     INJECTED,
     App,
     Callback,
     Chunk,
+    ConsumerGroup,
     DurableFunction,
     Entity,
+    Event,
     Handle,
     Middleware,
     Resource,
@@ -30,6 +34,7 @@ from fenbu import (
     Status,
     Stream,
     SyncHandle,
+    Topic,
     UpdateHandle,
     callback,
     on_query,
@@ -282,6 +287,43 @@ async def cart(user: str) -> int:
 
     assert_type(await put("sku"), int)
     return len(user)
+
+
+class Placed(Struct):
+    order: int
+    customer: str
+
+
+placed = app.topic("orders", Placed, key=lambda each: each.customer)
+assert_type(placed, Topic[Placed])
+
+
+@app.task
+async def mail(event: Placed) -> None: ...
+
+
+@app.entity
+class Loyalty(Entity):
+    async def order_placed(self, event: Placed) -> None: ...
+    @operation
+    async def marked(self, event: Placed) -> None: ...
+    async def other(self, event: int) -> None: ...
+
+
+assert_type(placed.subscribe(mail, where=lambda each: each.order > 1), ConsumerGroup)
+placed.subscribe(Loyalty.order_placed)
+placed.subscribe(Loyalty.marked, group="marked")
+placed.subscribe(Loyalty.other)  # pyright: ignore[reportArgumentType]
+placed.subscribe(send)  # pyright: ignore[reportArgumentType]
+
+
+async def events() -> None:
+    await placed.publish(Placed(1, "c"))
+    await placed.publish(7)  # pyright: ignore[reportArgumentType]
+    async for event in placed.events():
+        assert_type(event, Event[Placed])
+        assert_type(event.value, Placed)
+    assert_type((await placed.next(lambda each: each.order == 1)).value, Placed)
 
 
 async def ask() -> None:

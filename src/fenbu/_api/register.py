@@ -12,7 +12,7 @@ from fenbu._api.function import DurableFunction
 from fenbu._api.options import make_spec
 from fenbu._api.runtime import Runtime
 from fenbu._api.topic import Topic
-from fenbu._api.topic_log import install
+from fenbu._api.topic_log import Logs
 from fenbu._core import limit
 from fenbu._core.handler import EntitySpec, HandlerSpec, Registry
 from fenbu._core.middleware import Middleware
@@ -33,7 +33,9 @@ class Handlers:
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
-        self._logs = install(self)
+        self._logs = Logs(self)
+        self.topics: dict[str, Topic[Any]] = {}
+        """Those that were registered, by name."""
 
     @property
     def registry(self) -> Registry:
@@ -210,7 +212,9 @@ class Handlers:
             orders = app.topic("orders", OrderPlaced, key=lambda order: order.customer)
             ```
         """
-        return Topic(self, self._logs, name, type, **options)
+        topic: Topic[Any] = Topic(self, self._logs, name, type, **options)
+        self.topics[name] = topic
+        return topic
 
     def middleware(self, what: M) -> M:
         """Register middleware: a class, of which one object is made, or an object. See `Middleware`.

@@ -185,6 +185,14 @@ class Topic(Generic[T]):
             )
         return shard_of(key, count)
 
+    def from_json(self, text: str) -> T:
+        """An event from JSON, as the command line gets it.
+
+        Raises:
+            EncodingError: It does not fit the type.
+        """
+        return cast("T", self._feed.codec.decode(text))
+
     # Reading.
 
     async def events(

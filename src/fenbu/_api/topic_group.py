@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Coroutine
+from datetime import datetime
 from hashlib import sha256
 from typing import Any, Final, Generic, Literal, TypeVar
 
@@ -28,7 +28,6 @@ from fenbu._api.topic_log import (
     Feed,
     Notice,
     Registering,
-    end_of,
     instant_of,
     opened,
     page_of,
@@ -144,44 +143,7 @@ def subscribe(app: Registering, subscription: Subscription) -> ConsumerGroup:
     """Register the workflow of a group, and have it started by every node."""
     feed = subscription.feed
     runtime, topic = feed.runtime, feed.spec.name
-
-    async def seek(shard: int, since: float) -> int:
-        return await end_of(runtime, log_key(topic, shard), since)
-
-    async def read(shard: int, position: Position) -> Any:
-        log, after, seen = log_key(topic, shard), position.after or 0, position.seen
-        deliveries: list[Delivery[Any]] = []
-        size = 0
-        for _ in range(PAGES_MAX):
-            chunks, more = await page_of(runtime, log, after)
-            for each in chunks:
-                _, payload = opened(each)
-                found = subscription.delivery(feed.codec.decode(payload))
-                after, seen = each.number, seen_with(each)
-                if found is not None:
-                    deliveries.append(found)
-                    size += len(payload)
-                if len(deliveries) >= PAGE_EVENTS_MAX or size >= limit.EVENT_BYTES_MAX:
-                    return Page(Position(after, seen), deliveries, more=True)
-            if not more:
-                return Page(Position(after, seen), deliveries)
-        return Page(Position(after, seen), deliveries, more=True)
-
-    read.__annotations__ = {"shard": int, "position": Position, "return": Page[feed.type]}
-
-    async def change(shard: int, position: Position, notice: Notice) -> Position:
-        match notice.what:
-            case "news":
-                return position
-            case "pause":
-                return replace(position, is_paused=True)
-            case "resume":
-                return replace(position, is_paused=False)
-            case "seek" if notice.since is not None:
-                after = await READ(seek, shard, notice.since)
-                return replace(position, after=after, seen=0)
-            case "seek":
-                return replace(position, after=notice.after, seen=0)
+    read = _reader(subscription)
 
     @app.workflow(name=f"{topic}:{subscription.group}", retention=0)
     async def consume(shard: int, position: Position) -> None:
@@ -195,7 +157,7 @@ def subscribe(app: Registering, subscription: Subscription) -> ConsumerGroup:
         if position.after is None:
             # What is new is so from the moment on at which the first node with the group began.
             began = required_activation("consume()").invocation.created_at
-            after = 0 if subscription.begin == "all" else await READ(seek, shard, began)
+            after = 0 if subscription.begin == "all" else await READ(feed.before, shard, began)
             position = replace(position, after=after)
         elif position.is_paused:
             await wait_until(lambda: notices)
@@ -216,7 +178,7 @@ def subscribe(app: Registering, subscription: Subscription) -> ConsumerGroup:
                 # More have come meanwhile, or so many came that are forgotten.
                 position = replace(position, seen=count)
         for notice in notices:
-            position = await change(shard, position, notice)
+            position = await _changed(feed, shard, position, notice)
         listening.cancel()
         consume.continue_as_new(shard, position)
 
@@ -228,6 +190,52 @@ def subscribe(app: Registering, subscription: Subscription) -> ConsumerGroup:
         standing = Standing(consumer_id(topic, subscription.group, shard), spec, args)
         runtime.registry.standing.append(standing)
     return ConsumerGroup(feed, subscription.group, consume)
+
+
+def _reader(
+    subscription: Subscription,
+) -> Callable[[int, Position], Coroutine[Any, Any, Page[Any]]]:
+    """The step that reads what is next for a group."""
+    feed = subscription.feed
+
+    async def read(shard: int, position: Position) -> Page[Any]:
+        log, after, seen = log_key(feed.spec.name, shard), position.after or 0, position.seen
+        deliveries: list[Delivery[Any]] = []
+        size = 0
+        for _ in range(PAGES_MAX):
+            chunks, more = await page_of(feed.runtime, log, after)
+            for each in chunks:
+                _, payload = opened(each)
+                found = subscription.delivery(feed.codec.decode(payload))
+                after, seen = each.number, seen_with(each)
+                if found is not None:
+                    deliveries.append(found)
+                    size += len(payload)
+                if len(deliveries) >= PAGE_EVENTS_MAX or size >= limit.EVENT_BYTES_MAX:
+                    return Page(Position(after, seen), deliveries, more=True)
+            if not more:
+                return Page(Position(after, seen), deliveries)
+        return Page(Position(after, seen), deliveries, more=True)
+
+    # The journal has the events as what they are.
+    read.__annotations__ = {"shard": int, "position": Position, "return": Page[feed.type]}
+    return read
+
+
+async def _changed(feed: Feed, shard: int, position: Position, notice: Notice) -> Position:
+    """Where a group goes on that was told something."""
+    match notice.what:
+        case "news":
+            return position
+        case "pause":
+            return replace(position, is_paused=True)
+        case "resume":
+            return replace(position, is_paused=False)
+        case "seek" if notice.since is not None:
+            after = await READ(feed.before, shard, notice.since)
+            return replace(position, after=after, seen=0)
+        case "seek":
+            return replace(position, after=notice.after, seen=0)
 
 
 class ConsumerGroup:
@@ -291,7 +299,7 @@ class ConsumerGroup:
             raise UsageError(f"seek: there is no shard {shard}")
         notice = Notice("seek", offset, None if since is None else instant_of(since))
         if offset is None and since is None:
-            notice = Notice("seek", None, datetime.max.replace(tzinfo=UTC).timestamp())
+            notice = Notice("seek", None, limit.END_OF_TIME)
         await self._tell(notice, shard)
 
     async def positions(self) -> list[GroupPosition]:

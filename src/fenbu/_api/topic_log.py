@@ -101,6 +101,10 @@ class Feed(Struct, frozen=True):
         """The entity that writes a shard's log."""
         return self.logs.log(log_key(self.spec.name, shard))
 
+    async def before(self, shard: int, instant: float) -> int:
+        """The offset of the last event before an instant."""
+        return await end_of(self.runtime, log_key(self.spec.name, shard), instant)
+
     def key_of(self, event: Any, key: Callable[[Any], str] | None = None) -> str | None:
         """The key of an event.
 
@@ -132,16 +136,10 @@ class Log(Protocol):
     """Tell a call of the next event, if there are as many as it has seen; how many there are."""
     unpark: DurableFunction[[str, str | None], None]
     """It waits no longer."""
+    rung: DurableFunction[[int], None]
+    """So many who waited for events with keys do no longer."""
     length: DurableFunction[[], int]
     """How many events there ever were."""
-
-
-class Logs(Struct, frozen=True):
-    """The built-in handlers of an app."""
-
-    log: Callable[[str], Log]
-    next: DurableFunction[[str, int | None, int, str | None], Found]
-    """The first event in a log, with a key, after an offset; None is the end at that moment."""
 
 
 class Registering(Protocol):
@@ -152,10 +150,40 @@ class Registering(Protocol):
     workflow: Any
 
 
-def install(app: Registering) -> Logs:
-    """Register them."""
-    runtime = app.runtime
+class Logs:
+    """The built-in handlers of an app, which it registers."""
 
+    def __init__(self, app: Registering) -> None:
+        self.runtime = app.runtime
+        self.bell: Callable[[str], Any] = _bell(app, self)
+        self.log: Callable[[str], Log] = _log(app, self)
+        """The reference by the log's key."""
+        self.next = _next(app, self)
+        """The first event in a log, with a key, after an offset; None is the end at that moment."""
+
+    async def tell(self, call: str) -> None:
+        """There is an event for a call that waits."""
+        await self.next.handle(call).signal(NOTICE, Notice("news"))
+
+    async def find(self, log: str, after: int | None, seen: int, key: str | None) -> Look:
+        """Look for an event with a key."""
+        if after is None:
+            after = await end_of(self.runtime, log)
+        codec = self.runtime.registry.codec.of(Any)
+        for _ in range(PAGES_MAX):
+            chunks, more = await page_of(self.runtime, log, after)
+            for each in chunks:
+                after, seen = each.number, seen_with(each)
+                found, payload = opened(each)
+                if key is None or found == key:
+                    event = Found(each.number, each.at, found, codec.decode(payload))
+                    return Look(after, seen, event)
+            if not more:
+                return Look(after, seen)
+        return Look(after, seen, more=True)
+
+
+def _bell(app: Registering, logs: Logs) -> Any:
     @app.entity(name=BELL, retention=0)
     class Bell(Entity):
         """Who waits for the next event with a key."""
@@ -168,17 +196,21 @@ def install(app: Registering) -> Logs:
         async def unpark(self, call: str, log: str) -> None:
             if call in self.parked:
                 self.parked = tuple(each for each in self.parked if each != call)
-                await TopicLog(log).rung.start(1)
+                await logs.log(log).rung.start(1)
             if not self.parked:
                 self.delete()
 
         async def ring(self, log: str) -> None:
             for each in self.parked:
-                await _tell(each)
+                await logs.tell(each)
             if self.parked:
-                await TopicLog(log).rung.start(len(self.parked))
+                await logs.log(log).rung.start(len(self.parked))
             self.delete()
 
+    return Bell
+
+
+def _log(app: Registering, logs: Logs) -> Any:
     @app.entity(name=LOG, retention=0)
     class TopicLog(Entity):
         """Writes a log."""
@@ -199,11 +231,11 @@ def install(app: Registering) -> Logs:
                 self.count += 1
             parked, self.parked = self.parked, ()
             for call in parked:
-                await _tell(call)
+                await logs.tell(call)
             if self.bells:
                 for key in dict.fromkeys(each.key for each in events):
                     if key is not None:
-                        await Bell(f"{self.key}/{key}").ring.start(self.key)
+                        await logs.bell(f"{self.key}/{key}").ring.start(self.key)
 
         @operation(retention=limit.EVENT_ID_SECONDS)
         async def append_once(self, events: list[Envelope]) -> None:
@@ -214,14 +246,14 @@ def install(app: Registering) -> Logs:
                 return self.count
             if key is not None:
                 self.bells += 1
-                await Bell(f"{self.key}/{key}").park.start(call)
+                await logs.bell(f"{self.key}/{key}").park.start(call)
             elif call not in self.parked:
                 self.parked += (call,)
             return seen
 
         async def unpark(self, call: str, key: str | None) -> None:
             if key is not None:
-                await Bell(f"{self.key}/{key}").unpark.start(call, self.key)
+                await logs.bell(f"{self.key}/{key}").unpark.start(call, self.key)
             else:
                 self.parked = tuple(each for each in self.parked if each != call)
 
@@ -232,44 +264,31 @@ def install(app: Registering) -> Logs:
         async def length(self) -> int:
             return self.count
 
-    async def find(log: str, after: int | None, seen: int, key: str | None) -> Look:
-        if after is None:
-            after = await end_of(runtime, log)
-        codec = runtime.registry.codec.of(Any)
-        for _ in range(PAGES_MAX):
-            chunks, more = await page_of(runtime, log, after)
-            for each in chunks:
-                after, seen = each.number, seen_with(each)
-                found, payload = opened(each)
-                if key is None or found == key:
-                    event = Found(each.number, each.at, found, codec.decode(payload))
-                    return Look(after, seen, event)
-            if not more:
-                return Look(after, seen)
-        return Look(after, seen, more=True)
+    return TopicLog
 
+
+def _next(
+    app: Registering, logs: Logs
+) -> DurableFunction[[str, int | None, int, str | None], Found]:
     @app.workflow(name=NEXT, retention=0)
     async def next_event(log: str, after: int | None, seen: int, key: str | None) -> Found:
-        look = await READ(find, log, after, seen, key)
+        look = await READ(logs.find, log, after, seen, key)
         if look.found is not None:
             return look.found
         seen = look.seen
         if not look.more:
             try:
-                count = await TopicLog(log).park(current_id(), seen, key)
+                count = await logs.log(log).park(current_id(), seen, key)
                 if count == seen:
                     await wait_signal(NOTICE, Notice)
             except asyncio.CancelledError:
-                await TopicLog(log).unpark.start(current_id(), key)
+                await logs.log(log).unpark.start(current_id(), key)
                 raise
             # More have come meanwhile, or so many came that are forgotten.
             seen = count
-        return next_event.continue_as_new(log, look.after, seen, key)
+        return logs.next.continue_as_new(log, look.after, seen, key)
 
-    async def _tell(call: str) -> None:
-        await next_event.handle(call).signal(NOTICE, Notice("news"))
-
-    return Logs(TopicLog, next_event)
+    return next_event
 
 
 def instant_of(since: datetime) -> float:

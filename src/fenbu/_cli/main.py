@@ -37,6 +37,7 @@ COMMANDS = {
     "check-deploy": "fenbu._cli.check_deploy:check_deploy",
     "rekey": "fenbu._cli.rekey:rekey",
     "entity": "fenbu._cli.entity:entity",
+    "topic": "fenbu._cli.topic:topic",
     "nodes": "fenbu._cli.nodes:nodes",
     "migrate": "fenbu._cli.migrate:migrate",
     "doctor": "fenbu._cli.doctor:doctor",

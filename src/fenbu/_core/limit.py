@@ -113,6 +113,11 @@ EVENT_KEY_LENGTH_MAX: Final = 200
 EVENT_ID_SECONDS: Final = 86_400.0
 """How long publishing with an id again is known to be the same."""
 
+LIST_LOGS_MAX: Final = 10_000
+
+END_OF_TIME: Final = 253_402_300_799.0
+"""The last second of the year 9999."""
+
 EVENTS_OF_CALL_MAX: Final = 500
 """That are appended in one operation."""
 

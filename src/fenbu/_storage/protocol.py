@@ -189,7 +189,34 @@ class Ownership(Protocol):
         ...
 
 
-class Storage(Ownership, Protocol):
+class Streams(Protocol):
+    """The chunks of streams, which `commit` writes: those of calls, and the logs of topics."""
+
+    async def load_chunks(self, cursors: Sequence[StreamCursor], *, limit: int) -> list[StreamPage]:
+        """For each cursor what comes after it, at most `limit` chunks in order of their numbers.
+
+        Numbers of one call are given out in the order in which transactions commit, because one node at a
+        time owns the call and writes through one session. So nothing appears later below a number that was
+        seen. A call whose message is still in the inbox is PENDING.
+        """
+        ...
+
+    async def last_chunk(self, id: str, stream: str, before: float | None = None) -> int:  # noqa: A002
+        """The number of the last chunk of a stream, of those written before `before`; 0 without any.
+
+        Reading on after it gives what came later, and all that was written from that instant on.
+        """
+        ...
+
+    async def delete_chunks(self, id: str, stream: str, before: float, *, limit: int) -> int:  # noqa: A002
+        """Delete up to `limit` chunks from the beginning of a stream that were written before `before`.
+
+        Returns how many.
+        """
+        ...
+
+
+class Storage(Ownership, Streams, Protocol):
     """A database that holds calls, journals, entities and inboxes.
 
     `now` is always an argument: no statement reads a clock.
@@ -347,15 +374,6 @@ class Storage(Ownership, Protocol):
         """
         ...
 
-    async def load_chunks(self, cursors: Sequence[StreamCursor], *, limit: int) -> list[StreamPage]:
-        """For each cursor what comes after it, at most `limit` chunks in order of their numbers.
-
-        Numbers of one call are given out in the order in which transactions commit, because one node at a
-        time owns the call and writes through one session. So nothing appears later below a number that was
-        seen. A call whose message is still in the inbox is PENDING.
-        """
-        ...
-
     async def hint(
         self,
         partitions: Collection[int] = (),
@@ -383,20 +401,6 @@ class Storage(Ownership, Protocol):
 
         Chunks go first, a bounded number at a time, and a call that has none left after them. Returns how
         many calls are gone, or `limit` if there are chunks left to delete.
-        """
-        ...
-
-    async def delete_chunks(self, id: str, stream: str, before: float, *, limit: int) -> int:  # noqa: A002
-        """Delete up to `limit` chunks from the beginning of a stream that were written before `before`.
-
-        Returns how many.
-        """
-        ...
-
-    async def last_chunk(self, id: str, stream: str, before: float | None = None) -> int:  # noqa: A002
-        """The number of the last chunk of a stream, of those written before `before`; 0 without any.
-
-        Reading on after it gives what came later, and all that was written from that instant on.
         """
         ...
 

@@ -112,6 +112,10 @@ class Observation(ABC):
                 return each.number
         return 0
 
+    async def delete_chunks(self, id: str, stream: str, before: float, *, limit: int) -> int:  # noqa: A002
+        database = await self._database()
+        return database.cut(id, stream, before, limit)
+
     async def list_streams(self, id: str) -> list[StreamInfo]:  # noqa: A002
         database = await self._database()
         return [

@@ -464,7 +464,3 @@ class MemoryStorage(Ownership):
         for key in [each for each in database.step_results if each[0] not in database.invocations]:
             del database.step_results[key]
         return len(expired)
-
-    async def delete_chunks(self, id: str, stream: str, before: float, *, limit: int) -> int:  # noqa: A002
-        database = await self._database()
-        return database.cut(id, stream, before, limit)

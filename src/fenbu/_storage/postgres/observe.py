@@ -14,9 +14,10 @@ from fenbu._core.message import Call, Update
 from fenbu._core.model import Chunk, EntityState, Invocation, Status
 from fenbu._storage.observer import CallFilter
 from fenbu._storage.postgres.check import Check, check
+from fenbu._storage.postgres.retention import delete_chunks
 from fenbu._storage.postgres.rows import entity_row, invocation_row, message_of
 from fenbu._storage.postgres.session import Pool
-from fenbu._storage.postgres.streams import infos, scan
+from fenbu._storage.postgres.streams import infos, last, scan
 from fenbu._storage.postgres.url import Target
 from fenbu._storage.protocol import NodeInfo
 from fenbu._storage.rows import status_of, text_of
@@ -115,6 +116,12 @@ class Observation(ABC):
             limit,
         )
         return [invocation_row(row) for row in rows]
+
+    async def last_chunk(self, id: str, stream: str, before: float | None = None) -> int:  # noqa: A002
+        return await last(self._pool, id, stream, before)
+
+    async def delete_chunks(self, id: str, stream: str, before: float, *, limit: int) -> int:  # noqa: A002
+        return await delete_chunks(self._pool, id, stream, before, limit)
 
     async def list_streams(self, id: str) -> list[StreamInfo]:  # noqa: A002
         return await infos(self._pool, id)

@@ -197,9 +197,6 @@ class PostgresStorage(Ownership):
         opened.hints.looked(loop.time() - began)
         return found
 
-    async def last_chunk(self, id: str, stream: str, before: float | None = None) -> int:  # noqa: A002
-        return await streams.last(self._pool, id, stream, before)
-
     async def hint(
         self,
         partitions: Collection[int] = (),
@@ -213,9 +210,6 @@ class PostgresStorage(Ownership):
 
     async def delete_finished(self, handler: str, before: float, *, limit: int) -> int:
         return await retention.delete_finished(self._pool, handler, before, limit)
-
-    async def delete_chunks(self, id: str, stream: str, before: float, *, limit: int) -> int:  # noqa: A002
-        return await retention.delete_chunks(self._pool, id, stream, before, limit)
 
     async def rewrite(self, changes: Sequence[tuple[Stored, Stored]]) -> int:
         return await rewrite.rewrite(self._pool, changes)

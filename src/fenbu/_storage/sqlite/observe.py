@@ -30,8 +30,8 @@ from fenbu._storage.sqlite.rows import (
     INVOCATION_SQL,
 )
 from fenbu._storage.sqlite.session import SQL, Session
-from fenbu._storage.sqlite.streams import infos, scan
-from fenbu._storage.stream import StreamInfo
+from fenbu._storage.sqlite.streams import infos, last, pages, scan
+from fenbu._storage.stream import StreamCursor, StreamInfo, StreamPage
 
 FREE_BYTES_MIN = 256 * 1024 * 1024
 LOG_BYTES_MAX = 512 * 1024 * 1024
@@ -68,6 +68,12 @@ class Observation(ABC):
 
     async def children(self, id: str, *, limit: int) -> list[Invocation]:  # noqa: A002
         return await self._reader.run(children, id, limit)
+
+    async def load_chunks(self, cursors: Sequence[StreamCursor], *, limit: int) -> list[StreamPage]:
+        return await self._reader.run(pages, cursors, limit)
+
+    async def last_chunk(self, id: str, stream: str, before: float | None = None) -> int:  # noqa: A002
+        return await self._reader.run(last, id, stream, before)
 
     async def list_streams(self, id: str) -> list[StreamInfo]:  # noqa: A002
         return await self._reader.run(infos, id)

@@ -33,7 +33,6 @@ from fenbu._storage.sqlite import (
     migrate,
     notify,
     retention,
-    streams,
 )
 from fenbu._storage.sqlite.connection import Connection
 from fenbu._storage.sqlite.node import Ownership
@@ -47,7 +46,6 @@ from fenbu._storage.sqlite.session import (
     run_script,
     use_wal,
 )
-from fenbu._storage.stream import StreamCursor, StreamPage
 from fenbu.errors import Unavailable, UnsupportedDatabase, UsageError
 
 
@@ -190,12 +188,6 @@ class SQLiteStorage(Ownership):
 
     async def outcomes(self, ids: Sequence[str]) -> dict[str, Outcome | Open]:
         return await self._reader.run(load.outcomes, ids)
-
-    async def load_chunks(self, cursors: Sequence[StreamCursor], *, limit: int) -> list[StreamPage]:
-        return await self._reader.run(streams.pages, cursors, limit)
-
-    async def last_chunk(self, id: str, stream: str, before: float | None = None) -> int:  # noqa: A002
-        return await self._reader.run(streams.last, id, stream, before)
 
     async def hint(
         self,

@@ -1,0 +1,183 @@
+"""The workload of topics: each group gets every event once, in order by key; who waits for one gets it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from msgspec import Struct
+
+from fenbu import Entity, Event, Topic, Unavailable, operation, step
+from tests.simulation.service import app, some_work
+from tests.simulation.world import World, patiently
+
+TOPICS_MAX = 3
+"""A seed chooses as many workloads at most, and each has a topic of its own, whose groups it ends."""
+
+KEYS = 3
+PAUSE_SECONDS = 0.5
+
+
+class Said(Struct, frozen=True):
+    """An event: the sender's so-and-so-many-th."""
+
+    sender: str
+    number: int
+
+    @property
+    def key(self) -> str:
+        return f"k{self.number % KEYS}"
+
+
+@app.entity
+class Heard(Entity):
+    """What a group has been told."""
+
+    events: list[Said] = []
+
+    async def tell(self, said: Said) -> None:
+        self.events.append(said)
+
+    @operation(read_only=True)
+    async def all(self) -> list[Said]:
+        return self.events
+
+
+@app.workflow
+async def passes_on(said: Said) -> None:
+    """By a workflow of its own, and so in any order."""
+    await step(some_work, 0.01)
+    await Heard(f"{said.sender.rpartition('-')[0]} passed on").tell(said)
+
+
+topics: list[Topic[Said]] = [
+    app.topic(f"topics-{number}", Said, key=lambda said: said.key, shards=1 + number % 2)
+    for number in range(TOPICS_MAX)
+]
+
+for topic in topics:
+
+    def place(said: Said, name: str = topic.name) -> str:
+        return f"{name} {said.key}"
+
+    topic.subscribe(Heard.tell, key=place, group="ordered", begin="all")
+    topic.subscribe(
+        passes_on, group="filtered", where=lambda said: said.number % 2 == 0, begin="all"
+    )
+
+standing = list(app.registry.standing)
+app.registry.standing.clear()  # They belong to seeds with this workload only.
+
+
+@app.workflow
+async def speaks(place: int, sender: str, count: int) -> None:
+    for number in range(count):
+        await topics[place].publish(Said(sender, number))
+        if number % 3 == 0:
+            await step(some_work, 0.02)
+
+
+@app.workflow
+async def listens(place: int, sender: str, number: int) -> Said:
+    """Waits for one event of one sender, from the beginning or from now on."""
+    said = Said(sender, number)
+    event = await topics[place].next(lambda each: each == said, key=said.key, after=0)
+    return event.value
+
+
+async def _read(world: World, topic: Topic[Said], shard: int, count: int) -> list[Event[Said]]:
+    """All events of a shard, by a reader that loses its place now and then."""
+    found: list[Event[Said]] = []
+    while len(found) < count:
+        after = found[-1].offset if found else 0
+        try:
+            async with asyncio.timeout(60.0):
+                async for event in topic.events(after=after, shard=shard):
+                    found.append(event)
+                    if len(found) == count or world.random.random() < 0.1:
+                        break
+        except (TimeoutError, Unavailable):
+            await asyncio.sleep(PAUSE_SECONDS)
+    return found
+
+
+async def topics_(world: World, name: str) -> None:
+    """Workflows and clients publish; groups, waiting workflows and readers get it."""
+    place = int(name.rpartition("-")[2])
+    topic, count = topics[place], 1 + world.plan.size
+    shards = topic._feed.spec.shard_count
+    groups = [each for each in standing if each.id.startswith(f"{topic.name}:")]
+
+    async def begin() -> None:
+        # As a node does when it begins.
+        gateway = app.runtime.gateway
+        now, partitions = app.runtime.clock.now(), app.registry.partition_count
+        await gateway.start_calls([each.call(now, partitions) for each in groups])
+
+    senders = [f"{topic.name}-{each}" for each in "abc"]
+    expected = [Said(sender, number) for sender in senders for number in range(count)]
+
+    async def say(sender: str) -> None:
+        await world.pause(4.0)
+        if sender.endswith("c"):
+            for number in range(count):
+                said = Said(sender, number)
+                await patiently(
+                    lambda said=said: topic.publish(said, id=f"{said.sender}-{said.number}")
+                )
+        else:
+            await patiently(lambda: speaks.options(id=sender)(place, sender, count))
+
+    async def listen(number: int) -> None:
+        await world.pause(6.0)
+        said = world.random.choice(expected)
+        call = listens.options(id=f"{topic.name}-listens-{number}")
+        found = await patiently(lambda: call(place, said.sender, said.number))
+        world.check(found == said, f"{found} came to who waited for {said}")
+
+    await patiently(begin)
+    await asyncio.gather(*map(say, senders), *(listen(each) for each in range(3)))
+
+    log: list[Said] = []
+    for shard in range(shards):
+        length = await patiently(topic._feed.log(shard).length)
+        while length < sum(_shard(topic, each) == shard for each in expected):
+            await asyncio.sleep(PAUSE_SECONDS)
+            length = await patiently(topic._feed.log(shard).length)
+        log += [each.value for each in await _read(world, topic, shard, length)]
+    _once(world, "the log", log, expected)
+
+    ordered: list[Said] = []
+    for key in range(KEYS):
+        of_key = [each for each in expected if each.key == f"k{key}"]
+        found = await _heard(f"{topic.name} k{key}", len(of_key))
+        in_log = [each for each in log if each.key == f"k{key}"]
+        world.check(found == in_log, f"key {key} was told {found}, and the log has {in_log}")
+        ordered += found
+    _once(world, "the ordered group", ordered, expected)
+    even = [each for each in expected if each.number % 2 == 0]
+    _once(world, "the filtered group", await _heard(f"{topic.name} passed on", len(even)), even)
+    for each in groups:
+        handle = app.handle(each.id)
+        await patiently(lambda handle=handle: handle.cancel("the seed ends"))
+
+
+def _shard(topic: Topic[Said], said: Said) -> int:
+    return topic._shard(said.key)
+
+
+async def _heard(key: str, count: int) -> list[Said]:
+    """What a group has been told, once it is so many."""
+    while len(found := await patiently(Heard(key).all)) < count:
+        await asyncio.sleep(PAUSE_SECONDS)
+    return found
+
+
+def _once(world: World, who: str, found: list[Said], expected: list[Said]) -> None:
+    """All of it, once, and that of each sender in order by key."""
+    world.check(sorted(map(repr, found)) == sorted(map(repr, expected)), f"{who} has {found}")
+    last: dict[Any, int] = {}
+    for each in found if "filtered" not in who else ():
+        before = last.get((each.sender, each.key), -1)
+        world.check(before < each.number, f"{who} has {each} after number {before}")
+        last[each.sender, each.key] = each.number
