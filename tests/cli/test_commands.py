@@ -166,6 +166,34 @@ def until(shell: Shell, id_: str, status: str) -> None:
     asyncio.run(wait())
 
 
+def test_calls_are_paused_and_steered_in_bulk(shell: Shell) -> None:
+    with NodeProcess(shell.url, app=shell.folder / "shop.py"):
+        for number in range(3):
+            shell.says("start", "checkout", f"order-{number}", "cents=7", "--id", f"o{number}")
+            until(shell, f"o{number}", "suspended")
+        assert "pause accepted" in shell.says("pause", "o0", "--reason", "the bank is closed")
+        until(shell, "o0", "paused")
+        assert "`fenbu resume`: the bank is closed" in shell.says("explain", "o0")
+        assert "o1 is suspended, and not paused" in shell.refuses("resume", "o1")
+        assert "resume accepted" in shell.says("resume", "o0")
+        until(shell, "o0", "suspended")
+
+        assert "3 calls to cancel" in shell.says("bulk", "cancel", "--dry-run")
+        assert "Aborted" in shell.run("bulk", "cancel", say="n\n").stderr
+        done = shell.run("bulk", "pause", "--handler", "checkout", say="y\n")
+        assert "pause 3 calls?" in done.stdout
+        assert "pause accepted by 3 calls" in done.stdout
+        until(shell, "o2", "paused")
+        assert shell.json("bulk", "terminate", "--status", "paused") == {
+            "action": "terminate", "found": 3, "told": 3,
+        }  # fmt: skip
+        until(shell, "o2", "cancelled")
+        assert "retry is for calls that are" in shell.refuses(
+            "bulk", "retry", "--status", "completed"
+        )
+    assert "0 calls to cancel" in shell.says("bulk", "cancel", "--yes")
+
+
 def test_a_call_from_its_start_to_its_end(shell: Shell) -> None:
     with NodeProcess(shell.url, app=shell.folder / "shop.py") as node:
         assert shell.says("start", "checkout", "order-7", "cents=7", "--id", "o7").strip() == "o7"
@@ -245,7 +273,7 @@ def test_a_callback_is_completed_and_failed(shell: Shell) -> None:
             until(shell, id_, "suspended")
         assert "waits for callback 1" in shell.says("explain", "c1")
         (token,) = re.findall(r"callback (1~\d+~c1)", shell.says("show", "c1"))
-        assert "signal accepted" in shell.says("complete", token, "the porch")
+        assert "complete accepted" in shell.says("complete", token, "the porch")
         assert json.loads(shell.says("call", "delivery", "--id", "c1")) == "the porch"
         shown = shell.says("show", "c1")
         assert "callback 1 " in shown

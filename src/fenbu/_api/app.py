@@ -12,10 +12,11 @@ from types import TracebackType
 from typing import Any, Literal, ParamSpec, Self, TypeVar
 
 from fenbu._api import callback
+from fenbu._api.bulk import Action
 from fenbu._api.function import Bound, start_many
 from fenbu._api.handle import Handle
 from fenbu._api.hook import one_hook
-from fenbu._api.listing import CallPage, Where, list_calls
+from fenbu._api.listing import CallPage, Where, list_calls, steer_calls
 from fenbu._api.options import seconds
 from fenbu._api.register import Handlers
 from fenbu._api.runtime import Runtime
@@ -210,6 +211,47 @@ class App(Handlers):
         return await list_calls(
             self.runtime, handler=handler, statuses=statuses, where=where, since=since, before=before,
             limit=limit, after=after,
+        )  # fmt: skip
+
+    async def steer_calls(
+        self,
+        action: Action,
+        *,
+        handler: str | None = None,
+        statuses: Iterable[Status] | None = None,
+        where: Sequence[Where] = (),
+        since: datetime | None = None,
+        before: datetime | None = None,
+        reason: str = "",
+        progress: Callable[[int], None] | None = None,
+    ) -> int:
+        """Cancel, terminate, retry, pause or resume all calls that fulfil these; as `fenbu bulk` does.
+
+        Only those to which it means something: by default open calls are cancelled, and failed, timed out,
+        stuck and quarantined ones are tried again. Calls that are accepted meanwhile may be among them or
+        not: give `before`.
+
+        Args:
+            action: What they are told.
+            handler: As for `list_calls`, and so are `statuses`, `where`, `since` and `before`.
+            reason: Of a cancellation or pause.
+            progress: Called with how many have been told so far, each time that they are 500 more.
+
+        Returns:
+            How many were told: durably, not when they have done it.
+
+        Raises:
+            UsageError: An argument makes no sense, or this is the code of a workflow or operation.
+            Unavailable: The database went away; those that were told before are.
+
+        Example:
+            ```python
+            await app.steer_calls("retry", handler="charge", statuses=[Status.FAILED])
+            ```
+        """
+        return await steer_calls(
+            self.runtime, action, handler=handler, statuses=statuses, where=where, since=since,
+            before=before, reason=reason, progress=progress,
         )  # fmt: skip
 
     @contextmanager

@@ -17,7 +17,7 @@ from fenbu._core.activation import Activation
 from fenbu._core.codec import TypeCodec
 from fenbu._core.command import AwaitCall, CancelCall, SendSignal
 from fenbu._core.location import caller
-from fenbu._core.message import Cancel, Retry, Signal
+from fenbu._core.message import Cancel, Pause, Retry, Signal
 from fenbu._core.model import Entry, Outcome, Status
 from fenbu.errors import UsageError
 
@@ -289,6 +289,42 @@ class Handle(Generic[R]):
             raise UsageError("retry() is for operators: use it outside workflow and entity code")
         await self._runtime.gateway.send(Retry(self._partition, self.id))
 
+    async def pause(self, reason: str = "") -> None:
+        """Let the call stand still until it is resumed: a task or workflow, running or not.
+
+        What runs of it is cut, and runs again from its beginning when it is resumed. What is sent to it waits
+        for it. Its own timeout goes on. Returns when the request is durable.
+
+        Args:
+            reason: For people, see `fenbu explain`.
+
+        Raises:
+            CallNotFound: There is no such call.
+            UsageError: It is an operation, or this is workflow or entity code.
+        """
+        await self._send_pause(Pause(self._partition, self.id, reason))
+
+    async def resume(self) -> None:
+        """Let a call go on that was paused, from where it stood.
+
+        Raises:
+            CallNotFound: There is no such call.
+            UsageError: Used in workflow or entity code.
+        """
+        await self._send_pause(Pause(self._partition, self.id, resumes=True))
+
+    async def _send_pause(self, message: Pause) -> None:
+        if activation() is not None:
+            raise UsageError(
+                "pause() and resume() are for operators: use them outside workflow and entity code"
+            )
+        loaded = await self._runtime.gateway.load(self.id)
+        if loaded is not None and loaded.invocation.key is not None:
+            raise UsageError(
+                f"{self.id} is an operation, and cannot be paused: all others on its entity would wait for it"
+            )
+        await self._runtime.gateway.send(message)
+
     @property
     def sync(self) -> SyncHandle[R]:
         """The same handle for code that does not use `await`."""
@@ -398,3 +434,11 @@ class SyncHandle(Generic[R]):
     def retry(self) -> None:
         """See `Handle.retry`."""
         self._runtime.run(self._handle.retry)
+
+    def pause(self, reason: str = "") -> None:
+        """See `Handle.pause`."""
+        self._runtime.run(lambda: self._handle.pause(reason))
+
+    def resume(self) -> None:
+        """See `Handle.resume`."""
+        self._runtime.run(self._handle.resume)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Literal, TypeAlias, cast
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from fenbu._api.bulk import Action, steer
 from fenbu._api.context import activation, required_activation
 from fenbu._api.runtime import Runtime
 from fenbu._core import limit as limits
@@ -78,16 +80,11 @@ async def list_calls(
     after: str | None,
 ) -> CallPage:
     """See `App.list_calls`."""
-    if activation() is not None:
-        raise UsageError("list_calls() changes from moment to moment: ask for it in a step")
+    _check_outside("list_calls()")
     if not 1 <= limit <= limits.LIST_CALLS_MAX:
         raise UsageError(f"limit must be from 1 to {limits.LIST_CALLS_MAX:,}, not {limit!r}")
-    wanted = CallFilter(
-        statuses=None if statuses is None else tuple(statuses),
-        handler=handler,
-        created_after=None if since is None else since.timestamp(),
-        created_before=None if before is None else before.timestamp(),
-        where=tuple(condition(*each) for each in where),
+    wanted = replace(
+        _filter(handler, statuses, where, since, before),
         after=None if after is None else _read_cursor(after),
         limit=limit + 1,
     )
@@ -96,6 +93,52 @@ async def list_calls(
     page = found[:limit]
     more = f"{page[-1].created_at!r}~{page[-1].id}" if len(found) > limit else None
     return CallPage([_info(each) for each in page], more)
+
+
+async def steer_calls(
+    runtime: Runtime,
+    action: Action,
+    *,
+    handler: str | None,
+    statuses: Iterable[Status] | None,
+    where: Sequence[Where],
+    since: datetime | None,
+    before: datetime | None,
+    reason: str,
+    progress: Callable[[int], None] | None,
+) -> int:
+    """See `App.steer_calls`."""
+    _check_outside("steer_calls()")
+    gateway = runtime.gateway
+    return await steer(
+        action,
+        _filter(handler, statuses, where, since, before),
+        reason=reason,
+        observer=cast("Observer", gateway.storage),
+        send=gateway.send_many,
+        progress=progress,
+    )
+
+
+def _check_outside(what: str) -> None:
+    if activation() is not None:
+        raise UsageError(f"{what} changes from moment to moment: ask for it in a step")
+
+
+def _filter(
+    handler: str | None,
+    statuses: Iterable[Status] | None,
+    where: Sequence[Where],
+    since: datetime | None,
+    before: datetime | None,
+) -> CallFilter:
+    return CallFilter(
+        statuses=None if statuses is None else tuple(statuses),
+        handler=handler,
+        created_after=None if since is None else since.timestamp(),
+        created_before=None if before is None else before.timestamp(),
+        where=tuple(condition(*each) for each in where),
+    )
 
 
 def _read_cursor(text: str) -> tuple[float, str]:

@@ -96,6 +96,8 @@ async def _of_status(database: Database, loaded: Loaded, now: float, *, runs: bo
                 call.waiting or failure_text(call.failure),
                 "a node that starts with code that fits picks it up; or end it with `fenbu cancel`",
             ]
+        case Status.PAUSED:
+            return [f"it is paused, and waits for {call.waiting}"]
         case Status.QUARANTINED:
             return [
                 call.waiting or "its process went down each time that it ran",

@@ -6,19 +6,17 @@ import asyncio
 
 import click
 
+from fenbu._cli.filter import filter_of, filter_options
 from fenbu._cli.present import (
     call_data,
     calls_table,
-    condition_of,
     console,
     count_of,
-    instant_of,
     print_json,
 )
 from fenbu._cli.target import app_option, find_url, json_option, no_node, url_option, with_database
 from fenbu._core.attribute import Condition
-from fenbu._core.model import Invocation, Status
-from fenbu._storage.observer import CallFilter
+from fenbu._core.model import Invocation
 from fenbu._storage.open import Database
 
 EXAMPLE = """
@@ -34,17 +32,7 @@ Examples:
 @click.command(epilog=EXAMPLE)
 @app_option
 @url_option
-@click.option(
-    "--status", "statuses", multiple=True, type=click.Choice([each.value for each in Status]),
-    help="Only calls with this status; may be repeated.",
-)  # fmt: skip
-@click.option("--handler", help="Only calls of this handler.")
-@click.option("--since", type=instant_of, help="Only calls accepted since: 2h (ago), or a date.")
-@click.option("--before", type=instant_of, help="Only calls accepted before.")
-@click.option(
-    "--where", "conditions", multiple=True, type=condition_of, metavar="CONDITION",
-    help="Only calls with such an attribute, as customer=7 or 'total>100'; may be repeated.",
-)  # fmt: skip
+@filter_options
 @click.option("-n", "limit", type=click.IntRange(1, 100_000), default=50, show_default=True)
 @json_option
 def ls(
@@ -61,14 +49,7 @@ def ls(
 ) -> None:
     """List calls, newest first."""
     place = find_url(app_name, url)
-    where = CallFilter(
-        statuses=tuple(Status(each) for each in statuses) or None,
-        handler=handler,
-        created_after=since,
-        created_before=before,
-        where=conditions,
-        limit=limit,
-    )
+    where = filter_of(statuses, handler, since, before, conditions, limit)
 
     async def work(database: Database) -> tuple[list[Invocation], int, str | None]:
         calls = await database.list_calls(where)

@@ -43,6 +43,7 @@ COLOURS = {
     Status.STUCK: "bold red",
     Status.QUARANTINED: "bold red",
     Status.UNHANDLED: "bold yellow",
+    Status.PAUSED: "yellow",
 }
 
 SEALED = b"\xc1"

@@ -1,4 +1,4 @@
-"""`fenbu signal`, `complete`, `fail`, `cancel`, `terminate`, `retry`: say something to a call."""
+"""`fenbu signal`, `complete`, `fail`, `cancel`, `terminate`, `retry`, `pause`, `resume`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fenbu._cli.find import find_call
 from fenbu._cli.target import app_option, find_url, no_node, url_option, with_database
 from fenbu._core.failure import failure_of
 from fenbu._core.ids import read_callback_token
-from fenbu._core.message import Cancel, Retry, Signal
+from fenbu._core.message import Cancel, Pause, Retry, Signal
 from fenbu._core.model import FINISHED, PARKED, Invocation, Status
 from fenbu._core.update import HANDLER
 from fenbu._storage.open import Database
@@ -23,7 +23,7 @@ def _send(
     app_name: str | None,
     url: str | None,
     id_: str,
-    message_for: Callable[[Invocation], Signal | Cancel | Retry],
+    message_for: Callable[[Invocation], Signal | Cancel | Retry | Pause],
     *,
     exact: bool = False,
 ) -> None:
@@ -38,10 +38,17 @@ def _send(
         if isinstance(message, Retry):
             if call.status not in PARKED and (not ended or call.status is Status.COMPLETED):
                 raise FenbuError(f"{call.id} is {call.status}: there is nothing to try again")
+        elif isinstance(message, Pause) and call.key is not None:
+            raise FenbuError(
+                f"{call.id} is an operation, and cannot be paused: all others on its entity would wait for it"
+            )
+        elif isinstance(message, Pause) and message.resumes and call.status is not Status.PAUSED:
+            raise FenbuError(f"{call.id} is {call.status}, and not paused")
         elif ended:
             raise FenbuError(f"{call.id} has ended already: it is {call.status}")
         await database.enqueue([message])
-        click.echo(f"{call.handler} {call.id}: {type(message).__name__.lower()} accepted")
+        said = click.get_current_context().command.name
+        click.echo(f"{call.handler} {call.id}: {said} accepted")
         if await database.owner() is None:
             click.echo(f"accepted, but {no_node(place)}", err=True)
 
@@ -129,3 +136,22 @@ def terminate(id_: str, reason: str, app_name: str | None, url: str | None) -> N
 def retry(id_: str, app_name: str | None, url: str | None) -> None:
     """Try again: a failed call from the start, a stuck or quarantined one from where it stopped."""
     _send(app_name, url, id_, lambda call: Retry(call.partition, call.id))
+
+
+@click.command(epilog='\b\nExample:\n  fenbu pause order-7 --reason "the bank is closed"')
+@click.argument("id_", metavar="ID")
+@click.option("--reason", default="", help="For who asks later.")
+@app_option
+@url_option
+def pause(id_: str, reason: str, app_name: str | None, url: str | None) -> None:
+    """Let a task or workflow stand still until it is resumed. What runs of it is cut, and runs again then."""
+    _send(app_name, url, id_, lambda call: Pause(call.partition, call.id, reason))
+
+
+@click.command(epilog="\b\nExample:\n  fenbu resume order-7")
+@click.argument("id_", metavar="ID")
+@app_option
+@url_option
+def resume(id_: str, app_name: str | None, url: str | None) -> None:
+    """Let a call go on that was paused."""
+    _send(app_name, url, id_, lambda call: Pause(call.partition, call.id, resumes=True))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from fenbu._core import conflict, journal, update
+from fenbu._core import conflict, journal, pause, update
 from fenbu._core.effect import Accepted, Ended, LoadCalls, WakeAt
 from fenbu._core.event import CallsLoaded
 from fenbu._core.failure import failure_of
@@ -24,6 +24,7 @@ from fenbu._core.message import (
     Deadlock,
     IfExists,
     Message,
+    Pause,
     Probe,
     Reply,
     Restore,
@@ -201,10 +202,15 @@ class Absent:
         if isinstance(asked, Update) and self._kind_of(invocation) not in (Kind.WORKFLOW, None):
             self._not_for(invocation, asked, number, now)
             return
+        if isinstance(message, Cancel) and not message.at_once:
+            self._let_clean_up(invocation, now)
         match message:
             case Adopt():
                 self._partition.consume(number)
                 self._partition.adopt(loaded)
+            case Pause():
+                self._partition.consume(number)
+                self._pause(loaded, message)
             case Claim():
                 self._partition.consume(number)
                 self._let_go(invocation, message.to)
@@ -380,6 +386,25 @@ class Absent:
         for message, number in self._parked.pop(id_, ()):
             self._forward(invocation, message, number)
 
+    def _pause(self, loaded: Loaded, message: Pause) -> None:
+        """A call that is in no memory stands still from now on, or goes on."""
+        invocation = loaded.invocation
+        if message.resumes and invocation.status is Status.PAUSED:
+            self.retry(loaded)
+        elif not message.resumes and pause.can_pause(invocation):
+            pause.hold(invocation, message.reason)
+            self._partition.update(invocation)
+
+    def _let_clean_up(self, invocation: Invocation, now: float) -> None:
+        """A workflow that has been paused goes on when it is cancelled: its code has a say."""
+        begun = invocation.started_at is not None
+        if (
+            invocation.status is Status.PAUSED
+            and begun
+            and self._kind_of(invocation) is Kind.WORKFLOW
+        ):
+            pause.release(invocation, now)
+
     def _cancel_row(self, loaded: Loaded, reason: str, now: float) -> None:
         """Cancel a call whose code has not begun, or cannot go on."""
         invocation, engine = loaded.invocation, self._partition.engine
@@ -432,6 +457,12 @@ class Absent:
                 invocation.heartbeats = ()
             invocation.started_at = invocation.finished_at = invocation.commands = None
             invocation.cancel_reason = invocation.deadline_at = None
+        elif invocation.status is Status.PAUSED:
+            pause.release(invocation, self._partition.engine.now)
+            if invocation.wake_at is not None:
+                self._partition.update(invocation)
+                batch.effects.append(WakeAt(invocation.wake_at))
+                return
         elif invocation.status not in PARKED:
             return
         invocation.failure = invocation.result = invocation.waiting = invocation.wake_at = None

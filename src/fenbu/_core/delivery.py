@@ -15,6 +15,7 @@ from fenbu._core.message import (
     Claim,
     Deadlock,
     Message,
+    Pause,
     Probe,
     Reply,
     Restore,
@@ -59,6 +60,10 @@ def deliver(
         case Retry():
             if resident.invocation.status in PARKED:
                 partition.absent.retry(Loaded(resident.invocation, []))
+        case Pause() if not message.resumes:
+            resident.pause(message.reason)
+        case Pause():
+            pass  # It runs.
         case Adopt() | Claim() | Restore():
             pass  # It has come to memory another way.
         case Probe() | Deadlock() | Withheld():

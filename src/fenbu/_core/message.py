@@ -118,6 +118,15 @@ class Retry(Struct, frozen=True, tag="retry", gc=False):
     id: str
 
 
+class Pause(Struct, frozen=True, tag="pause", gc=False):
+    """Let a task or workflow stand still until it is resumed; or resume it."""
+
+    partition: int
+    id: str
+    reason: str = ""
+    resumes: bool = False
+
+
 class Probe(Struct, frozen=True, tag="probe", gc=False):
     """Looks for a deadlock on another node, see `deadlock.py`: does the call `id` wait for what is held?"""
 
@@ -182,7 +191,7 @@ class Restore(Struct, frozen=True, tag="restore", gc=False):
 
 Message: TypeAlias = (
     Call | Reply | Subscribe | Update | Signal | Cancel | Retry | Probe | Deadlock | Adopt | Claim
-    | Withheld | Restore
+    | Withheld | Restore | Pause
 )  # fmt: skip
 
 _json = msgspec.json.Decoder(Message)

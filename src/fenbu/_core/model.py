@@ -43,8 +43,8 @@ class Status(StrEnum):
     """Where a call is in its life.
 
     pending → running ⇄ suspended → completed | failed | cancelled | timed_out.
-    From pending, running or suspended also → stuck | quarantined | unhandled, and back by a
-    fixed deploy or `fenbu retry`.
+    From pending, running or suspended also → stuck | quarantined | unhandled | paused, and back by a
+    fixed deploy, `fenbu retry` or `fenbu resume`.
     """
 
     PENDING = "pending"
@@ -59,6 +59,8 @@ class Status(StrEnum):
     """It took its process down again and again; `fenbu retry` lets it try again."""
     UNHANDLED = "unhandled"
     """No node has registered its handler; one that does picks it up."""
+    PAUSED = "paused"
+    """An operator has paused it; it goes on when it is resumed."""
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -69,7 +71,7 @@ FINISHED: Final = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED, 
 TERMINATED: Final = "terminated: "
 """How the reason begins of a cancellation that has not asked the call's code."""
 
-PARKED: Final = frozenset({Status.STUCK, Status.QUARANTINED, Status.UNHANDLED})
+PARKED: Final = frozenset({Status.STUCK, Status.QUARANTINED, Status.UNHANDLED, Status.PAUSED})
 
 
 class Failure(Struct, frozen=True, gc=False):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
-from fenbu._core import advice, attribute, dispatch, topic
+from fenbu._core import advice, attribute, dispatch, pause, topic
 from fenbu._core.command import AppendEvent, CloseStream, ParentEnd, SetAttributes, WriteChunk
 from fenbu._core.effect import Begin, Ended, RunBody, StopBody, Written
 from fenbu._core.event import BodyBeat, BodyEnded
@@ -119,6 +119,15 @@ class Resident(ABC):
             self.partition.forget(self)
         # An operation keeps its entity's turn: those behind it were promised to come after it.
         self.partition.survived(self)
+
+    def pause(self, reason: str) -> None:
+        """Stand still until it is resumed: what runs is cut, and runs again then."""
+        if pause.can_pause(self.invocation):
+            pause.hold(self.invocation, reason)
+            self.save()
+            self._drop_code()
+            self.partition.forget(self)
+            self.partition.survived(self)
 
     def hand_back(self, now: float) -> None:
         """The node stops in good order: what runs is to run again, and it is no crash."""

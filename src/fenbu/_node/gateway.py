@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from fenbu._core.conflict import REFUSED
 from fenbu._core.handler import Registry
-from fenbu._core.message import Call, Cancel, Retry, Signal, Update
+from fenbu._core.message import Call, Cancel, Pause, Retry, Signal, Update
 from fenbu._core.model import Loaded, Outcome, Status
 from fenbu._node.clock import Clock
 from fenbu._node.hearing import Hearing
@@ -79,12 +79,16 @@ class Gateway(Protocol):
         """
         ...
 
-    async def send(self, message: Signal | Cancel | Retry | Update) -> None:
+    async def send(self, message: Signal | Cancel | Retry | Pause | Update) -> None:
         """Make a signal, cancellation, retry or update durable.
 
         Raises:
             CallNotFound: There is no such call.
         """
+        ...
+
+    async def send_many(self, messages: Sequence[Cancel | Retry | Pause]) -> None:
+        """Make what is for calls whose places are known durable, all or none."""
         ...
 
     async def load(self, id: str) -> Loaded | None:  # noqa: A002
@@ -156,10 +160,13 @@ class RemoteGateway:
     async def status(self, id: str) -> Status:  # noqa: A002
         return await read_status(self.storage, id)
 
-    async def send(self, message: Signal | Cancel | Retry | Update) -> None:
+    async def send(self, message: Signal | Cancel | Retry | Pause | Update) -> None:
         if isinstance(message, Update):
             message = replace(message, listener=self.storage.listener)
         await self.storage.enqueue([message])
+
+    async def send_many(self, messages: Sequence[Cancel | Retry | Pause]) -> None:
+        await self.storage.enqueue(messages)
 
     async def read_stream(self, id: str, stream: str, after: int) -> StreamPage:  # noqa: A002
         return await self._streams.read(id, stream, after)

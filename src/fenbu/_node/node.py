@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from fenbu._core import limit
 from fenbu._core.handler import Registry
-from fenbu._core.message import Call, Cancel, Retry, Signal, Update
+from fenbu._core.message import Call, Cancel, Pause, Retry, Signal, Update
 from fenbu._core.model import Loaded, Outcome, Status
 from fenbu._node import collector
 from fenbu._node.callers import Callers
@@ -371,7 +371,13 @@ class Node:
         await self._settled(await self._running())
         return await load_call(self.storage, id)
 
-    async def send(self, message: Signal | Cancel | Retry | Update) -> None:
+    async def send_many(self, messages: Sequence[Cancel | Retry | Pause]) -> None:
+        """Make what is for calls whose places are known durable, all or none."""
+        tenure = await self._running()
+        await self.storage.enqueue(messages)
+        tenure.read_inbox()
+
+    async def send(self, message: Signal | Cancel | Retry | Pause | Update) -> None:
         """Make a signal, cancellation, retry or update durable."""
         tenure = await self._running()
         if isinstance(message, Update):

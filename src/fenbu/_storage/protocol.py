@@ -358,7 +358,7 @@ class Storage(Ownership, Streams, Protocol):
     async def enqueue(self, messages: Sequence[Message]) -> None:
         """Put a client's messages into the inbox, durably, in order, all or none.
 
-        A Subscribe, Signal, Cancel or Retry whose partition is UNPLACED goes to where its call is, or
+        A Subscribe, Signal, Cancel, Retry or Pause whose partition is UNPLACED goes to where its call is, or
         will be once the message that starts it is applied.
 
         Raises:

@@ -24,6 +24,7 @@ from fenbu._core.message import (
     Call,
     Cancel,
     Message,
+    Pause,
     Reply,
     Restore,
     Signal,
@@ -50,7 +51,10 @@ from fenbu._core.model import (
 MARK: Final = "sealed:"
 """How a text begins that was sealed; base64 follows."""
 
-_ENGINES: Final = frozenset({"timeout", "cancelled", "terminated", "caller cancelled"})
+_WORDS: Final = frozenset({Status.STUCK, Status.QUARANTINED, Status.PAUSED})
+"""Where `waiting` has words of an error, or of an operator."""
+
+_ENGINES: Final = frozenset({"", "timeout", "cancelled", "terminated", "caller cancelled"})
 """Reasons of cancellations that are the engine's own words."""
 
 
@@ -170,7 +174,7 @@ class Seal:
     def invocation(self, call: Invocation, *, changes: bool = False) -> Invocation:
         """A call's row; with `changes`, what an update writes, and arguments are not among that."""
         waiting = call.waiting
-        if waiting is not None and call.status in (Status.STUCK, Status.QUARANTINED):
+        if waiting is not None and call.status in _WORDS:
             waiting = waiting if waiting.startswith(MARK) else self.text(waiting)
         return replace(
             call,
@@ -253,7 +257,7 @@ class Seal:
             case Restore():
                 call, entries = message.invocation, message.entries
                 return Restore(self.invocation(call), [self.entry(each) for each in entries])
-            case Cancel():
+            case Cancel() | Pause():
                 return replace(message, reason=self._reason(message.reason) or "")
             case Withheld():
                 return self.message(_placed(message.message, message.partition))
@@ -277,7 +281,7 @@ class Seal:
             case Restore():
                 self.open_loaded(Loaded(message.invocation, message.entries))
                 return message
-            case Cancel():
+            case Cancel() | Pause():
                 return replace(message, reason=self.open_text(message.reason))
             case _:
                 return message

@@ -19,6 +19,7 @@ from fenbu._core.message import (
     Call,
     Cancel,
     Message,
+    Pause,
     Retry,
     Signal,
     Subscribe,
@@ -393,7 +394,7 @@ class MemoryStorage(Ownership):
         placed: list[Message] = []
         for each in messages:
             if (
-                isinstance(each, Subscribe | Update | Signal | Cancel | Retry)
+                isinstance(each, Subscribe | Update | Signal | Cancel | Retry | Pause)
                 and each.partition == UNPLACED
             ):
                 row = database.invocations.get(each.id)

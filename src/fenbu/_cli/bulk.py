@@ -1,0 +1,105 @@
+"""`fenbu bulk`: tell all calls something that fulfil a condition."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from typing import cast, get_args
+
+import click
+from msgspec.structs import replace
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from fenbu._api.bulk import Action, narrowed, steer
+from fenbu._cli.filter import filter_of, filter_options
+from fenbu._cli.present import console, count_of, print_json
+from fenbu._cli.target import app_option, find_url, json_option, no_node, url_option, with_database
+from fenbu._core import limit
+from fenbu._core.attribute import Condition
+from fenbu._storage.observer import CallFilter
+from fenbu._storage.open import Database
+
+EXAMPLE = """
+\b
+Examples:
+  fenbu bulk cancel --handler checkout --where customer=7
+  fenbu bulk retry --status failed --since 2h --yes
+  fenbu bulk pause --handler send_receipt --reason "the mail server is down"
+  fenbu bulk resume --handler send_receipt --dry-run
+"""
+
+
+@click.command(epilog=EXAMPLE)
+@click.argument("action", type=click.Choice(get_args(Action)))
+@filter_options
+@click.option("--reason", default="", help="For who asks later; of cancel, terminate and pause.")
+@click.option("--dry-run", is_flag=True, help="Only say how many they are.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@app_option
+@url_option
+@json_option
+def bulk(
+    action: str,
+    statuses: tuple[str, ...],
+    handler: str | None,
+    since: float | None,
+    before: float | None,
+    conditions: tuple[Condition, ...],
+    reason: str,
+    app_name: str | None,
+    url: str | None,
+    *,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Cancel, terminate, retry, pause or resume all calls that fulfil these conditions.
+
+    Only those to which it means something: without --status, open calls are cancelled, and failed, timed out,
+    stuck and quarantined ones are tried again. Calls that are accepted meanwhile are not among them.
+    """
+    place = find_url(app_name, url)
+    what = cast("Action", action)
+    now = time.time()
+    where = filter_of(statuses, handler, since, min(before or now, now), conditions)
+
+    async def work(database: Database) -> None:
+        found = await _count(database, narrowed(what, where))
+        if dry_run or not found:
+            _say(what, found, 0, as_json=as_json)
+            return
+        if not yes and not as_json:
+            click.confirm(f"{action} {count_of(found, 'call')}?", abort=True)
+        with Progress(
+            TextColumn(action), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            console=console, transient=True, disable=as_json or not sys.stderr.isatty(),
+        ) as bar:  # fmt: skip
+            task = bar.add_task(action, total=found)
+            told = await steer(
+                what, where, reason=reason, observer=database, send=database.enqueue,
+                progress=lambda count: bar.update(task, completed=count),
+            )  # fmt: skip
+        _say(what, found, told, as_json=as_json)
+        if await database.owner() is None:
+            click.echo(f"accepted, but {no_node(place)}", err=True)
+
+    asyncio.run(with_database(place, work))
+
+
+async def _count(database: Database, where: CallFilter) -> int:
+    count = 0
+    where = replace(where, limit=limit.BULK_CALLS)
+    while calls := await database.list_calls(where):
+        count += len(calls)
+        where = replace(where, after=(calls[-1].created_at, calls[-1].id))
+    return count
+
+
+def _say(action: str, found: int, told: int, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"action": action, "found": found, "told": told})
+    elif told:
+        click.echo(f"{action} accepted by {count_of(told, 'call')}")
+    else:
+        click.echo(f"{count_of(found, 'call')} to {action}")
