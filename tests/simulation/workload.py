@@ -20,6 +20,7 @@ from fenbu._testing.simulation import Plan
 from tests.simulation import service
 from tests.simulation.deploy import deploys
 from tests.simulation.entities import alarms, visits
+from tests.simulation.forks import forks
 from tests.simulation.programs import programs
 from tests.simulation.search import search
 from tests.simulation.service import Account, Log, Register
@@ -458,6 +459,7 @@ WORKLOADS: dict[str, Workload] = {
     "deploys": deploys,
     "ends": ends,
     "fates": fates,
+    "forks": forks,
     "kept": kept,
     "limits": limits,
     "loans": loans,

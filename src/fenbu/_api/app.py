@@ -223,18 +223,20 @@ class App(Handlers):
         since: datetime | None = None,
         before: datetime | None = None,
         reason: str = "",
+        step: int | str | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> int:
-        """Cancel, terminate, retry, pause or resume all calls that fulfil these; as `fenbu bulk` does.
+        """Cancel, terminate, retry, pause, resume or fork all calls that fulfil these; as `fenbu bulk` does.
 
-        Only those to which it means something: by default open calls are cancelled, and failed, timed out,
-        stuck and quarantined ones are tried again. Calls that are accepted meanwhile may be among them or
-        not: give `before`.
+        Only those to which it means something: by default open calls are cancelled, failed, timed out, stuck
+        and quarantined ones are tried again, and workflows that failed or timed out are forked. Calls that
+        are accepted meanwhile may be among them or not: give `before`.
 
         Args:
             action: What they are told.
             handler: As for `list_calls`, and so are `statuses`, `where`, `since` and `before`.
             reason: Of a cancellation or pause.
+            step: For `fork`, as in `Handle.fork`; a workflow that has none is left out.
             progress: Called with how many have been told so far, each time that they are 500 more.
 
         Returns:
@@ -251,7 +253,7 @@ class App(Handlers):
         """
         return await steer_calls(
             self.runtime, action, handler=handler, statuses=statuses, where=where, since=since,
-            before=before, reason=reason, progress=progress,
+            before=before, reason=reason, step=step, progress=progress,
         )  # fmt: skip
 
     @contextmanager

@@ -13,7 +13,7 @@ from fenbu._api.context import activation
 from fenbu._api.options import seconds
 from fenbu._api.outcome import value_of
 from fenbu._api.runtime import Runtime
-from fenbu._core import ids, limit, query, update
+from fenbu._core import fork, ids, limit, query, update
 from fenbu._core.activation import Activation
 from fenbu._core.codec import TypeCodec
 from fenbu._core.command import SendUpdate
@@ -170,7 +170,7 @@ def _start_inside(running: Activation, runtime: Runtime, wanted: Wanted) -> Upda
     payload = codec.of(Any).encode(list(wanted.args))
     command = SendUpdate(wanted.name, caller(), wanted.partition, wanted.workflow, payload, id_)
     number, future = running.ask(command)
-    call_id = ids.update_id(wanted.workflow, id_ or ids.child_id(running.run, number))
+    call_id = ids.update_id(wanted.workflow, id_ or fork.child_id(running, number))
     return UpdateHandle(runtime, call_id, wanted.partition, codec.of(wanted.result), future)
 
 

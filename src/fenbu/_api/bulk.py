@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Final, Literal, Protocol, TypeAlias, get_args
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from fenbu._core import limit
-from fenbu._core.message import Cancel, Pause, Retry
-from fenbu._core.model import FINISHED, Invocation, Status
+from fenbu._core.fork import forked
+from fenbu._core.ids import invocation_id
+from fenbu._core.message import Cancel, Pause, Restore, Retry
+from fenbu._core.model import FINISHED, PARKED, Invocation, Loaded, Status
 from fenbu._core.update import HANDLER
-from fenbu._storage.observer import CallFilter, Observer
+from fenbu._node.clock import Clock
+from fenbu._storage.observer import CallFilter
 from fenbu.errors import UsageError
 
-Action: TypeAlias = Literal["cancel", "terminate", "retry", "pause", "resume"]
+Action: TypeAlias = Literal["cancel", "terminate", "retry", "pause", "resume", "fork"]
+Told: TypeAlias = Cancel | Retry | Pause | Restore
 
 OPEN: Final = frozenset(Status) - FINISHED
 
@@ -26,11 +31,35 @@ APPLIES: Final[dict[Action, frozenset[Status]]] = {
     ),
     "pause": frozenset({Status.PENDING, Status.RUNNING, Status.SUSPENDED}),
     "resume": frozenset({Status.PAUSED}),
+    "fork": FINISHED | PARKED,
 }
 """The calls to which each means something."""
 
-UNASKED: Final = {"retry": frozenset({Status.CANCELLED})}
-"""Those among them that somebody has ended on purpose: only if they are asked for."""
+UNASKED: Final[dict[Action, frozenset[Status]]] = {
+    "retry": frozenset({Status.CANCELLED}),
+    "fork": PARKED | {Status.COMPLETED, Status.CANCELLED},
+}
+"""Those among them that nobody would want to be told by mistake: only if they are asked for."""
+
+
+class Calls(Protocol):
+    """What is asked of a database."""
+
+    async def list_calls(self, where: CallFilter) -> list[Invocation]:
+        """Newest first."""
+        ...
+
+    async def load_calls(self, ids: Sequence[str]) -> list[Loaded]:
+        """Calls with their journals."""
+        ...
+
+
+class Forks(Struct, frozen=True):
+    """How calls are forked."""
+
+    clock: Clock
+    partition_count: int
+    step: int | str | None = None
 
 
 def narrowed(action: Action, where: CallFilter) -> CallFilter:
@@ -56,29 +85,53 @@ async def steer(
     where: CallFilter,
     *,
     reason: str,
-    observer: Observer,
-    send: Callable[[Sequence[Cancel | Retry | Pause]], Awaitable[None]],
+    calls: Calls,
+    forks: Forks,
+    send: Callable[[Sequence[Told]], Awaitable[None]],
     progress: Callable[[int], None] | None = None,
 ) -> int:
     """Tell each call; how many there were. What has been told is durable, also if this is interrupted."""
     where, told = narrowed(action, where), 0
-    while calls := await observer.list_calls(where):
-        messages = [message_for(action, each, reason) for each in calls if _can(action, each)]
+    while found := await calls.list_calls(where):
+        some = [each for each in found if _can(action, each)]
+        if action == "fork":
+            loaded = await calls.load_calls([each.id for each in some])
+            messages: list[Told] = [
+                each for each in map(forks_of(forks), loaded) if each is not None
+            ]
+        else:
+            messages = [message_for(action, each, reason) for each in some]
         if messages:
             await send(messages)
         told += len(messages)
         if progress is not None:
             progress(told)
-        where = replace(where, after=(calls[-1].created_at, calls[-1].id))
+        where = replace(where, after=(found[-1].created_at, found[-1].id))
     return told
 
 
 def _can(action: Action, call: Invocation) -> bool:
-    """Updates are their workflow's, and operations cannot be paused."""
-    return call.handler != HANDLER and not (action == "pause" and call.key is not None)
+    """Updates are their workflow's, and operations can be neither paused nor forked."""
+    return call.handler != HANDLER and not (action in ("pause", "fork") and call.key is not None)
 
 
-def message_for(action: Action, call: Invocation, reason: str) -> Cancel | Retry | Pause:
+def forks_of(forks: Forks) -> Callable[[Loaded], Restore | None]:
+    """Makes another call of one; None of one that cannot be forked, such as a task."""
+
+    def fork(loaded: Loaded) -> Restore | None:
+        now = forks.clock.now()
+        try:
+            return forked(
+                loaded, step=forks.step, results={}, id_=invocation_id(now, forks.clock.entropy()),
+                partition_count=forks.partition_count, now=now,
+            )  # fmt: skip
+        except UsageError:
+            return None
+
+    return fork
+
+
+def message_for(action: Action, call: Invocation, reason: str) -> Told:
     """What a call is told."""
     match action:
         case "cancel":
@@ -91,3 +144,5 @@ def message_for(action: Action, call: Invocation, reason: str) -> Cancel | Retry
             return Pause(call.partition, call.id, reason)
         case "resume":
             return Pause(call.partition, call.id, resumes=True)
+        case "fork":
+            raise AssertionError(call)

@@ -25,7 +25,7 @@ from fenbu._api.outcome import value_of
 from fenbu._api.runtime import Runtime
 from fenbu._api.together import WithSignal, WithUpdate, check_together
 from fenbu._api.transaction import start_in
-from fenbu._core import ids
+from fenbu._core import fork, ids
 from fenbu._core.activation import Activation, ContinueAsNew
 from fenbu._core.attribute import AttributeValue
 from fenbu._core.command import CancelCall, ParentEnd, StartCall
@@ -386,7 +386,7 @@ class DurableFunction(Generic[P, R]):
         )  # fmt: skip
 
     def _child(self, running: Activation, number: int) -> tuple[str, int]:
-        id_ = self._options.id or ids.child_id(running.run, number)
+        id_ = self._options.id or fork.child_id(running, number)
         return id_, self._partition(id_)
 
     async def _call_inside(self, running: Activation, command: StartCall) -> R:

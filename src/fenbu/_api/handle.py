@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Generic, TypeVar, overload
 
 from fenbu._api import ask
 from fenbu._api.ask import SyncUpdateHandle, UpdateHandle
 from fenbu._api.context import activation
+from fenbu._api.forking import fork_call
 from fenbu._api.options import seconds
 from fenbu._api.outcome import value_of
 from fenbu._api.runtime import Runtime
@@ -289,6 +291,42 @@ class Handle(Generic[R]):
             raise UsageError("retry() is for operators: use it outside workflow and entity code")
         await self._runtime.gateway.send(Retry(self._partition, self.id))
 
+    async def fork(
+        self,
+        step: int | str | None = None,
+        *,
+        results: Mapping[int | str, object] | None = None,
+        id: str | None = None,  # noqa: A002
+    ) -> Handle[R]:
+        """Start another call that goes on from a step of this one, a workflow that has ended or is parked.
+
+        The new call has a copy of the history up to there: what was done before is not done again, and what
+        comes from there on is done anew, by the code as it is now. This call stays as it is. Calls that it
+        has started belong to both: the new one gets their outcomes, and starts none of them again.
+
+        Args:
+            step: The number of the command that is done again first, as `fenbu show` has it, or the name of a
+                step or called handler, of which the last is meant. Default: the last one that failed.
+            results: Other results for steps or calls, by number or name. That of `step` itself stands for it,
+                so it is not done again either.
+            id: The new call's id.
+
+        Returns:
+            The handle of the new call.
+
+        Raises:
+            CallNotFound: There is no such call.
+            AlreadyExists: There is a call with the new id.
+            UsageError: The call cannot be forked so, or this is workflow or entity code.
+
+        Example:
+            ```python
+            again = await checkout.handle("order-7").fork("charge", results={"charge": "paid by hand"})
+            ```
+        """
+        made = await fork_call(self._runtime, self.id, step, results or {}, id)
+        return Handle(self._runtime, made.id, made.partition, self._result)
+
     async def pause(self, reason: str = "") -> None:
         """Let the call stand still until it is resumed: a task or workflow, running or not.
 
@@ -434,6 +472,18 @@ class SyncHandle(Generic[R]):
     def retry(self) -> None:
         """See `Handle.retry`."""
         self._runtime.run(self._handle.retry)
+
+    def fork(
+        self,
+        step: int | str | None = None,
+        *,
+        results: Mapping[int | str, object] | None = None,
+        id: str | None = None,  # noqa: A002
+    ) -> SyncHandle[R]:
+        """See `Handle.fork`."""
+        fork = self._handle.fork
+        made = self._runtime.run(lambda: fork(step, results=results, id=id))
+        return SyncHandle(self._runtime, made)
 
     def pause(self, reason: str = "") -> None:
         """See `Handle.pause`."""

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias, cast
 from msgspec import Struct
 from msgspec.structs import replace
 
-from fenbu._api.bulk import Action, steer
+from fenbu._api.bulk import Action, Calls, Forks, steer
 from fenbu._api.context import activation, required_activation
 from fenbu._api.runtime import Runtime
 from fenbu._core import limit as limits
@@ -105,6 +105,7 @@ async def steer_calls(
     since: datetime | None,
     before: datetime | None,
     reason: str,
+    step: int | str | None,
     progress: Callable[[int], None] | None,
 ) -> int:
     """See `App.steer_calls`."""
@@ -114,7 +115,8 @@ async def steer_calls(
         action,
         _filter(handler, statuses, where, since, before),
         reason=reason,
-        observer=cast("Observer", gateway.storage),
+        calls=cast("Calls", gateway.storage),
+        forks=Forks(gateway.clock, runtime.registry.partition_count, step),
         send=gateway.send_many,
         progress=progress,
     )

@@ -12,9 +12,9 @@ from msgspec import Struct
 from fenbu._api.context import activation
 from fenbu._api.runtime import Runtime
 from fenbu._core import limit
-from fenbu._core.activation import write
+from fenbu._core.activation import Activation
 from fenbu._core.codec import TypeCodec
-from fenbu._core.command import CloseStream, WriteChunk
+from fenbu._core.command import AppendEvent, CloseStream, WriteChunk
 from fenbu._core.effect import RunBody
 from fenbu._core.handler import Registry
 from fenbu._core.location import caller
@@ -123,6 +123,15 @@ class Stream(Generic[T]):
     def sync(self) -> SyncStream[T]:
         """The same stream for bodies that are plain functions."""
         return SyncStream(self)
+
+
+def write(activation: Activation, command: WriteChunk | CloseStream | AppendEvent) -> None:
+    """The code appends to a stream of the call, or ends one, or an operation appends to a log."""
+    number = activation.issue(command)
+    if activation.invocation.key is not None:
+        if activation.written is None:
+            activation.written = []
+        activation.written.append((number, command))
 
 
 class SyncStream(Generic[T]):

@@ -22,8 +22,8 @@ from fenbu._api.function import DurableFunction
 from fenbu._api.runtime import Runtime
 from fenbu._api.signal import wait_signal
 from fenbu._api.step import step
+from fenbu._api.stream import write
 from fenbu._core import limit
-from fenbu._core.activation import write
 from fenbu._core.codec import TypeCodec
 from fenbu._core.command import AppendEvent
 from fenbu._core.location import caller

@@ -11,12 +11,13 @@ import click
 from msgspec.structs import replace
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fenbu._api.bulk import Action, narrowed, steer
+from fenbu._api.bulk import Action, Forks, narrowed, steer
 from fenbu._cli.filter import filter_of, filter_options
 from fenbu._cli.present import console, count_of, print_json
 from fenbu._cli.target import app_option, find_url, json_option, no_node, url_option, with_database
 from fenbu._core import limit
 from fenbu._core.attribute import Condition
+from fenbu._node.clock import SystemClock
 from fenbu._storage.observer import CallFilter
 from fenbu._storage.open import Database
 
@@ -33,6 +34,10 @@ Examples:
 @click.command(epilog=EXAMPLE)
 @click.argument("action", type=click.Choice(get_args(Action)))
 @filter_options
+@click.option(
+    "--step",
+    help="For fork: the step from which each goes on; else what failed.",
+)
 @click.option("--reason", default="", help="For who asks later; of cancel, terminate and pause.")
 @click.option("--dry-run", is_flag=True, help="Only say how many they are.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -46,6 +51,7 @@ def bulk(
     since: float | None,
     before: float | None,
     conditions: tuple[Condition, ...],
+    step: str | None,
     reason: str,
     app_name: str | None,
     url: str | None,
@@ -54,10 +60,11 @@ def bulk(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Cancel, terminate, retry, pause or resume all calls that fulfil these conditions.
+    """Cancel, terminate, retry, pause, resume or fork all calls that fulfil these conditions.
 
-    Only those to which it means something: without --status, open calls are cancelled, and failed, timed out,
-    stuck and quarantined ones are tried again. Calls that are accepted meanwhile are not among them.
+    Only those to which it means something: without --status, open calls are cancelled, failed, timed out,
+    stuck and quarantined ones are tried again, and workflows that failed or timed out are forked. Calls that
+    are accepted meanwhile are not among them.
     """
     place = find_url(app_name, url)
     what = cast("Action", action)
@@ -65,6 +72,8 @@ def bulk(
     where = filter_of(statuses, handler, since, min(before or now, now), conditions)
 
     async def work(database: Database) -> None:
+        meta = await database.open(create=False)
+        forks = Forks(SystemClock(), meta.partition_count, step_of(step))
         found = await _count(database, narrowed(what, where))
         if dry_run or not found:
             _say(what, found, 0, as_json=as_json)
@@ -77,7 +86,7 @@ def bulk(
         ) as bar:  # fmt: skip
             task = bar.add_task(action, total=found)
             told = await steer(
-                what, where, reason=reason, observer=database, send=database.enqueue,
+                what, where, reason=reason, calls=database, forks=forks, send=database.enqueue,
                 progress=lambda count: bar.update(task, completed=count),
             )  # fmt: skip
         _say(what, found, told, as_json=as_json)
@@ -85,6 +94,11 @@ def bulk(
             click.echo(f"accepted, but {no_node(place)}", err=True)
 
     asyncio.run(with_database(place, work))
+
+
+def step_of(text: str | None) -> int | str | None:
+    """The number or name of a step."""
+    return int(text) if text is not None and text.isdecimal() else text
 
 
 async def _count(database: Database, where: CallFilter) -> int:

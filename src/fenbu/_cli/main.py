@@ -33,6 +33,7 @@ COMMANDS = {
     "retry": "fenbu._cli.steer:retry",
     "pause": "fenbu._cli.steer:pause",
     "resume": "fenbu._cli.steer:resume",
+    "fork": "fenbu._cli.fork:fork",
     "bulk": "fenbu._cli.bulk:bulk",
     "export": "fenbu._cli.replay:export",
     "import": "fenbu._cli.import_:import_",

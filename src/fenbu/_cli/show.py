@@ -147,11 +147,12 @@ def _timeline(loaded: Loaded, children: dict[int, Invocation]) -> None:
     }
     ended: set[int] = set()
     for entry in loaded.entries:
-        kind, name, where = commands.get(entry.command, ("", "", ""))
-        if entry.kind is not EntryKind.STEP_RETRYING:
+        is_fork = entry.kind is EntryKind.FORKED
+        kind, name, where = ("", "", "") if is_fork else commands.get(entry.command, ("", "", ""))
+        if entry.kind not in (EntryKind.STEP_RETRYING, EntryKind.FORKED):
             ended.add(opened.get(entry.name or "", entry.command))
         table.add_row(
-            f"+{duration(max(entry.at - begin, 0.0))}", str(entry.command or ""),
+            f"+{duration(max(entry.at - begin, 0.0))}", "" if is_fork else str(entry.command or ""),
             escape(_what(entry, f"{kind} {name}".strip(), children)), str(entry.attempt or ""),
             duration(entry.seconds), _result(entry), escape(where),
         )  # fmt: skip
@@ -174,6 +175,8 @@ def _what(entry: Entry, command: str, children: dict[int, Invocation]) -> str:
             return journal.signal_text(entry.name or "")
         case EntryKind.UPDATE_RECEIVED:
             return f"update {entry.name}"
+        case EntryKind.FORKED:
+            return f"forked from {entry.name}"
         case EntryKind.CANCEL_REQUESTED:
             return f"cancel requested: {entry.name}"
         case EntryKind.INNER_BEGAN:

@@ -216,17 +216,12 @@ class Absent:
                 self._let_go(invocation, message.to)
             case Call() if conflict.begins_anew(message, invocation):
                 self._replace(loaded, message, number, now)
-            case Call() | Subscribe():
+            case Call():
                 self._partition.consume(number)
-                address = (
-                    message.invocation.parent if isinstance(message, Call) else message.reply_to
-                )
-                if isinstance(message, Call):
-                    conflict.tell(self._partition.engine.batch, message, now, existed=True)
-                    if (refusal := conflict.refusal(message)) is not None:
-                        self._partition.engine.send(refusal)
-                        return
-                self.subscribe(invocation, address)
+                self._is_there(invocation, message, now)
+            case Subscribe():
+                self._partition.consume(number)
+                self.subscribe(invocation, message.reply_to)
             case Restore():
                 self._partition.consume(number)
             case Retry():
@@ -251,6 +246,15 @@ class Absent:
                     self._deliver_loaded(id_, loaded, message, number, now)
             case Probe() | Deadlock():
                 raise AssertionError(message)  # They do not wait for anybody.
+
+    def _is_there(self, invocation: Invocation, message: Call, now: float) -> None:
+        """The call means the one that exists: its sender is told, and hears of its outcome."""
+        engine = self._partition.engine
+        conflict.tell(engine.batch, message, now, existed=True)
+        if (refusal := conflict.refusal(message)) is not None:
+            engine.send(refusal)
+        else:
+            self.subscribe(invocation, message.invocation.parent)
 
     def _to_nobody(self, id_: str, message: Message, number: int, now: float) -> None:
         """There is no such call: unless the message makes one, whoever waits for something is told."""

@@ -15,7 +15,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context, ContextVar
-from typing import Any, cast
+from typing import Any
 
 from fenbu._core import ids, journal, location
 from fenbu._core.answer import Answers
@@ -30,9 +30,8 @@ from fenbu._core.command import (
     StartTimer,
     WriteChunk,
 )
-from fenbu._core.loop import DeterministicLoop, DurableTask
+from fenbu._core.loop import DeterministicLoop
 from fenbu._core.model import Entry, EntryKind, Invocation, Outcome, Payload
-from fenbu.errors import UsageError
 
 current: ContextVar[Activation | None] = ContextVar("fenbu_activation", default=None)
 """The activation whose code is running: set in the context in which all of its code runs.
@@ -63,6 +62,7 @@ class Activation:
 
     __slots__ = (
         "_count",
+        "_fork",
         "_inside",
         "_patches",
         "_random",
@@ -75,6 +75,7 @@ class Activation:
         "closed",
         "conditions",
         "context",
+        "forks",
         "invocation",
         "is_replaying",
         "issued",
@@ -100,6 +101,8 @@ class Activation:
         self.context = context
         """What the API needs to serve the code: the registry and codec of its node."""
         self.run = ids.run_id(invocation.id, invocation.attempt)
+        self.forks: tuple[journal.Fork, ...] = ()
+        """Where its journal goes from the copy of another one to its own."""
         self.chain = invocation.chain
         if invocation.entity is not None:
             self.chain = (*self.chain, f"{invocation.entity}/{invocation.key}")
@@ -136,6 +139,8 @@ class Activation:
         self._patches: dict[str, bool] = {}
         self.is_replaying = False
         """What it asks for has been asked for before."""
+        self._fork: Entry | None = None
+        """While the journal is replayed, the fork that comes next, if any."""
         self._recorded: str | None = None
         """While the journal is replayed, what was recorded at the position that the code has come to."""
         self.loop = DeterministicLoop(self, now)
@@ -159,6 +164,8 @@ class Activation:
         loop.now = max(loop.now, entry.at)
         self.position = entry.position
         match entry.kind:
+            case EntryKind.FORKED:
+                raise AssertionError(entry)  # The code sees nothing of it.
             case EntryKind.STEP_COMPLETED | EntryKind.STEP_FAILED | EntryKind.CALL_FINISHED:
                 found = self.waiting.pop(entry.command, None)
                 if found is None:
@@ -225,20 +232,43 @@ class Activation:
             NonDeterminismError: It does not.
         """
         invocation = self.invocation
+        self.forks = journal.forks_of(entries)
         self.is_replaying = True
-        self._recorded = invocation.commands or ""
+        self._expect(invocation.commands, entries, 0)
         before(0)
         self.begin()
-        journal.compare(invocation, 0, invocation.commands, self._take())
-        for entry in entries:
-            if self.main.done() and not self.owes:
-                journal.unexpected(invocation, entry)
-            self._recorded = entry.commands or ""
-            before(entry.position)
-            self.apply(entry)
-            journal.compare(invocation, entry.position, entry.commands, self._take())
-        self._recorded = None
+        self._compare(invocation.commands, 0)
+        for index, entry in enumerate(entries, 1):
+            if entry.kind is not EntryKind.FORKED:
+                if self.main.done() and not self.owes:
+                    journal.unexpected(invocation, entry)
+                self._expect(entry.commands, entries, index)
+                before(entry.position)
+                self.apply(entry)
+                self._compare(entry.commands, entry.position)
+            elif entry.attempt:  # Else the code is free here.
+                journal.compare(invocation, entry.position, entry.commands, self._take())
+        self._recorded = self._fork = None
         self.is_replaying = False
+
+    def _expect(self, commands: str | None, entries: Sequence[Entry], index: int) -> None:
+        """What was recorded for what the code asks for next, and whether it is forked amid that."""
+        self._recorded, self._fork = commands or "", None
+        if index < len(entries) and entries[index].kind is EntryKind.FORKED:
+            self._fork = entries[index]
+            self.is_replaying = bool(self._fork.attempt)
+
+    def _compare(self, commands: str | None, position: int) -> None:
+        """Check what the code has asked for; what comes behind a fork is left for later."""
+        behind: list[tuple[int, Command]] = []
+        if (fork := self._fork) is not None:
+            known = [
+                i for i, (number, _) in enumerate(self.issued, 1) if 0 < number <= fork.command
+            ]
+            first = known[-1] if known else 0
+            self.issued, behind = self.issued[:first], self.issued[first:]
+        journal.compare(self.invocation, position, commands, self._take())
+        self.issued = behind
 
     def _take(self) -> list[Command]:
         issued, self.issued = self.issued, []
@@ -379,7 +409,10 @@ class Activation:
         if new is None:
             if self.closed is not None:
                 raise self.closed
-            new = self._recorded is None or journal.has_patch(self._recorded, name)
+            recorded = self._recorded
+            if self._fork is not None and self._count >= self._fork.command:
+                recorded = self._fork.commands or "" if self._fork.attempt else None
+            new = recorded is None or journal.has_patch(recorded, name)
             self._patches[name] = new
             if new:
                 self.issued.append((0, MarkPatch(name, location.caller())))
@@ -439,19 +472,11 @@ class Activation:
         if self.closed is not None:
             raise self.closed
         if self._random is None:
-            # The instant of acceptance keeps equal ids in two databases from making equal UUIDs.
-            seed = f"{self.run} {self.invocation.created_at!r}"
+            seed = ids.seed(self.run, self.invocation.created_at)
+            if self.forks:
+                seed = self.forks[0].seed
             self._random = random.Random(seed)  # noqa: S311
         return self._random
-
-
-def write(activation: Activation, command: WriteChunk | CloseStream | AppendEvent) -> None:
-    """The code appends to a stream of the call, or ends one, or an operation appends to a log."""
-    number = activation.issue(command)
-    if activation.invocation.key is not None:
-        if activation.written is None:
-            activation.written = []
-        activation.written.append((number, command))
 
 
 def answers_of(activation: Activation) -> Answers:
@@ -465,26 +490,3 @@ def answers_of(activation: Activation) -> Answers:
 
         activation.answers = Answers(activation.context, ended)
     return activation.answers
-
-
-def look(
-    activation: Activation,
-    function: Callable[..., Any],
-    args: Sequence[Any],
-    kwargs: dict[str, Any],
-) -> Any:
-    """Run a function of the code that only looks, between two events.
-
-    Raises:
-        UsageError: It asked for something.
-        Exception: What it raises.
-    """
-    activation.closed = UsageError(
-        f"{activation.invocation.handler}: queries and validators only look at variables; they cannot ask "
-        "for steps, calls, timers, signals or chance"
-    )
-    try:
-        inside = cast("DurableTask", activation.main).inside
-        return activation.loop.look(inside, function, args, kwargs)
-    finally:
-        activation.closed = None

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from fenbu._core import ids
+from fenbu._core import fork
 from fenbu._core.command import AwaitCall, StartCall
 from fenbu._core.message import Deadlock, Probe
 from fenbu._core.nest import MARK
@@ -169,7 +169,7 @@ def _waited_for(engine: Engine, resident: Resident) -> list[tuple[int, str]]:
     if activation is not None:
         for number, (_, command) in activation.waiting.items():
             if isinstance(command, StartCall):
-                id_ = command.id or ids.child_id(activation.run, number)
+                id_ = command.id or fork.child_id(activation, number)
                 found.append((engine.place(command.entity, command.key, id_), id_))
             elif isinstance(command, AwaitCall):
                 found.append((command.partition, command.name))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from fenbu._core import ids, update
+from fenbu._core import fork, update
 from fenbu._core.command import (
     AwaitCall,
     CancelCall,
@@ -42,7 +42,7 @@ def message_of(
                 command.partition, command.id, command.name, command.value, command.failure
             )
         case SendUpdate():
-            id_ = command.update_id or ids.child_id(activation.run, number)
+            id_ = command.update_id or fork.child_id(activation, number)
             call = update.call_of(
                 command.id, id_, partition=command.partition, name=command.name, args=command.args,
                 now=now, parent=here,
@@ -78,7 +78,7 @@ def _cancellation(
     *,
     at_once: bool = False,
 ) -> Cancel:
-    id_ = command.id or ids.child_id(activation.run, number)
+    id_ = command.id or fork.child_id(activation, number)
     place = engine.place(command.entity, command.key, id_)
     return Cancel(place, id_, reason, at_once=at_once)
 
@@ -86,7 +86,7 @@ def _cancellation(
 def _call(
     engine: Engine, activation: Activation, here: Address, command: StartCall, now: float
 ) -> Call:
-    id_ = command.id or ids.child_id(activation.run, here.command)
+    id_ = command.id or fork.child_id(activation, here.command)
     context = activation.invocation.context
     if command.context is not None:
         context = command.context or None

@@ -58,6 +58,14 @@ def run_number(id: str, run: str) -> int:  # noqa: A002
     return int(run[len(id) + 1 :] or 0)
 
 
+def seed(run: str, created_at: float) -> str:
+    """What the random numbers of a run come from.
+
+    The instant of acceptance keeps equal ids in two databases from making equal UUIDs.
+    """
+    return f"{run} {created_at!r}"
+
+
 def callback_name(command: int, run: int) -> str:
     """Under what name a run of a call receives what completes its `command`, a callback."""
     return f"{CALLBACK}{command}.{run}" if run else f"{CALLBACK}{command}"

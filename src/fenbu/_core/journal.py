@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
 import msgspec
+from msgspec import Struct
 
 from fenbu._core.command import Command, EndUpdate, MarkPatch
 from fenbu._core.ids import CALLBACK
@@ -78,6 +79,31 @@ def update_of(entry_name: str | None) -> tuple[str, str]:
     """The name of an update and the id of its call, from the name of its entry."""
     name, _, id_ = (entry_name or "").partition(" ")
     return name, id_
+
+
+class Fork(Struct, frozen=True):
+    """What an entry `FORKED` says, as JSON in its value."""
+
+    last: int
+    """The commands up to this one were asked for before."""
+    run: str
+    """By this run of another call."""
+    seed: str
+    """What the random numbers come from."""
+    anew: int = 0
+    """But this one is asked for anew."""
+
+
+_fork = msgspec.json.Decoder(Fork)
+
+
+def forks_of(entries: Iterable[Entry]) -> tuple[Fork, ...]:
+    """The forks in a journal, in order."""
+    return tuple(
+        _fork.decode(each.value or "")
+        for each in entries
+        if each.kind is EntryKind.FORKED and isinstance(each.value, str)
+    )
 
 
 def compare(

@@ -194,6 +194,9 @@ Message: TypeAlias = (
     | Withheld | Restore | Pause
 )  # fmt: skip
 
+Making: TypeAlias = Call | Update | Restore
+"""The messages that make a call."""
+
 _json = msgspec.json.Decoder(Message)
 _msgpack = msgspec.msgpack.Decoder(Message)
 

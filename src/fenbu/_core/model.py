@@ -189,6 +189,8 @@ class EntryKind(StrEnum):
     """`value` is the state that it leaves, if it has changed it."""
     UPDATE_RECEIVED = "update_received"
     """Its `name` is that of the update, a space, and the id of its call."""
+    FORKED = "forked"
+    """What comes before is from the run `name` of another call, and so are the commands up to `command`."""
 
 
 class Entry(Struct, gc=False):

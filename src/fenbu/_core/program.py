@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from fenbu._core import advice, dispatch, journal, limit, nest
+from fenbu._core import advice, dispatch, fork, journal, limit, nest
 from fenbu._core.activation import Activation, ContinueAsNew, answers_of
+from fenbu._core.branch import branch
 from fenbu._core.command import (
     AbandonStep,
     AppendEvent,
@@ -95,9 +96,13 @@ class Program(Serving):
                 self._arm_deadline()
                 self._carry_out(now)
             else:
-                activation.replay(self._entries or [])
-                self._entries = None
+                entries, self._entries = self._entries or [], None
+                activation.replay(entries)
                 self._arm_deadline()
+                if fork.is_fresh(entries):
+                    branch(self.partition.engine, activation, entries, now)
+                    self.saved_in = self.partition.engine.batch.number
+                    self._carry_out(now)
                 self._resume(now)
         except NonDeterminismError as error:
             self.park(Status.STUCK, error)
@@ -170,7 +175,7 @@ class Program(Serving):
                     pass  # It is in the journal, and that is all.
                 case WriteChunk() | CloseStream() | AppendEvent():
                     if self.mailbox is None:
-                        self.code_writes(number, command, now)
+                        self._code_writes(number, command, now)
                 case EndUpdate():
                     _, id_ = journal.update_of(command.name)
                     self._end_update(activation.answers, id_, command.outcome, now)
@@ -236,7 +241,7 @@ class Program(Serving):
                     self.mailbox.keep(self, now)
                     # An operation that fails changes nothing, so what it wrote comes with its end.
                     for number, command in activation.written or ():
-                        self.code_writes(number, command, now)
+                        self._code_writes(number, command, now)
             except EncodingError as encoding_error:
                 error = advice.unencoded(self.invocation, encoding_error)
             else:

@@ -6,11 +6,12 @@ Nothing is changed or recorded: what is run here is thrown away.
 
 from __future__ import annotations
 
-from fenbu._core.activation import Activation, answers_of, look
+from fenbu._core.activation import Activation, answers_of
 from fenbu._core.answer import arguments
 from fenbu._core.handler import Registry
 from fenbu._core.model import FINISHED, Kind, Loaded, Payload
 from fenbu._core.rehearsal import has_begun
+from fenbu._core.serving import look
 from fenbu._core.update import not_for
 from fenbu.errors import UsageError
 

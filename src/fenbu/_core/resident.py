@@ -264,7 +264,7 @@ class Resident(ABC):
         # Somebody may be about to read it when the call has ended.
         self.asked_for = True
 
-    def code_writes(
+    def _code_writes(
         self, number: int, command: WriteChunk | CloseStream | AppendEvent, now: float
     ) -> None:
         """Its code appends to a stream of the call, ends one, or appends to a topic's log."""

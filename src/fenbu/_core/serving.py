@@ -7,14 +7,43 @@ update exists, all that comes after it waits.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 from fenbu._core import journal, update
-from fenbu._core.activation import Activation, answers_of, look
+from fenbu._core.activation import Activation, answers_of
 from fenbu._core.answer import Answers, arguments
 from fenbu._core.failure import failure_of
 from fenbu._core.message import Reply, Update
 from fenbu._core.model import FINISHED, Address, Entry, EntryKind, Invocation, Outcome, Status
 from fenbu._core.resident import Resident
+from fenbu.errors import UsageError
+
+if TYPE_CHECKING:
+    from fenbu._core.loop import DurableTask
+
+
+def look(
+    activation: Activation,
+    function: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: dict[str, Any],
+) -> Any:
+    """Run a function of the code that only looks, between two events.
+
+    Raises:
+        UsageError: It asked for something.
+        Exception: What it raises.
+    """
+    activation.closed = UsageError(
+        f"{activation.invocation.handler}: queries and validators only look at variables; they cannot ask "
+        "for steps, calls, timers, signals or chance"
+    )
+    try:
+        inside = cast("DurableTask", activation.main).inside
+        return activation.loop.look(inside, function, args, kwargs)
+    finally:
+        activation.closed = None
 
 
 class Serving(Resident):

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from fenbu._core.conflict import REFUSED
 from fenbu._core.handler import Registry
-from fenbu._core.message import Call, Cancel, Pause, Retry, Signal, Update
+from fenbu._core.message import Call, Cancel, Pause, Restore, Retry, Signal, Update
 from fenbu._core.model import Loaded, Outcome, Status
 from fenbu._node.clock import Clock
 from fenbu._node.hearing import Hearing
@@ -87,7 +87,7 @@ class Gateway(Protocol):
         """
         ...
 
-    async def send_many(self, messages: Sequence[Cancel | Retry | Pause]) -> None:
+    async def send_many(self, messages: Sequence[Cancel | Retry | Pause | Restore]) -> None:
         """Make what is for calls whose places are known durable, all or none."""
         ...
 
@@ -165,7 +165,7 @@ class RemoteGateway:
             message = replace(message, listener=self.storage.listener)
         await self.storage.enqueue([message])
 
-    async def send_many(self, messages: Sequence[Cancel | Retry | Pause]) -> None:
+    async def send_many(self, messages: Sequence[Cancel | Retry | Pause | Restore]) -> None:
         await self.storage.enqueue(messages)
 
     async def read_stream(self, id: str, stream: str, after: int) -> StreamPage:  # noqa: A002

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from fenbu._core import limit
 from fenbu._core.handler import Registry
-from fenbu._core.message import Call, Cancel, Pause, Retry, Signal, Update
+from fenbu._core.message import Call, Cancel, Pause, Restore, Retry, Signal, Update
 from fenbu._core.model import Loaded, Outcome, Status
 from fenbu._node import collector
 from fenbu._node.callers import Callers
@@ -371,7 +371,7 @@ class Node:
         await self._settled(await self._running())
         return await load_call(self.storage, id)
 
-    async def send_many(self, messages: Sequence[Cancel | Retry | Pause]) -> None:
+    async def send_many(self, messages: Sequence[Cancel | Retry | Pause | Restore]) -> None:
         """Make what is for calls whose places are known durable, all or none."""
         tenure = await self._running()
         await self.storage.enqueue(messages)

@@ -16,7 +16,7 @@ from fenbu._api.app import App
 from fenbu._core.batch import CommitBatch
 from fenbu._core.handler import Registry
 from fenbu._core.ids import run_id
-from fenbu._core.message import Call, Cancel, Pause, Retry, Signal, Update, encode
+from fenbu._core.message import Call, Cancel, Pause, Restore, Retry, Signal, Update, encode
 from fenbu._core.model import FINISHED, EntryKind, Invocation, Loaded, Outcome, Status
 from fenbu._node.attempt import current
 from fenbu._node.clock import Clock
@@ -442,7 +442,7 @@ class _Router:
         with _asking():
             return await self._here.read_stream(id, stream, after)
 
-    async def send_many(self, messages: Sequence[Cancel | Retry | Pause]) -> None:
+    async def send_many(self, messages: Sequence[Cancel | Retry | Pause | Restore]) -> None:
         await self._here.send_many(messages)
 
     async def send(self, message: Signal | Cancel | Retry | Pause | Update) -> None:

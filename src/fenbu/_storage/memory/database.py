@@ -14,7 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from fenbu._core import limit
-from fenbu._core.message import Call, Message, Update, decode
+from fenbu._core.message import Call, Making, Message, decode
 from fenbu._core.model import Chunk, EntityState, Entry, Invocation, Loaded, Payload, Status, Stored
 from fenbu._storage.protocol import Meta, NodeInfo
 from fenbu._storage.stream import StreamCursor, StreamPage
@@ -120,7 +120,7 @@ class MemoryDatabase:
             self.last_number += 1
             self.inbox[self.last_number] = each
             message = decode(each)
-            if isinstance(message, Call | Update):
+            if isinstance(message, Making):
                 self.calls[self.last_number] = message
 
     def append(self, chunks: Iterable[Chunk]) -> None:

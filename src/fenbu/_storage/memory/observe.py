@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from fenbu._core import ids
 from fenbu._core.attribute import holds
-from fenbu._core.message import Call, Update, decode
+from fenbu._core.message import Making, decode
 from fenbu._core.model import Chunk, EntityState, Invocation, Status, Stored
 from fenbu._storage.memory.database import MemoryDatabase
 from fenbu._storage.observer import CallFilter
@@ -46,7 +46,7 @@ class Observation(ABC):
         waiting = {
             each.invocation.id: each.invocation
             for each in map(decode, database.inbox.values())
-            if isinstance(each, Call | Update)
+            if isinstance(each, Making)
         }
         found = sorted(
             id_

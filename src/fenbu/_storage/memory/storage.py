@@ -16,8 +16,8 @@ import msgspec
 from fenbu._core.batch import CommitBatch
 from fenbu._core.message import (
     Adopt,
-    Call,
     Cancel,
+    Making,
     Message,
     Pause,
     Retry,
@@ -389,7 +389,7 @@ class MemoryStorage(Ownership):
         found = {
             each.invocation.id: each.partition
             for each in (*messages, *database.calls.values())
-            if isinstance(each, Call | Update)
+            if isinstance(each, Making)
         }
         placed: list[Message] = []
         for each in messages:
@@ -411,7 +411,7 @@ class MemoryStorage(Ownership):
         database = await self._database()
         accepted: dict[str, int] = {}
         for call in database.calls.values():
-            if isinstance(call, Call | Update):
+            if isinstance(call, Making):
                 accepted.setdefault(call.invocation.id, call.partition)
         found: dict[str, Outcome | Open] = {}
         for each in wanted:

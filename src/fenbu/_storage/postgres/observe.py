@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 
 from fenbu._core import ids
 from fenbu._core.attribute import Condition
-from fenbu._core.message import Call, Update
+from fenbu._core.message import Making
 from fenbu._core.model import Chunk, EntityState, Invocation, Status
 from fenbu._storage.observer import CallFilter
 from fenbu._storage.postgres.check import Check, check
@@ -81,7 +81,7 @@ class Observation(ABC):
         found = {row[0]: invocation_row(row) for row in rows}
         for text, data in messages:
             message = message_of(text, data)
-            if isinstance(message, Call | Update):
+            if isinstance(message, Making):
                 found.setdefault(message.invocation.id, message.invocation)
         return [found[id_] for id_ in sorted(found)][:limit]
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from msgspec import Struct, structs
 
-from fenbu._core.message import Call, Message, Update, decode, encode
+from fenbu._core.message import Making, Message, decode, encode
 from fenbu._core.model import (
     Address,
     Chunk,
@@ -132,7 +132,7 @@ def inbox_columns(messages: Sequence[Message]) -> list[list[Any]]:
     encoded = [encode(each) for each in messages]
     return [
         [each.partition for each in messages],
-        [each.invocation.id if isinstance(each, Call | Update) else None for each in messages],
+        [each.invocation.id if isinstance(each, Making) else None for each in messages],
         [each if isinstance(each, str) else None for each in encoded],
         [each if isinstance(each, bytes) else None for each in encoded],
     ]

@@ -16,7 +16,7 @@ from typing import Any
 
 from fenbu._core import ids
 from fenbu._core.attribute import Condition
-from fenbu._core.message import Call, Update, decode
+from fenbu._core.message import Making, decode
 from fenbu._core.model import Chunk, EntityState, Invocation, Status, Stored
 from fenbu._storage.observer import CallFilter
 from fenbu._storage.rows import invocation_of, status_of, text_of
@@ -139,7 +139,7 @@ def find_calls(session: Session, beginning: str, limit: int) -> list[Invocation]
     found = {row[0]: invocation_of(row) for row in rows}
     for (text,) in messages:
         message = decode(text)
-        if isinstance(message, Call | Update):
+        if isinstance(message, Making):
             found.setdefault(message.invocation.id, message.invocation)
     return [found[id_] for id_ in sorted(found)][:limit]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from fenbu._core.message import Call, Message, Update, encode
+from fenbu._core.message import Making, Message, encode
 from fenbu._core.model import Chunk, EntityState, Entry, Invocation
 from fenbu._storage.query import load_queries
 from fenbu._storage.rows import text_of
@@ -158,7 +158,7 @@ def inbox_parameters(messages: Iterable[Message]) -> Parameters:
     for each in messages:
         flat += (
             each.partition,
-            each.invocation.id if isinstance(each, Call | Update) else None,
+            each.invocation.id if isinstance(each, Making) else None,
             encode(each),
         )
     return flat

@@ -1,0 +1,291 @@
+"""Forks: another call goes on from a step of one, which stays as it was."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from fenbu import (
+    AlreadyExists,
+    App,
+    CallFailed,
+    CallNotFound,
+    Status,
+    UsageError,
+    now,
+    patched,
+    random,
+    step,
+    wait_signal,
+)
+from fenbu.testing import crash_everywhere
+
+pytestmark = pytest.mark.timeout(60)
+
+
+async def failed(handle: Any) -> None:
+    with pytest.raises((ValueError, CallFailed)):
+        await handle.result(20)
+
+
+class Shop:
+    """A workflow whose last step is broken at first, and how often each was done."""
+
+    def __init__(self, app: App) -> None:
+        self.done: list[str] = []
+        self.broken = True
+
+        async def reserve(sku: str) -> str:
+            self.done.append(f"reserve {sku}")
+            return f"reserved {sku}"
+
+        async def charge(cents: int) -> str:
+            self.done.append(f"charge {cents}")
+            return f"charged {cents}"
+
+        async def ship(what: str) -> str:
+            self.done.append("ship")
+            if self.broken:
+                raise ValueError("no van")
+            return f"shipped {what}"
+
+        @app.workflow
+        async def checkout(sku: str, cents: int) -> str:
+            began, chance = now(), random()
+            what = await step(reserve, sku)
+            paid = await step(charge, cents)
+            sent = await step(ship, f"{what}, {paid}")
+            return f"{sent}, {began.timestamp()}, {chance}"
+
+        self.checkout = checkout
+
+
+async def test_from_the_step_that_failed(app: App) -> None:
+    shop = Shop(app)
+    async with app:
+        handle = await shop.checkout.options(id="a", attributes={"customer": 7}).start("tea", 5)
+        await failed(handle)
+        shop.broken = False
+        again = await handle.fork()
+        result = await again.result(20)
+        assert result.startswith("shipped reserved tea, charged 5, ")
+        assert shop.done == ["reserve tea", "charge 5", "ship", "ship"]
+        assert await handle.status() is Status.FAILED
+        page = await app.list_calls(where=[("customer", "=", 7)])
+        assert {each.id for each in page.calls} == {"a", again.id}
+        # Time and chance are those of the original, in a fork of the fork as well.
+        other = await again.fork("charge", id="b")
+        assert (await other.result(20)).split(", ")[-2:] == result.split(", ")[-2:]
+        assert shop.done[4:] == ["charge 5", "ship"]
+        first = await again.fork(1, results={1: "found tea"})
+        assert (await first.result(20)).startswith("shipped found tea, charged 5")
+        assert shop.done[6:] == ["charge 5", "ship"]
+
+
+async def test_with_other_results(app: App) -> None:
+    shop = Shop(app)
+    async with app:
+        handle = await shop.checkout.options(id="a").start("tea", 5)
+        await failed(handle)
+        by_hand = await handle.fork("ship", results={"ship": "sent by hand"})
+        assert (await by_hand.result(20)).startswith("sent by hand")
+        shop.broken = False
+        free = await handle.fork("ship", results={"charge": "free"})
+        assert (await free.result(20)).startswith("shipped reserved tea, free")
+        assert shop.done == ["reserve tea", "charge 5", "ship", "ship"]
+
+
+async def test_calls_belong_to_both(app: App) -> None:
+    @app.workflow
+    async def child() -> int:
+        return await wait_signal("go", int)
+
+    broken = True
+
+    async def last(number: int) -> int:
+        if broken:
+            raise ValueError("not yet")
+        return number
+
+    @app.workflow
+    async def parent() -> list[int]:
+        started = await child.start()
+        waited = asyncio.create_task(child())
+        await asyncio.sleep(0)
+        number = await step(last, 3)
+        return [number, await waited, await started.result()]
+
+    async with app:
+        handle = await parent.options(id="p").start()
+        await failed(handle)
+        broken = False
+        again = await handle.fork()
+        for each in ("p/1", "p/2"):
+            await child.handle(each).signal("go", int(each[-1]) * 10)
+        assert await again.result(20) == [3, 20, 10]
+        page = await app.list_calls(handler=child.name)
+        assert {each.id for each in page.calls} == {"p/1", "p/2"}
+
+
+async def test_steps_and_timers_that_were_open_are_asked_for_again(app: App) -> None:
+    done: list[str] = []
+    broken = True
+
+    async def slow() -> str:
+        done.append("slow")
+        if broken:
+            await asyncio.Event().wait()
+        return "slow"
+
+    async def fails() -> str:
+        if broken:
+            raise ValueError("broken")
+        return "fine"
+
+    @app.workflow
+    async def both() -> list[str]:
+        async def sleeps() -> str:
+            await asyncio.sleep(0.05)
+            return "woke"
+
+        async with asyncio.TaskGroup() as group:
+            a, b = group.create_task(step(slow)), group.create_task(sleeps())
+            c = group.create_task(step(fails))
+        return [a.result(), b.result(), c.result()]
+
+    async with app:
+        handle = await both.start()
+        with pytest.raises((ExceptionGroup, CallFailed)):
+            await handle.result(20)
+        broken = False
+        again = await handle.fork()
+        assert await again.result(20) == ["slow", "woke", "fine"]
+        assert done == ["slow", "slow"]
+
+
+async def test_the_code_may_have_changed_from_there_on(app: App) -> None:
+    if app.url == "memory:":
+        pytest.skip("what is in memory does not outlive the app")
+
+    def shop(name: str, *, new: bool) -> tuple[App, Any]:
+        made = App(name, url=app.url)
+
+        @made.workflow(name="checkout")
+        async def checkout() -> str:
+            first = await step(one)
+            if new:
+                extra = await step(three) if patched("more") else ""
+                return f"{first}{extra}"
+            return first + await step(two)
+
+        return made, checkout
+
+    async def one() -> str:
+        return "1"
+
+    async def two() -> str:
+        raise ValueError("broken")
+
+    async def three() -> str:
+        return "3"
+
+    old, checkout = shop("old", new=False)
+    async with old:
+        await failed(await checkout.options(id="a").start())
+    fresh, checkout = shop("new", new=True)
+    async with fresh:
+        handle = checkout.handle("a")
+        forked = await handle.fork(1, results={1: "one"}, id="b")
+        assert await forked.result(20) == "one3"
+        # Before the fork it has to ask for the same.
+        wrong = await handle.fork(2, id="c")
+        assert await wrong.result(20) == "13"
+
+
+async def test_in_bulk(app: App) -> None:
+    shop = Shop(app)
+
+    @app.task
+    async def breaks() -> None:
+        raise ValueError("a task cannot be forked")
+
+    async with app:
+        handles = [await shop.checkout.start("tea", number) for number in range(5)]
+        for each in [*handles, await breaks.start()]:
+            await failed(each)
+        shop.broken = False
+        assert await app.steer_calls("fork") == 5
+        async with asyncio.timeout(20):
+            while len((await app.list_calls(statuses=[Status.COMPLETED])).calls) < 5:
+                await asyncio.sleep(0)
+        assert len([each for each in shop.done if each.startswith("charge")]) == 5
+        assert await app.steer_calls("fork", step="nothing") == 0
+
+
+async def test_what_cannot_be_forked(app: App) -> None:
+    shop = Shop(app)
+
+    @app.workflow
+    async def waits() -> None:
+        await wait_signal("go")
+
+    @app.task
+    async def task() -> None: ...
+
+    async with app:
+        handle = await shop.checkout.options(id="a").start("tea", 5)
+        await failed(handle)
+        with pytest.raises(UsageError, match="has no command 9"):
+            await handle.fork(9)
+        with pytest.raises(UsageError, match="no step or call named 'pay'"):
+            await handle.fork("pay")
+        with pytest.raises(UsageError, match="no outcome of command 3 before command 2"):
+            await handle.fork(2, results={3: "x"})
+        with pytest.raises(AlreadyExists):
+            await handle.fork(id="a")
+        with pytest.raises(CallNotFound):
+            await app.handle("nobody").fork()
+        waiting = await waits.start()
+        async with asyncio.timeout(20):
+            while await waiting.status() is not Status.SUSPENDED:
+                await asyncio.sleep(0)
+        with pytest.raises(UsageError, match="only a call that has ended"):
+            await waiting.fork()
+        await waiting.signal("go")
+        await waiting.result()
+        with pytest.raises(UsageError, match="no step or call that failed"):
+            await waiting.fork()
+        done = await task.start()
+        await done.result()
+        with pytest.raises(UsageError, match="no step or call that failed"):
+            await done.fork()
+
+
+@pytest.mark.guarantee("step-once")
+def test_a_crash_anywhere_changes_nothing() -> None:
+    app = App("crashing", url="memory:")
+
+    async def number_of(number: int) -> int:
+        if number == 3:
+            raise ValueError("not three")
+        return number
+
+    @app.workflow
+    async def child(number: int) -> int:
+        return await step(number_of, number) * 10
+
+    @app.workflow
+    async def parent() -> list[int]:
+        found = [await step(number_of, 1), await child(2)]
+        found.append(await step(number_of, 3))
+        return [*found, await child(4), await step(number_of, 5)]
+
+    async def scenario() -> Any:
+        handle = await parent.options(id="p").start()
+        await failed(handle)
+        again = await handle.fork(results={"number_of": 33}, id="q")
+        return await again.result()
+
+    assert crash_everywhere(app, scenario) >= 8
