@@ -139,6 +139,21 @@ async def test_after_failure_only(
         assert service.began == runs
 
 
+@pytest.mark.parametrize(("how", "runs"), [(None, [1]), ("well", [1, 2]), ("fail", [1, 2])])
+async def test_after_an_end_only(
+    app: App, service: Service, how: str | None, runs: list[int]
+) -> None:
+    work = service.work.options(id="w", if_exists="after_end")
+    async with app:
+        first = await work.start(1)
+        if how is not None:
+            await ended(first, how)
+        second = await work.start(2)
+        await second.signal("end", "new")
+        assert await second.result() == f"{runs[-1]} new"
+        assert service.began == runs
+
+
 async def test_a_result_that_was_just_told_is_not_that_of_the_new_call(
     app: App, service: Service
 ) -> None:
@@ -250,13 +265,15 @@ async def test_of_many_who_start_at_once_one_is_the_first(app: App, service: Ser
 
 
 def test_what_makes_no_sense(app: App, service: Service) -> None:
-    with pytest.raises(UsageError, match="'reuse', 'reject', 'replace' or 'after_failure'"):
+    with pytest.raises(
+        UsageError, match="'reuse', 'reject', 'replace', 'after_failure' or 'after_end'"
+    ):
         service.work.options(id="w", if_exists="whatever")
     with pytest.raises(UsageError, match="with an id of your own"):
         service.work.options(if_exists="reject")
 
 
-@pytest.mark.parametrize("policy", ["replace", "reject", "after_failure"])
+@pytest.mark.parametrize("policy", ["replace", "reject", "after_failure", "after_end"])
 def test_it_survives_crashes_anywhere(policy: Any) -> None:
     app = App("conflict", url="memory:")
     service = Service(app)
