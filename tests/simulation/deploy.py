@@ -78,7 +78,9 @@ def registry_of_yesterday() -> Registry:
     registry = Registry(app.registry.codec, app.registry.hook)
     registry.partition_count = app.registry.partition_count
     for name, version in app.registry.versions():
-        spec = yesterday.registry.get(name, version) or app.registry.get(name, version)
+        spec = yesterday.registry.get(name, version)
+        if spec is None or name.startswith("fenbu."):  # What is built in belongs to the app that is open.
+            spec = app.registry.get(name, version)
         if spec is not None and name not in TODAY_ONLY and version == 1:
             registry.add(spec)
     return registry

@@ -77,7 +77,8 @@ class Suspects:
     def _next(self, now: float) -> None:
         while self._alone is None and self._waiting:
             resident = self._waiting.popleft()
-            if resident.invocation.id in resident.partition.residents:
+            # It may have left memory meanwhile, and come again.
+            if resident.partition.residents.get(resident.invocation.id) is resident:
                 self._alone = resident
                 self._since = now
                 resident.invocation.crashes += 1
