@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from fenbu import App
+from fenbu import App, Status
 from fenbu._storage.postgres.url import target_of
 from fenbu.errors import StorageError
 from tests.chaos.monkey import NODES_MAX, Monkey
@@ -19,6 +19,8 @@ from tests.chaos.service import Service
 from tests.fixture.postgres import Server, Session, new_url
 
 log = logging.getLogger(__name__)
+
+OPERATOR_SECONDS = 3.0
 
 AUDIT = """
 CREATE TABLE {schema}.audit (
@@ -119,7 +121,12 @@ async def rig_of(
             await asyncio.to_thread(_audit, url)
             for each in services[:4]:
                 each.start()
-            yield Rig(url, services, Monkey(seed, services, proxy, server, url))
+            operator = asyncio.create_task(_operate(app))
+            try:
+                yield Rig(url, services, Monkey(seed, services, proxy, server, url))
+            finally:
+                operator.cancel()
+                await asyncio.gather(operator, return_exceptions=True)
     except BaseException as error:
         logs = [f"--- {each.name}\n{each.log[-4000:]}" for each in services]
         error.add_note("\n".join([*await asyncio.to_thread(_what_is_left, url), *logs]))
@@ -128,6 +135,19 @@ async def rig_of(
         for each in services:
             await each.kill()
         await proxy.stop()
+
+
+async def _operate(app: App) -> None:
+    """What a person does about calls that were there each time when a process was killed: once in an hour of
+    kills, one that is innocent is alone among the suspects twice."""
+    while True:
+        await asyncio.sleep(OPERATOR_SECONDS)
+        try:
+            count = await app.steer_calls("retry", statuses=[Status.QUARANTINED])
+        except StorageError:
+            continue
+        if count:
+            log.info("%d quarantined calls may try again", count)
 
 
 def _audit(url: str) -> None:

@@ -79,7 +79,9 @@ def registry_of_yesterday() -> Registry:
     registry.partition_count = app.registry.partition_count
     for name, version in app.registry.versions():
         spec = yesterday.registry.get(name, version)
-        if spec is None or name.startswith("fenbu."):  # What is built in belongs to the app that is open.
+        if spec is None or name.startswith(
+            "fenbu."
+        ):  # What is built in belongs to the app that is open.
             spec = app.registry.get(name, version)
         if spec is not None and name not in TODAY_ONLY and version == 1:
             registry.add(spec)
