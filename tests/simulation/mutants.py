@@ -17,6 +17,7 @@ from unittest.mock import patch
 from msgspec import Struct
 from msgspec.structs import replace
 
+from fenbu._api.topic_log import Logs
 from fenbu._core.absent import Absent
 from fenbu._core.activation import Activation
 from fenbu._core.engine import Engine
@@ -248,7 +249,7 @@ def forget_how_far_it_was(right: Any) -> Any:
 def publish_failed_operations(right: Any) -> Any:
     def fail(self: Any, error: Any, now: float, **options: Any) -> None:
         for number, command in (self.activation and self.activation.written) or ():
-            self._write(number, command, now)
+            self._code_writes(number, command, now)
         right(self, error, now, **options)
 
     return fail
@@ -261,7 +262,32 @@ def number_backwards(right: Any) -> Any:
     return append
 
 
+def number_events_twice(right: Any) -> Any:
+    def chunk_of(log: str, number: int, value: Any, now: float) -> Any:
+        return right(log, number - (number % 5 == 4), value, now)
+
+    return chunk_of
+
+
+def tell_nobody_of_events(right: Any) -> Any:
+    async def tell(self: Any, call: str) -> None:
+        if self.runtime.clock.random() < 0.9:
+            await right(self, call)
+
+    return tell
+
+
+def fork_without_history(right: Any) -> Any:
+    def until(entries: Any, place: int) -> Any:
+        return right(entries, place)[:1]
+
+    return until
+
+
 MUTANTS = (
+    Mutant("give two events one number", "fenbu._core.topic", "chunk_of", number_events_twice),
+    Mutant("tell not all who wait for events", Logs, "tell", tell_nobody_of_events),
+    Mutant("fork without the history", "fenbu._core.fork", "_until", fork_without_history),
     Mutant("append what is there already", MemoryDatabase, "append", append_again),
     Mutant("number chunks of a batch backwards", MemoryDatabase, "append", number_backwards),
     Mutant("go on from the first place", ChunkWriter, "resume", forget_how_far_it_was),
