@@ -27,6 +27,7 @@ from fenbu._core.model import (
     Outcome,
     Status,
 )
+from fenbu._core.pause import NEVER_SECONDS
 from fenbu._storage.memory.storage import MemoryStorage
 from fenbu._storage.observer import CallFilter
 from fenbu._storage.open import Database
@@ -82,7 +83,10 @@ def invocations(draw: st.DrawFn, sequence: int) -> Invocation:
         crashes=draw(st.integers(0, 2)),
         started_at=draw(st.none() | instants),
         finished_at=draw(instants) if status in FINISHED else None,
-        wake_at=draw(st.none() | instants),
+        # What is paused has an instant that never comes, see pause.py.
+        wake_at=NEVER_SECONDS + draw(instants)
+        if status is Status.PAUSED
+        else draw(st.none() | instants),
         waiting=draw(st.none() | text),
         cancel_reason=draw(st.none() | text),
         commands=draw(st.none() | text),
@@ -267,6 +271,18 @@ class StorageMachine(RuleBasedStateMachine):
     @rule(handler=st.sampled_from(HANDLERS), before=instants, limit=st.integers(1, 3))
     def delete_finished(self, handler, before, limit):
         self.both("delete_finished", handler, before, limit=limit)
+
+    @rule(id_=ids, stream=st.sampled_from(("log", "é")), before=instants, limit=st.integers(1, 3))
+    def delete_chunks(self, id_, stream, before, limit):
+        self.both("delete_chunks", id_, stream, before, limit=limit)
+        # The numbers are each storage's own affair: behind the last one of an instant comes the same.
+        answers: list[Any] = []
+        for each in self.storages:
+            last = self.runner.run(each.last_chunk(id_, stream, before))
+            cursor = StreamCursor(id_, stream, last)
+            (page,) = self.runner.run(each.load_chunks([cursor], limit=99))
+            answers.append([replace(chunk, number=0) for chunk in page.chunks])
+        assert answers[0] == answers[1], "last_chunk"
 
     @rule(
         cursors=st.dictionaries(st.sampled_from(PARTITIONS), st.integers(0, 20)),

@@ -140,6 +140,8 @@ class MemoryDatabase:
         kept = [each for each in chunks[:limit] if each.at >= before]
         gone = min(limit, len(chunks)) - len(kept)
         chunks[:limit] = kept
+        if not chunks:
+            self.chunks.get(id_, {}).pop(stream, None)
         return gone
 
     def pages(self, cursors: Iterable[StreamCursor], limit: int) -> list[StreamPage]:

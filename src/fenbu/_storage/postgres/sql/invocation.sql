@@ -51,8 +51,9 @@ WITH call AS MATERIALIZED (
 {journal};
 
 -- name: next_due
+-- Without those that are paused: their instants never come.
 SELECT wake_at FROM {schema}.invocation
-WHERE lane = 2 AND wake_at IS NOT NULL AND partition = ANY ($1::integer[])
+WHERE lane = 2 AND wake_at IS NOT NULL AND wake_at < 1e11 AND partition = ANY ($1::integer[])
 ORDER BY wake_at LIMIT 1;
 
 -- name: last_sequences
