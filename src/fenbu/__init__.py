@@ -23,6 +23,7 @@ from fenbu._api.function import Bound, DurableFunction, SyncFunction
 from fenbu._api.handle import Handle, SyncHandle
 from fenbu._api.hook import Compression, Encryption
 from fenbu._api.listing import CallInfo, CallPage, Where, set_attributes
+from fenbu._api.mapping import Results, SyncResults
 from fenbu._api.saga import saga
 from fenbu._api.signal import wait_signal, wait_until
 from fenbu._api.step import Step, TxStep, step, tx_step
@@ -106,6 +107,7 @@ __all__ = [
     "PayloadTooLarge",
     "PayloadUnreadable",
     "Resource",
+    "Results",
     "Retry",
     "RetryLater",
     "Running",
@@ -118,6 +120,7 @@ __all__ = [
     "StreamReader",
     "SyncFunction",
     "SyncHandle",
+    "SyncResults",
     "SyncStream",
     "SyncStreamReader",
     "SyncTopic",
