@@ -5,6 +5,7 @@ from __future__ import annotations
 from fenbu._api.answer import UpdateHandler, on_query, on_update, updates_running
 from fenbu._api.app import App, Client
 from fenbu._api.ask import SyncUpdateHandle, UpdateHandle
+from fenbu._api.batch import BatchError, BatchProgress
 from fenbu._api.callback import Callback, callback
 from fenbu._api.context import (
     current_attempt,
@@ -75,6 +76,8 @@ __all__ = [
     "App",
     "Attempt",
     "AttributeValue",
+    "BatchError",
+    "BatchProgress",
     "Bound",
     "CallCancelled",
     "CallEnded",

@@ -18,6 +18,7 @@ from fenbu import (
 from fenbu._testing.linearizability import UNKNOWN, Observed, is_linearizable
 from fenbu._testing.simulation import Plan
 from tests.simulation import service
+from tests.simulation.batches import batches
 from tests.simulation.deploy import deploys
 from tests.simulation.entities import alarms, visits
 from tests.simulation.forks import forks
@@ -449,6 +450,7 @@ WORKLOADS: dict[str, Workload] = {
     "alarms": alarms,
     "attempts": attempts,
     "bank": bank,
+    "batches": batches,
     "beats": beats,
     "cancels": cancels,
     "charges": charges,

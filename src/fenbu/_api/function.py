@@ -53,7 +53,7 @@ class Bound(Struct, Generic[R_co], frozen=True, eq=False):
     @property
     def id(self) -> str | None:
         """What its caller has chosen."""
-        return self.function.chosen_id
+        return self.function.chosen.id
 
     def make(self, location: str) -> Coroutine[Any, Any, R_co]:
         """Used by `map`."""
@@ -372,9 +372,9 @@ class DurableFunction(Maps, Generic[P, R]):
         return self.handle_of(call)
 
     @property
-    def chosen_id(self) -> str | None:
-        """The id that calls are to have."""
-        return self._options.id
+    def chosen(self) -> CallOptions:
+        """How calls are to be made."""
+        return self._options
 
     @property
     def transaction(self) -> Any:
