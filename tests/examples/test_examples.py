@@ -55,6 +55,12 @@ SAYS = {
         "attempt 2 for request-7 begins at row 300",
         "table closed with 1000 rows",
     ],
+    "thumbnails": [
+        "cover-4@1200",
+        "298 of 300 thumbnails, 2 failed",
+        "the first error: ValueError: photo-207 is no picture",
+        "tried again: 2, missing: 0",
+    ],
     "chat_agent": ["assistant: Oslo has 4 degrees; Kyoto has 5 degrees"],
 }
 
