@@ -45,7 +45,7 @@ async def start_calls(
     """Make calls durable, or let a transaction of the user's own do so."""
     middleware = runtime.registry.middleware
     if middleware:
-        with around_calls(middleware, [each for each in calls if isinstance(each, Call)]):
+        with around_calls(middleware, [each for each in calls if isinstance(each, Call | Update)]):
             await _start_calls(runtime, calls, transaction)
     else:
         await _start_calls(runtime, calls, transaction)
