@@ -50,6 +50,7 @@ from fenbu import (
     tx_step,
     wait_signal,
 )
+from fenbu.integrations import opentelemetry
 
 app = App("shop")
 
@@ -145,6 +146,7 @@ class Tracing(Middleware):
 
 assert_type(Tracing, type[Tracing])
 app.middleware(Tracing())
+app.middleware(opentelemetry.Tracing())
 app.middleware(int)  # pyright: ignore[reportArgumentType]
 
 
