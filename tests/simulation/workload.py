@@ -22,6 +22,7 @@ from tests.simulation.batches import batches
 from tests.simulation.deploy import deploys
 from tests.simulation.entities import alarms, visits
 from tests.simulation.forks import forks
+from tests.simulation.moves import moves
 from tests.simulation.programs import programs
 from tests.simulation.search import search
 from tests.simulation.service import Account, Log, Register
@@ -466,6 +467,7 @@ WORKLOADS: dict[str, Workload] = {
     "limits": limits,
     "loans": loans,
     "local": local,
+    "moves": moves,
     "naps": naps,
     "order": order,
     "pauses": pauses,
