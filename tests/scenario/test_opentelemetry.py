@@ -24,11 +24,11 @@ pytestmark = pytest.mark.timeout(60)
 class Traced:
     """An app with tracing, and the spans that have ended."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, idle_seconds: float = 60.0) -> None:
         self.exporter = InMemorySpanExporter()
         self.provider = TracerProvider()
         self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
-        self.app = App("traced", url=url, idle_seconds=0.02)
+        self.app = App("traced", url=url, idle_seconds=idle_seconds)
         self.app.middleware(Tracing(tracer_provider=self.provider))
 
     @property
@@ -130,7 +130,8 @@ async def test_attributes_and_errors(traced: Traced) -> None:
     assert [(each.attributes or {})["fenbu.attempt"] for each in (failed, went_well)] == [1, 2]
 
 
-async def test_there_is_no_span_of_a_replay_and_the_trace_goes_on_behind_it(traced: Traced) -> None:
+async def test_there_is_no_span_of_a_replay_and_the_trace_goes_on_behind_it(tmp_path: Path) -> None:
+    traced = Traced(f"sqlite:///{tmp_path}/app.db", idle_seconds=0.02)
     app = traced.app
 
     @app.task(name="last")

@@ -31,7 +31,6 @@ from fenbu._core.command import (
     WriteChunk,
 )
 from fenbu._core.loop import DeterministicLoop
-from fenbu._core.middleware import Running
 from fenbu._core.model import Entry, EntryKind, Invocation, Outcome, Payload
 
 current: ContextVar[Activation | None] = ContextVar("fenbu_activation", default=None)
@@ -374,15 +373,7 @@ class Activation:
         if handler is None:
             journal.unexpected(self.invocation, entry)
         answers.running.add(entry.name or "")
-        what = None
-        if self.context.middleware:
-            # The journal has not what it carries.
-            call = answers.accepting
-            context = {} if call is None else call.context or {}
-            what = Running(
-                kind="update", name=name, id=self.invocation.id, context=context,
-                is_replay=self.is_replaying,
-            )  # fmt: skip
+        what = answers.described(name, self.invocation.id, is_replay=self.is_replaying)
         work = answers.serve(entry.name or "", handler, entry.value or "", what)
         self.loop.create_task(work, name=name, context=self._inside.copy())
 

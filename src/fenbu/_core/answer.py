@@ -84,6 +84,14 @@ class Answers:
             raise UsageError(_none("update", name, handler, self.updates))
         return found
 
+    def described(self, name: str, workflow: str, *, is_replay: bool) -> Running | None:
+        """An update that is about to be served, as middleware sees it; None without any."""
+        if not self.context.middleware:
+            return None
+        # The journal has not what it carries.
+        context = {} if self.accepting is None else self.accepting.context or {}
+        return Running(kind="update", name=name, id=workflow, context=context, is_replay=is_replay)
+
     async def serve(
         self, entry_name: str, handler: UpdateHandler, payload: Payload, what: Running | None
     ) -> None:
