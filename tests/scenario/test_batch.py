@@ -238,6 +238,8 @@ def test_what_cannot_be_a_batch_is_refused() -> None:
         app.batch("a", source=nothing, each=service.resize)
     with pytest.raises(UsageError, match="is no task or workflow"):
         app.batch("a", source=service.photos, each=nothing)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="takes no input"):
+        app.batch("a", source=service.photos, each=app.task(name="idle")(nothing))  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="ids of their own"):
         app.batch("a", source=service.photos, each=service.resize.options(id="x"))
     with pytest.raises(UsageError, match="concurrency must be"):

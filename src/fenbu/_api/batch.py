@@ -128,7 +128,9 @@ def register(app: Registering, name: str, plan: Plan, **options: Any) -> Durable
         raise UsageError(f"batch {name!r}: its calls have ids of their own, and not one for all")
     known = Signature(plan.source, codec)
     parameters = _parameters(name, plan.source, known)
-    (cursor, *_), (first, *_) = parameters, inspect.signature(spec.function).parameters
+    cursor, first = parameters[0], next(iter(inspect.signature(spec.function).parameters), None)
+    if first is None:
+        raise UsageError(f"batch {name!r}: {spec.name} takes no input")
     given = inspect.Signature(parameters)
 
     async def run(*args: Any, **kwargs: Any) -> BatchProgress:
