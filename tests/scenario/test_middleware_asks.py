@@ -13,6 +13,8 @@ import pytest
 
 import fenbu
 from fenbu import App, Middleware, Running, Starting, Status, on_query, on_update, step
+from fenbu._core.history import History
+from fenbu._core.rehearsal import rehearse
 from fenbu.testing import crash_everywhere
 
 tenant: ContextVar[str] = ContextVar("tenant", default="-")
@@ -171,6 +173,20 @@ async def test_it_travels_through_nodes_without_middleware(tmp_path: Path) -> No
         await handle.update("add", "tea", id="u")
         (loaded,) = await node.runtime.gateway.storage.load_calls(["c/@u"])
         assert loaded.invocation.context == {"asker": "/add"}
+
+
+async def test_a_replay_by_hand_has_around_it_what_the_call_had(app: App) -> None:
+    app.middleware(Records())
+
+    @app.workflow(name="fails")
+    async def fails() -> None:
+        raise ValueError(tenant.get())
+
+    async with app:
+        with pytest.raises(KeyError, match="workflow"):
+            await fails.options(id="f")()
+        (loaded,) = await app.runtime.gateway.storage.load_calls(["f"])
+    assert rehearse(app.registry, History(loaded)) is None
 
 
 def test_a_crash_anywhere_changes_nothing() -> None:

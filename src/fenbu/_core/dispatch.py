@@ -43,9 +43,10 @@ def message_of(
             )
         case SendUpdate():
             id_ = command.update_id or fork.child_id(activation, number)
+            context = invocation.context if command.context is None else command.context or None
             call = update.call_of(
                 command.id, id_, partition=command.partition, name=command.name, args=command.args,
-                now=now, parent=here, context=_context(activation, command),
+                now=now, parent=here, context=context,
             )  # fmt: skip
             return Update(command.partition, command.id, call, fresh=command.update_id is None)
         case CancelCall():
@@ -87,6 +88,9 @@ def _call(
     engine: Engine, activation: Activation, here: Address, command: StartCall, now: float
 ) -> Call:
     id_ = command.id or fork.child_id(activation, here.command)
+    context = activation.invocation.context
+    if command.context is not None:
+        context = command.context or None
     invocation = Invocation(
         id=id_,
         partition=engine.place(command.entity, command.key, id_),
@@ -101,18 +105,11 @@ def _call(
         deadline_at=engine.deadline(command.name, command.version, command.timeout_seconds, now),
         wake_at=now + command.delay_seconds if command.delay_seconds > 0 else None,
         attributes=command.attributes,
-        context=_context(activation, command),
+        context=context,
     )
     return Call(
         invocation, fresh=command.id is None, waited=command.wait, if_exists=command.if_exists
     )
-
-
-def _context(activation: Activation, command: StartCall | SendUpdate) -> dict[str, str] | None:
-    """What goes with it."""
-    if command.context is None:
-        return activation.invocation.context
-    return command.context or None
 
 
 def task_body(spec: HandlerSpec, invocation: Invocation) -> RunBody:
