@@ -5,6 +5,7 @@ from __future__ import annotations
 from fenbu._api.answer import UpdateHandler, on_query, on_update, updates_running
 from fenbu._api.app import App, Client
 from fenbu._api.ask import SyncUpdateHandle, UpdateHandle
+from fenbu._api.batch import BatchError, BatchProgress
 from fenbu._api.callback import Callback, callback
 from fenbu._api.context import (
     current_attempt,
@@ -23,6 +24,7 @@ from fenbu._api.function import Bound, DurableFunction, SyncFunction
 from fenbu._api.handle import Handle, SyncHandle
 from fenbu._api.hook import Compression, Encryption
 from fenbu._api.listing import CallInfo, CallPage, Where, set_attributes
+from fenbu._api.mapping import Results, SyncResults
 from fenbu._api.saga import saga
 from fenbu._api.signal import wait_signal, wait_until
 from fenbu._api.step import Step, TxStep, step, tx_step
@@ -74,6 +76,8 @@ __all__ = [
     "App",
     "Attempt",
     "AttributeValue",
+    "BatchError",
+    "BatchProgress",
     "Bound",
     "CallCancelled",
     "CallEnded",
@@ -106,6 +110,7 @@ __all__ = [
     "PayloadTooLarge",
     "PayloadUnreadable",
     "Resource",
+    "Results",
     "Retry",
     "RetryLater",
     "Running",
@@ -118,6 +123,7 @@ __all__ = [
     "StreamReader",
     "SyncFunction",
     "SyncHandle",
+    "SyncResults",
     "SyncStream",
     "SyncStreamReader",
     "SyncTopic",

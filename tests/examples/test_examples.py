@@ -55,6 +55,19 @@ SAYS = {
         "attempt 2 for request-7 begins at row 300",
         "table closed with 1000 rows",
     ],
+    "thumbnails": [
+        "cover-4@1200",
+        "298 of 300 thumbnails, 2 failed",
+        "the first error: ValueError: photo-207 is no picture",
+        "tried again: 2, missing: 0",
+    ],
+    "traced_orders": [
+        r"payment of 500\nPOST /orders\n  start checkout\n    run checkout\n",
+        r"\n        run Stock.reserve\n",
+        r"\n      step charge\n",
+        r"\n        run send_receipt: ConnectionError: no receipt for the payment of 500\n",
+        r"\n        run send_receipt [(]attempt 2[)]\n",
+    ],
     "chat_agent": ["assistant: Oslo has 4 degrees; Kyoto has 5 degrees"],
 }
 

@@ -24,6 +24,7 @@ from fenbu._core import history
 from fenbu._core.history import History
 from fenbu._core.model import Loaded
 from fenbu._core.rehearsal import rehearse
+from fenbu.testing import crash_everywhere, run
 from tests.fixture.postgres import new_url
 
 ran: list[str] = []
@@ -181,3 +182,32 @@ async def test_what_cannot_go_on_elsewhere_is_refused(apps: list[App]) -> None:
     operation = replace(found.invocation, entity="Till", key="a", handler="Till.add")
     with pytest.raises(UsageError, match="is an operation that has not ended"):
         history.restored(History(Loaded(operation, [])), 256)
+
+
+def test_a_crash_anywhere_while_it_comes_changes_nothing() -> None:
+    ran.clear()
+    app = app_on("memory:")
+
+    async def depart() -> list[bytes]:
+        handle = await order(app).options(id="a").start(5)
+        await asyncio.sleep(1)
+        open_ = await exported(app, "a")
+        await handle.signal("go", "x")
+        assert await handle.result() == "charged 5, not 5, x, charged 1"
+        return [open_, await exported(app, "a")]
+
+    open_, ended = run(app, depart)
+    assert ran == ["charge 5", "charge 1"]
+    ran.clear()
+
+    async def arrive() -> Any:
+        await bring(app, ended, id_="b")
+        await bring(app, open_, goes_on=True)
+        while not await app.runtime.gateway.storage.load_calls(["a"]):
+            await asyncio.sleep(1)
+        await order(app).handle("a").signal("go", "y")
+        return await order(app).handle("b").result(), await order(app).handle("a").result()
+
+    assert crash_everywhere(app, arrive) >= 3
+    # What was recorded before it moved runs nowhere again; what was not runs at least once in each run.
+    assert set(ran) == {"charge 1"}

@@ -7,6 +7,7 @@ import asyncio
 from fenbu._testing.cluster import Cluster
 from fenbu._testing.simulation import Plan, Report, plan_of, run, shrink
 from tests.simulation.deploy import deploys, registry_of_yesterday
+from tests.simulation.moves import depart, moves
 from tests.simulation.secret import check_secrets, hook_of
 from tests.simulation.service import app
 from tests.simulation.tasks import begin_tasks
@@ -34,6 +35,11 @@ def scenario_of(plan: Plan):
 
 def run_plan(plan: Plan) -> Report:
     app.registry.hook = hook_of(plan)
+    moving = [name for name, workload in chosen(plan) if workload is moves]
+    if moving:
+        before = depart(plan, moving)
+        if not before.ok:
+            return before
     return run(app, scenario_of(plan), plan)
 
 

@@ -33,7 +33,8 @@ def test_no_promise_is_broken_under_faults() -> None:
     for name in KINDS:
         assert sum(chunk.faults[name] for chunk in chunks) > SEEDS // 20, name
     for name in WORKLOADS:
-        assert sum(chunk.workloads[name] for chunk in chunks) > SEEDS // 20, name
+        # A seed chooses two of them, on average.
+        assert sum(chunk.workloads[name] for chunk in chunks) > SEEDS // len(WORKLOADS), name
 
 
 def test_a_seed_is_the_same_run_to_the_byte() -> None:

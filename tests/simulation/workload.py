@@ -18,9 +18,11 @@ from fenbu import (
 from fenbu._testing.linearizability import UNKNOWN, Observed, is_linearizable
 from fenbu._testing.simulation import Plan
 from tests.simulation import service
+from tests.simulation.batches import batches
 from tests.simulation.deploy import deploys
 from tests.simulation.entities import alarms, visits
 from tests.simulation.forks import forks
+from tests.simulation.moves import moves
 from tests.simulation.programs import programs
 from tests.simulation.search import search
 from tests.simulation.service import Account, Log, Register
@@ -449,6 +451,7 @@ WORKLOADS: dict[str, Workload] = {
     "alarms": alarms,
     "attempts": attempts,
     "bank": bank,
+    "batches": batches,
     "beats": beats,
     "cancels": cancels,
     "charges": charges,
@@ -464,6 +467,7 @@ WORKLOADS: dict[str, Workload] = {
     "limits": limits,
     "loans": loans,
     "local": local,
+    "moves": moves,
     "naps": naps,
     "order": order,
     "pauses": pauses,

@@ -19,6 +19,7 @@ import fenbu
 from fenbu import (
     INJECTED,
     App,
+    BatchProgress,
     Callback,
     Chunk,
     ConsumerGroup,
@@ -28,12 +29,14 @@ from fenbu import (
     Handle,
     Middleware,
     Resource,
+    Results,
     Retry,
     Running,
     Starting,
     Status,
     Stream,
     SyncHandle,
+    SyncResults,
     Topic,
     UpdateHandle,
     callback,
@@ -47,6 +50,7 @@ from fenbu import (
     tx_step,
     wait_signal,
 )
+from fenbu.integrations import opentelemetry
 
 app = App("shop")
 
@@ -142,6 +146,7 @@ class Tracing(Middleware):
 
 assert_type(Tracing, type[Tracing])
 app.middleware(Tracing())
+app.middleware(opentelemetry.Tracing())
 app.middleware(int)  # pyright: ignore[reportArgumentType]
 
 
@@ -335,3 +340,37 @@ async def ask() -> None:
     assert_type(await cart.and_signal("paid", 5).start("ann"), Handle[int])
     assert_type(await cart.and_update("put", "sku", result=str)("ann"), str)
     await cart.and_update("put", "sku")(1)  # pyright: ignore[reportArgumentType]
+
+
+async def many() -> None:
+    async for sent in send.map([1, 2], concurrency=5):
+        assert_type(sent, bool)
+    send.map(["a"])  # pyright: ignore[reportArgumentType]
+    resize.map(["a"])  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+    assert_type(send.map([1], return_exceptions=True), Results[bool | Exception])
+    assert_type(app.map(resize.bind(path, 640) for path in "ab"), Results[bytes])
+    async with send.map([1], ordered=False) as results:
+        assert_type(await anext(results), bool)
+    assert_type(send.sync.map([1]), SyncResults[bool])
+    assert_type(next(send.sync.map([1], return_exceptions=True)), bool | Exception)
+
+
+async def numbers(cursor: str | None, bucket: str) -> tuple[list[int], str | None]:
+    return [len(bucket)], cursor
+
+
+def names(cursor: int | None = None) -> tuple[list[str], int | None]:
+    return ["a"], cursor
+
+
+sends = app.batch("sends", source=numbers, each=send, retry=Retry(attempts=3))
+app.batch("wrong", source=names, each=send)  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+
+async def begins() -> None:
+    handle = await sends.options(id="s").start(None, "photos")
+    assert_type(handle, Handle[BatchProgress])
+    assert_type(await sends("a", "photos"), BatchProgress)
+    await sends(None)  # pyright: ignore[reportCallIssue]
+    progress = await handle.query("progress", result=BatchProgress)
+    assert_type(progress.open, int)

@@ -12,7 +12,7 @@ from fenbu._api.step import step
 from fenbu._core.activation import Activation
 from fenbu._core.effect import Ended, LoadCalls, LoadReady, StopBody, WakeAt
 from fenbu._core.event import CallsLoaded, DueLoaded
-from fenbu._core.message import Call, Cancel
+from fenbu._core.message import Call, Cancel, Restore
 from fenbu._core.message import Retry as RetryMessage
 from fenbu._core.model import Invocation, Kind, Status
 from fenbu._core.retry import Retry
@@ -337,3 +337,21 @@ def test_a_call_with_a_chosen_id_is_durable_with_the_journal_that_says_it_was_se
     (message,) = drive.inbox.values()
     assert isinstance(message, Call)
     assert message.invocation.id == "chosen"
+
+
+def test_a_call_that_is_imported_is_written_once(drive: Drive) -> None:
+    async def flow() -> None: ...
+
+    drive.register(flow, Kind.WORKFLOW)
+    call = Invocation(id="a", partition=0, handler="flow", args="{}", created_at=drive.now)
+    call.status, call.result = Status.COMPLETED, "null"
+    effects = drive.from_inbox(Restore(call, []))
+    (request,) = [each for each in effects if isinstance(each, LoadCalls)]
+    drive.event(CallsLoaded(0, request.batch, request.ids, []))
+    written = [
+        (where, each.id)
+        for batch in drive.batches
+        for where, rows in (("inserted", batch.inserted), ("updated", batch.updated))
+        for each in rows
+    ]
+    assert written == [("inserted", "a")]

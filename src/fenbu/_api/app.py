@@ -17,6 +17,7 @@ from fenbu._api.function import Bound, start_many
 from fenbu._api.handle import Handle
 from fenbu._api.hook import one_hook
 from fenbu._api.listing import CallPage, Where, list_calls, steer_calls
+from fenbu._api.mapping import MapsCalls
 from fenbu._api.options import seconds
 from fenbu._api.register import Handlers
 from fenbu._api.runtime import Runtime
@@ -39,7 +40,7 @@ T = TypeVar("T")
 Seconds = float | timedelta
 
 
-class App(Handlers):
+class App(Handlers, MapsCalls):
     """The handlers of one service, and the database that makes their calls durable.
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Generic, TypeVar
 
@@ -19,7 +19,9 @@ from fenbu._core.codec import TypeCodec
 from fenbu._core.command import SendUpdate
 from fenbu._core.location import caller
 from fenbu._core.message import Update
-from fenbu._core.model import Entry, Outcome
+from fenbu._core.middleware import around_calls, around_query, context_of_update
+from fenbu._core.model import Entry, Outcome, Payload
+from fenbu._node.attempt import current
 from fenbu.errors import Unavailable, UsageError
 
 T = TypeVar("T")
@@ -136,7 +138,7 @@ def message_of(runtime: Runtime, wanted: Wanted) -> Update:
     Raises:
         UsageError: An argument cannot be encoded, or the id makes no sense.
     """
-    clock = runtime.clock
+    clock, body = runtime.clock, current.get()
     now = clock.now()
     call = update.call_of(
         wanted.workflow,
@@ -145,6 +147,7 @@ def message_of(runtime: Runtime, wanted: Wanted) -> Update:
         name=wanted.name,
         args=runtime.registry.codec.of(Any).encode(list(wanted.args)),
         now=now,
+        context=None if body is None else body.context,
     )
     return Update(wanted.partition, wanted.workflow, call, fresh=wanted.id is None)
 
@@ -161,14 +164,31 @@ async def start_update(runtime: Runtime, wanted: Wanted) -> UpdateHandle[Any]:
     if running is not None:
         return _start_inside(running, runtime, wanted)
     message = message_of(runtime, wanted)
-    await runtime.gateway.send(message)
+    with around_calls(runtime.registry.middleware, [message]):
+        await runtime.gateway.send(message)
     return handle_of(runtime, message, wanted.result)
+
+
+async def ask_update(runtime: Runtime, wanted: Wanted) -> Any:
+    """See `Handle.update`."""
+    running = activation()
+    if running is not None:
+        return await _start_inside(running, runtime, wanted).result()
+    message = message_of(runtime, wanted)
+    with around_calls(runtime.registry.middleware, [message]):
+        await runtime.gateway.send(message)
+        return await handle_of(runtime, message, wanted.result).result()
 
 
 def _start_inside(running: Activation, runtime: Runtime, wanted: Wanted) -> UpdateHandle[Any]:
     codec, id_ = runtime.registry.codec, checked_update_id(wanted.id)
     payload = codec.of(Any).encode(list(wanted.args))
-    command = SendUpdate(wanted.name, caller(), wanted.partition, wanted.workflow, payload, id_)
+    middleware, context = runtime.registry.middleware, None
+    if middleware and not running.is_replaying:
+        context = context_of_update(middleware, running.invocation, wanted.name, wanted.workflow)
+    command = SendUpdate(
+        wanted.name, caller(), wanted.partition, wanted.workflow, payload, id_, context
+    )
     number, future = running.ask(command)
     call_id = ids.update_id(wanted.workflow, id_ or fork.child_id(running, number))
     return UpdateHandle(runtime, call_id, wanted.partition, codec.of(wanted.result), future)
@@ -185,16 +205,28 @@ async def ask(
     if activation() is not None:
         raise UsageError("the answer of a query changes from moment to moment: ask it in a step")
     codec = runtime.registry.codec
-    payload = codec.of(Any).encode(list(args))
+    payload, body = codec.of(Any).encode(list(args)), current.get()
+    context = {} if body is None else body.context or {}
+    with around_query(runtime.registry.middleware, name, id, context) as carried:
+        return codec.of(result).decode(await _answer(runtime, id, name, payload, carried))
+
+
+async def _answer(
+    runtime: Runtime,
+    id: str,  # noqa: A002
+    name: str,
+    payload: Payload,
+    context: Mapping[str, str],
+) -> Payload:
     pause = LOOK_SECONDS_MIN
     while pause < limit.PATIENCE_SECONDS:
         loaded = await runtime.gateway.load(id)
         if loaded is None:
             await runtime.gateway.status(id)  # Or there is no such call.
         else:
-            answer = query.answer(runtime.registry, loaded, name, payload)
+            answer = query.answer(runtime.registry, loaded, name, payload, context)
             if answer is not None:
-                return codec.of(result).decode(answer)
+                return answer
             if loaded.invocation.wake_at is not None:
                 raise UsageError(f"{loaded.invocation.handler} {id} has not begun: it is delayed")
         await asyncio.sleep(pause)

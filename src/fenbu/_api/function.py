@@ -13,6 +13,7 @@ from msgspec import Struct
 from fenbu._api.ask import Wanted, checked_update_id
 from fenbu._api.context import activation, required_activation
 from fenbu._api.handle import Handle, SyncHandle
+from fenbu._api.mapping import Maps, SyncMaps
 from fenbu._api.options import (
     DEFAULT,
     CallOptions,
@@ -24,7 +25,7 @@ from fenbu._api.options import (
 from fenbu._api.outcome import value_of
 from fenbu._api.runtime import Runtime
 from fenbu._api.together import WithSignal, WithUpdate, check_together
-from fenbu._api.transaction import start_in
+from fenbu._api.transaction import start_calls, start_in
 from fenbu._core import fork, ids
 from fenbu._core.activation import Activation, ContinueAsNew
 from fenbu._core.attribute import AttributeValue
@@ -44,13 +45,24 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 class Bound(Struct, Generic[R_co], frozen=True, eq=False):
-    """A call that has not been made yet: a function with its arguments, for `start_many`."""
+    """A call that has not been made yet: a function with its arguments, for `start_many` and `App.map`."""
 
     function: DurableFunction[..., R_co]
     args: Payload
 
+    @property
+    def id(self) -> str | None:
+        """What its caller has chosen."""
+        return self.function.chosen.id
 
-class DurableFunction(Generic[P, R]):
+    def make(self, location: str) -> Coroutine[Any, Any, R_co]:
+        """Used by `map`."""
+        if self.function.transaction is not None:
+            raise UsageError("map() waits for results, which come when a transaction has committed")
+        return self.function.make(self.args, location)
+
+
+class DurableFunction(Maps, Generic[P, R]):
     """A task, a workflow or an operation of one entity. Call it like the function that it was made from.
 
     `await f(x)` makes the call and waits for its result; `await f.start(x)` returns a `Handle` once the
@@ -130,15 +142,9 @@ class DurableFunction(Generic[P, R]):
             UsageError: A value makes no sense.
         """
         options = changed_options(
-            self._options,
-            id_=id,
-            delay=delay,
-            timeout=timeout,
-            transaction=transaction,
-            on_parent_end=on_parent_end,
-            if_exists=if_exists,
-            attributes=attributes,
-        )
+            self._options, id_=id, delay=delay, timeout=timeout, transaction=transaction,
+            on_parent_end=on_parent_end, if_exists=if_exists, attributes=attributes,
+        )  # fmt: skip
         return DurableFunction(self._runtime, self._spec, self._key, options)
 
     def and_signal(self, name: str, value: object = None) -> WithSignal[P, R]:
@@ -207,6 +213,13 @@ class DurableFunction(Generic[P, R]):
             )
         return self._call_outside(payload)
 
+    def make(self, payload: Payload, location: str) -> Coroutine[Any, Any, R]:
+        """Used by `map`."""
+        running = activation()
+        if running is not None:
+            return self._call_inside(running, self._command(running, payload, location, wait=True))
+        return self._call_outside(payload)
+
     def start(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, Handle[R]]:
         """Make the call durable and return its handle, without waiting for its result.
 
@@ -223,7 +236,7 @@ class DurableFunction(Generic[P, R]):
         return self._start_outside(payload)
 
     def bind(self, *args: P.args, **kwargs: P.kwargs) -> Bound[R]:
-        """The call as a value, for `App.start_many`.
+        """The call as a value, for `App.start_many` and `App.map`.
 
         Raises:
             UsageError: The arguments do not fit.
@@ -359,6 +372,11 @@ class DurableFunction(Generic[P, R]):
         return self.handle_of(call)
 
     @property
+    def chosen(self) -> CallOptions:
+        """How calls are to be made."""
+        return self._options
+
+    @property
     def transaction(self) -> Any:
         """The user's own connection in which calls are to be started."""
         return self._options.transaction
@@ -434,30 +452,7 @@ async def start_many(runtime: Runtime, calls: Iterable[Bound[R]]) -> list[Handle
     return [each.function.handle_of(call) for each, call in zip(bound, messages, strict=True)]
 
 
-async def start_calls(
-    runtime: Runtime, calls: Sequence[Call | Signal | Update], transaction: Any
-) -> None:
-    """Make calls durable, or let a transaction of the user's own do so."""
-    middleware = runtime.registry.middleware
-    if middleware:
-        with around_calls(middleware, [each for each in calls if isinstance(each, Call)]):
-            await _start_calls(runtime, calls, transaction)
-    else:
-        await _start_calls(runtime, calls, transaction)
-
-
-async def _start_calls(
-    runtime: Runtime, calls: Sequence[Call | Signal | Update], transaction: Any
-) -> None:
-    if transaction is None:
-        await runtime.gateway.start_calls(calls)
-        return
-    waiting = start_in(runtime, calls, transaction, sync=False)
-    if waiting is not None:
-        await waiting
-
-
-class SyncFunction(Generic[P, R]):
+class SyncFunction(SyncMaps, Generic[P, R]):
     """`DurableFunction` without `await`."""
 
     def __init__(self, runtime: Runtime, function: DurableFunction[P, R]) -> None:

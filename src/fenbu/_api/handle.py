@@ -221,8 +221,7 @@ class Handle(Generic[R]):
             count = await cart.handle("cart-ann").update("add", "sku-1", id="click-7", result=int)
             ```
         """
-        handle = await self.start_update(name, *args, id=id, result=result)
-        return await handle.result()
+        return await ask.ask_update(self._runtime, self._wanted(name, args, id, result))
 
     @overload
     async def start_update(
@@ -244,10 +243,11 @@ class Handle(Generic[R]):
         Raises:
             CallNotFound: There is no such call, or its retention is over.
         """
-        running = activation()
-        partition = self._partition if running is None else self._addressed()
-        wanted = ask.Wanted(self.id, partition, name, args, id, result)
-        return await ask.start_update(self._runtime, wanted)
+        return await ask.start_update(self._runtime, self._wanted(name, args, id, result))
+
+    def _wanted(self, name: str, args: tuple[Any, ...], id_: str | None, result: Any) -> ask.Wanted:
+        partition = self._partition if activation() is None else self._addressed()
+        return ask.Wanted(self.id, partition, name, args, id_, result)
 
     async def cancel(self, reason: str = "cancelled") -> None:
         """Ask the call to stop. A workflow sees `asyncio.CancelledError` where it waits, and may clean up.

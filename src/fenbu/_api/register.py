@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
+from fenbu._api import batch
+from fenbu._api.batch import PATIENT, BatchProgress
 from fenbu._api.entity import Entity, operations_of
 from fenbu._api.function import DurableFunction
+from fenbu._api.mapping import CONCURRENCY, Binding
 from fenbu._api.options import make_spec
 from fenbu._api.runtime import Runtime
 from fenbu._api.topic import Topic
@@ -215,6 +218,74 @@ class Handlers:
         topic: Topic[Any] = Topic(self, self._logs, name, type, **options)
         self.topics[name] = topic
         return topic
+
+    @overload
+    def batch(
+        self,
+        name: str,
+        *,
+        source: Callable[P, Coroutine[Any, Any, tuple[Sequence[T], Any]]],
+        each: Binding[T, Any],
+        concurrency: int = CONCURRENCY,
+        retry: Retry = PATIENT,
+        timeout: Seconds | None = None,
+        retention: Seconds | None = None,
+    ) -> DurableFunction[P, BatchProgress]: ...
+    @overload
+    def batch(
+        self,
+        name: str,
+        *,
+        source: Callable[P, tuple[Sequence[T], Any]],
+        each: Binding[T, Any],
+        concurrency: int = CONCURRENCY,
+        retry: Retry = PATIENT,
+        timeout: Seconds | None = None,
+        retention: Seconds | None = None,
+    ) -> DurableFunction[P, BatchProgress]: ...
+    def batch(
+        self,
+        name: str,
+        *,
+        source: Any,
+        each: Any,
+        concurrency: int = CONCURRENCY,
+        retry: Retry = PATIENT,
+        **options: Any,
+    ) -> Any:
+        """Register a batch: a call for each of any number of inputs, so many at a time, whatever crashes.
+
+        Starting it, with the first cursor and whatever else the source takes, begins one. The call of each
+        input is started exactly once. Its id is that of the batch, `:` and a number from 0 on, and it has the
+        search attribute `batch`. Cancelling a batch cancels the calls that are open; while it is paused it
+        starts none. `handle.query("progress", result=BatchProgress)` says how far it is.
+
+        Args:
+            name: The handler's name in the database.
+            source: Runs as a step and returns a list of inputs, some hundreds or thousands, and the next
+                cursor: None behind the last. It gets the cursor first. The same cursor should mean the
+                same inputs, as it is asked again after a crash.
+            each: The task or workflow that is called with each of them.
+            concurrency: So many calls at most are open.
+            retry: What to do when the source raises; by default it is asked again without end.
+            timeout: Seconds for the whole batch.
+            retention: Seconds that a batch is kept when it has ended; default: 7 days.
+
+        Raises:
+            UsageError: The name is taken, or an argument makes no sense.
+
+        Example:
+            ```python
+            async def pages(cursor: str | None, bucket: str) -> tuple[list[str], str | None]:
+                page = await s3.list(bucket, after=cursor)
+                return page.keys, page.next
+
+            thumbnails = app.batch("thumbnails", source=pages, each=resize, concurrency=200)
+
+            handle = await thumbnails.options(id="thumbnails-2026").start(None, "photos")
+            ```
+        """
+        return batch.register(self, name, batch.Plan(source, each, concurrency, retry), **options)
 
     def middleware(self, what: M) -> M:
         """Register middleware: a class, of which one object is made, or an object. See `Middleware`.

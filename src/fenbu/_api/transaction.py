@@ -1,4 +1,4 @@
-"""Transactional start: calls that are accepted if and only if a transaction of the user's own commits.
+"""Starting calls: by themselves, or if and only if a transaction of the user's own commits.
 
 And which kind of connection the function of a transactional step is given.
 """
@@ -10,6 +10,7 @@ from typing import Any
 
 from fenbu._api.runtime import Runtime
 from fenbu._core.message import Call, Signal, Update
+from fenbu._core.middleware import around_calls
 from fenbu._storage.open import users_transaction
 from fenbu._storage.protocol import ASYNCPG, SQLALCHEMY_CONNECTION, SQLALCHEMY_SESSION
 from fenbu._storage.seal import Seal
@@ -36,6 +37,29 @@ def start_in(
         seal = Seal(runtime.registry.hook)
         calls = [seal.started(each) for each in calls]
     return transaction.start(calls, count, lambda: runtime.hint(partitions))
+
+
+async def start_calls(
+    runtime: Runtime, calls: Sequence[Call | Signal | Update], transaction: Any
+) -> None:
+    """Make calls durable, or let a transaction of the user's own do so."""
+    middleware = runtime.registry.middleware
+    if middleware:
+        with around_calls(middleware, [each for each in calls if isinstance(each, Call | Update)]):
+            await _start_calls(runtime, calls, transaction)
+    else:
+        await _start_calls(runtime, calls, transaction)
+
+
+async def _start_calls(
+    runtime: Runtime, calls: Sequence[Call | Signal | Update], transaction: Any
+) -> None:
+    if transaction is None:
+        await runtime.gateway.start_calls(calls)
+        return
+    waiting = start_in(runtime, calls, transaction, sync=False)
+    if waiting is not None:
+        await waiting
 
 
 def kind_of_connection(annotation: Any) -> str:

@@ -433,8 +433,9 @@ class Absent:
         invocation, batch = message.invocation, self._partition.engine.batch
         batch.rows.inserted.append(invocation)
         batch.rows.entries.extend(message.entries)
+        self._partition.engine.loads.changed(invocation.id, batch.number)
         # It gets its place behind all others; the backlog brings it, if it can run.
-        self._partition.requeue(invocation)
+        self._partition.requeue(invocation, is_new=True)
         if invocation.status is Status.PENDING and invocation.wake_at is not None:
             batch.effects.append(WakeAt(max(invocation.wake_at, now)))
 

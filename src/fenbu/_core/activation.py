@@ -373,7 +373,8 @@ class Activation:
         if handler is None:
             journal.unexpected(self.invocation, entry)
         answers.running.add(entry.name or "")
-        work = answers.serve(entry.name or "", handler, entry.value or "")
+        what = answers.described(name, self.invocation.id, is_replay=self.is_replaying)
+        work = answers.serve(entry.name or "", handler, entry.value or "", what)
         self.loop.create_task(work, name=name, context=self._inside.copy())
 
     # Called by the code, through the API and the loop.

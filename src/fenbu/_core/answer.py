@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from msgspec import Struct
 
 from fenbu._core.codec import Codec
 from fenbu._core.failure import failure_of
+from fenbu._core.middleware import Middleware, Running, around
 from fenbu._core.model import Invocation, Outcome, Payload, Status
 from fenbu._core.signature import Signature
 from fenbu.errors import EncodingError, UsageError
@@ -24,6 +25,8 @@ from fenbu.errors import EncodingError, UsageError
 class _HasCodec(Protocol):
     @property
     def codec(self) -> Codec: ...
+
+    middleware: Sequence[Middleware]
 
 
 class Query(Struct, eq=False):
@@ -81,13 +84,25 @@ class Answers:
             raise UsageError(_none("update", name, handler, self.updates))
         return found
 
-    async def serve(self, entry_name: str, handler: UpdateHandler, payload: Payload) -> None:
-        """The task of an update."""
+    def described(self, name: str, workflow: str, *, is_replay: bool) -> Running | None:
+        """An update that is about to be served, as middleware sees it; None without any."""
+        if not self.context.middleware:
+            return None
+        # The journal has not what it carries.
+        context = {} if self.accepting is None else self.accepting.context or {}
+        return Running(kind="update", name=name, id=workflow, context=context, is_replay=is_replay)
+
+    async def serve(
+        self, entry_name: str, handler: UpdateHandler, payload: Payload, what: Running | None
+    ) -> None:
+        """The task of an update; `what` is for middleware."""
         try:
             args, kwargs = arguments(self.context.codec, handler.signature, payload)
-            value = handler.function(*args, **kwargs)
-            if inspect.isawaitable(value):
-                value = await value
+            if what is None:
+                value = await _called(handler, args, kwargs)
+            else:
+                with around(self.context.middleware, what):
+                    value = await _called(handler, args, kwargs)
             outcome = Outcome(Status.COMPLETED, handler.signature.result.encode(value))
         except GeneratorExit:
             raise
@@ -97,6 +112,11 @@ class Answers:
             outcome = Outcome(Status.FAILED, failure=failure_of(error))
         self.ended(entry_name, outcome)
         self.running.discard(entry_name)
+
+
+async def _called(handler: UpdateHandler, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    value = handler.function(*args, **kwargs)
+    return await value if inspect.isawaitable(value) else value
 
 
 def arguments(

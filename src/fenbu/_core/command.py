@@ -112,6 +112,8 @@ class SendUpdate(Struct, gc=False):
     """The workflow."""
     args: Payload
     update_id: str | None
+    context: dict[str, str] | None = None
+    """See `StartCall`."""
     kind = "update"
 
 

@@ -43,9 +43,10 @@ def message_of(
             )
         case SendUpdate():
             id_ = command.update_id or fork.child_id(activation, number)
+            context = invocation.context if command.context is None else command.context or None
             call = update.call_of(
                 command.id, id_, partition=command.partition, name=command.name, args=command.args,
-                now=now, parent=here,
+                now=now, parent=here, context=context,
             )  # fmt: skip
             return Update(command.partition, command.id, call, fresh=command.update_id is None)
         case CancelCall():

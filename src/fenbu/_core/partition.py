@@ -455,11 +455,15 @@ class Partition:
         batch.rows.updated.append(invocation)
         self.engine.loads.changed(invocation.id, batch.number)
 
-    def requeue(self, invocation: Invocation) -> None:
-        """A changed call that can run waits in the database, behind all others: the backlog brings it."""
+    def requeue(self, invocation: Invocation, *, is_new: bool = False) -> None:
+        """A call that can run waits in the database, behind all others: the backlog brings it.
+
+        If it is new, its row is in the open batch.
+        """
+        if not is_new:
+            self.update(invocation)
         invocation.sequence = self._next_sequence
         self._next_sequence += 1
-        self.update(invocation)
         self._spilled_until = invocation.sequence
         self.refill()
 

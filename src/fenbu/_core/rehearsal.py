@@ -15,6 +15,7 @@ from fenbu._core.failure import failure_of
 from fenbu._core.handler import HandlerSpec, Registry
 from fenbu._core.history import History
 from fenbu._core.loop import EndlessLoopError
+from fenbu._core.middleware import replayed
 from fenbu._core.model import FINISHED, TERMINATED, Kind, Loaded, Status
 from fenbu.errors import EncodingError, NonDeterminismError, UsageError
 
@@ -97,7 +98,8 @@ def _replay(
                 "not kept"
             )
         instance = spec.entity.instance(call.key or "", history.state, history.state_version)
-    coroutine = spec.coroutine(call.args, instance)
+    code = spec.coroutine(call.args, instance)
+    coroutine = replayed(registry.middleware, call, spec.kind, code)
     activation = Activation(call, coroutine, call.started_at or 0.0, registry)
     if spec.entity is not None:
         activation.restate = partial(spec.entity.assign, instance)

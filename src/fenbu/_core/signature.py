@@ -192,6 +192,14 @@ class Signature:
             return tuple[hint, ...]
         return dict[str, hint] if parameter.kind is _MORE_NAMED else hint
 
+    def type_of(self, name: str) -> Any:
+        """The annotation of a parameter; `Any` without one.
+
+        Raises:
+            UsageError: It cannot be read.
+        """
+        return self._hint(name)
+
     def _hint(self, name: str) -> Any:
         hint = self._hints.get(name, Any)
         if isinstance(hint, NameError):

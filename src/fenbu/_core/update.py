@@ -34,6 +34,7 @@ def call_of(
     args: Payload,
     now: float,
     parent: Address | None = None,
+    context: dict[str, str] | None = None,
 ) -> Invocation:
     """The call of an update that is given this id."""
     return Invocation(
@@ -44,6 +45,7 @@ def call_of(
         args=args,
         created_at=now,
         parent=parent,
+        context=context,
     )
 
 
