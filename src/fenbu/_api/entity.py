@@ -22,6 +22,7 @@ from fenbu._api.function import DurableFunction
 from fenbu._api.handle import Handle
 from fenbu._api.options import checked_key, make_spec, seconds
 from fenbu._api.runtime import Runtime
+from fenbu._core.expiry import OPERATION, forget
 from fenbu._core.handler import HandlerSpec
 from fenbu._core.location import caller
 from fenbu._core.model import Kind
@@ -305,6 +306,23 @@ def operations_of(
             options = {**defaults, **(value.options if marked else {})}
             found[attribute] = _spec(runtime, f"{name}.{attribute}", function, options)
     return found
+
+
+def checked_ttl(ttl: float | timedelta | None, name: str) -> float | None:
+    """Seconds without a change after which an entity is forgotten.
+
+    Raises:
+        UsageError: It is no duration, or not above zero.
+    """
+    found = seconds(ttl, "ttl")
+    if found is not None and found <= 0:
+        raise UsageError(f"entity {name}: ttl must be above zero, not {ttl!r}")
+    return found
+
+
+def forget_spec(runtime: Runtime, entity: str) -> HandlerSpec:
+    """The operation that forgets an entity whose time is over."""
+    return _spec(runtime, f"{entity}.{OPERATION}", forget, {"retention": 0})
 
 
 def _spec(runtime: Runtime, name: str, function: Any, options: dict[str, Any]) -> HandlerSpec:

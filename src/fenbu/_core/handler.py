@@ -67,6 +67,10 @@ class EntitySpec:
         """Of the states that it writes."""
         self.reentrant = False
         """It has reentrant operations."""
+        self.ttl_seconds: float | None = None
+        """After so long without a change it is forgotten."""
+        self.forget: HandlerSpec | None = None
+        """The operation that does it."""
         self._codec = codec
         self._struct: type[Any] | None = None
         self._fields: tuple[str, ...] = ()

@@ -21,6 +21,7 @@ from fenbu._core.model import Loaded, Outcome, Status
 from fenbu._node import collector
 from fenbu._node.callers import Callers
 from fenbu._node.clock import Clock, SystemClock
+from fenbu._node.expiry import forget_expired
 from fenbu._node.gateway import check_accepted, load_call, read_status
 from fenbu._node.membership import Membership
 from fenbu._node.resource import Resources
@@ -86,7 +87,9 @@ class Node:
         # Its error has been logged, and reaches whoever waits for it; nobody has to.
         self.stopped.add_done_callback(lambda future: future.cancelled() or future.exception())
         retention = delete_expired(self.registry, self.storage, self.clock)
-        for work in (self._live(), self._watch(), retention):
+        expiry = forget_expired(self.registry, self.storage, self.clock, lambda: self.tenure)
+        works = [self._live(), self._watch(), retention, expiry]
+        for work in works:
             task = asyncio.create_task(work)
             task.add_done_callback(self._ended)
             self._tasks.append(task)

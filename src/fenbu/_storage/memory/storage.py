@@ -357,6 +357,23 @@ class MemoryStorage(Ownership):
         database = await self._database()
         return [database.entities[each] for each in wanted if each in database.entities]
 
+    async def expired_entities(
+        self, entity: str, partitions: Sequence[int], now: float, *, limit: int
+    ) -> list[tuple[str, int]]:
+        places = set(partitions)
+        database = await self._database()
+        used = {(each.entity, each.key) for each in database.open_calls()}
+        found = [
+            (each.expires_at, each.key, each.partition)
+            for each in database.entities.values()
+            if each.entity == entity
+            and each.expires_at is not None
+            and each.expires_at <= now
+            and each.partition in places
+            and (entity, each.key) not in used
+        ]
+        return [(key, partition) for _, key, partition in sorted(found)[:limit]]
+
     async def load_inbox(
         self,
         partitions: Sequence[int],
