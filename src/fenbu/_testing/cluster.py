@@ -275,11 +275,17 @@ class Cluster:
             for when, process, context in self.loop.timers()
             if (process not in nodes or context.get(current) is not None) and not context.get(_asks)
         ]
+        ends = [
+            self.database.expiring(each.name)[:1]
+            for each in self.registry.entities.values()
+            if each.ttl_seconds is not None
+        ]
         for machine in nodes.values():
             tenure = machine.node.tenure if machine.node is not None else None
             due = tenure.next_due() if tenure is not None else None
-            if due is not None:
-                instants.append(due - machine.clock.now() + self.loop.time())
+            for at in (due, *(end[0][0] for end in ends if end)):
+                if at is not None:
+                    instants.append(at - machine.clock.now() + self.loop.time())
         return min(instants, default=None)
 
     def inside(

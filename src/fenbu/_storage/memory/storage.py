@@ -362,17 +362,12 @@ class MemoryStorage(Ownership):
     ) -> list[tuple[str, int]]:
         places = set(partitions)
         database = await self._database()
-        used = {(each.entity, each.key) for each in database.open_calls()}
         found = [
-            (each.expires_at, each.key, each.partition)
-            for each in database.entities.values()
-            if each.entity == entity
-            and each.expires_at is not None
-            and each.expires_at <= now
-            and each.partition in places
-            and (entity, each.key) not in used
+            (key, partition)
+            for at, key, partition in database.expiring(entity)
+            if at <= now and partition in places
         ]
-        return [(key, partition) for _, key, partition in sorted(found)[:limit]]
+        return found[:limit]
 
     async def load_inbox(
         self,
