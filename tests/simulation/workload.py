@@ -20,6 +20,7 @@ from fenbu._testing.simulation import Plan
 from tests.simulation import service
 from tests.simulation.deploy import deploys
 from tests.simulation.entities import alarms, visits
+from tests.simulation.expiry import leases
 from tests.simulation.forks import forks
 from tests.simulation.programs import programs
 from tests.simulation.search import search
@@ -461,6 +462,7 @@ WORKLOADS: dict[str, Workload] = {
     "fates": fates,
     "forks": forks,
     "kept": kept,
+    "leases": leases,
     "limits": limits,
     "loans": loans,
     "local": local,

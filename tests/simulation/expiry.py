@@ -1,0 +1,43 @@
+"""The workload of entities that are forgotten: not early, in the end, and never in the middle of an operation."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.simulation.service import TTL_SECONDS, Lease
+from tests.simulation.world import World, patiently
+
+CLOCKS_SECONDS = 25.0
+"""So far apart the clocks of nodes may be: those of a seed are set again and again."""
+
+GONE_SECONDS = 3_000.0
+"""When it must be gone, by nodes that crash and come back."""
+
+
+async def leases(world: World, name: str) -> None:
+    """What a client has written is there as long as it was promised, whole, and then it is gone."""
+
+    async def one(key: str) -> None:
+        seen: list[int] = []
+        changed = world.now
+        for number in range(2 + world.plan.size // 2):
+            await asyncio.sleep(world.random.choice((0.0, 1.0, 20.0, 55.0, 100.0)))
+            seconds = world.random.choice((0.0, 0.0, 1.0, 2 * TTL_SECONDS))
+            call = Lease(key).put.options(id=f"{key}-{number}")
+            began = world.now
+            found = await patiently(lambda c=call, n=number, s=seconds: c(n, s))
+            world.check(found[-1] == number, f"{found} does not end with {number}")
+            if found != [*seen, number]:
+                world.check(found == [number], f"{found} is neither {seen} nor new")
+                # It began before the operation was seen to have ended, and ended after that.
+                idle = world.now - changed - seconds
+                early = TTL_SECONDS - CLOCKS_SECONDS - idle
+                world.check(early <= 0, f"forgotten {early} s early: {seen} at {began}")
+            seen, changed = found, began + seconds
+        for _ in range(int(GONE_SECONDS / 10)):
+            if not await patiently(Lease(key).all):
+                return
+            await asyncio.sleep(10.0)
+        world.check(False, f"{key} has not been forgotten")
+
+    await asyncio.gather(*(one(f"{name}-{each}") for each in range(2)))
