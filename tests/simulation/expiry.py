@@ -21,7 +21,9 @@ async def leases(world: World, name: str) -> None:
         seen: list[int] = []
         changed = world.now
         for number in range(2 + world.plan.size // 2):
-            await asyncio.sleep(world.random.choice((0.0, 1.0, 20.0, 55.0, 100.0)))
+            # Most come when it is just being looked for, or right after that.
+            about = world.random.uniform(TTL_SECONDS - 1.0, TTL_SECONDS + 11.0)
+            await asyncio.sleep(world.random.choice((0.0, 0.2, 1.0, 20.0, about, about, about)))
             seconds = world.random.choice((0.0, 0.0, 1.0, 2 * TTL_SECONDS))
             call = Lease(key).put.options(id=f"{key}-{number}")
             began = world.now
