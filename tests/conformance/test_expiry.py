@@ -4,7 +4,9 @@ from fenbu._core.model import EntityState, Status
 from tests.fixture.row import call, write
 
 
-def expiring(key: str, at: float | None, *, entity: str = "Cart", partition: int = 1) -> EntityState:
+def expiring(
+    key: str, at: float | None, *, entity: str = "Cart", partition: int = 1
+) -> EntityState:
     return EntityState(entity, key, partition, "{}", 1, 1.0, None, at)
 
 

@@ -1,4 +1,4 @@
-"""The workload of entities that are forgotten: not early, in the end, and never in the middle of an operation."""
+"""The workloads of entities that are forgotten, and of those that are watched."""
 
 from __future__ import annotations
 

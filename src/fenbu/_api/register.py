@@ -185,6 +185,7 @@ class Handlers:
                 self.runtime.registry.add(spec)
             type.__setattr__(cls, "_fenbu_runtime", self.runtime)
             type.__setattr__(cls, "_fenbu_operations", operations)
+            type.__setattr__(cls, "_fenbu_entity", entity)
             return cls
 
         return register if cls is None else register(cls)

@@ -97,6 +97,9 @@ DRAIN_SECONDS: Final = 30.0
 LIST_CALLS_MAX: Final = 1_000
 """Calls of one page."""
 
+LIST_ENTITIES_MAX: Final = 1_000
+"""Entities of one page."""
+
 BULK_CALLS: Final = 500
 """Calls that are told something in one transaction."""
 

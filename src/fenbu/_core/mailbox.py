@@ -303,9 +303,7 @@ class Mailbox:
         self.partition.engine.batch.entities[name] = (
             None
             if state is None
-            else EntityState(
-                *name, number, state, self.version, now, self.alarms, self.expires_at
-            )
+            else EntityState(*name, number, state, self.version, now, self.alarms, self.expires_at)
         )
 
     def _set_alarms(self, resident: Resident, wishes: Wishes, now: float) -> bool:

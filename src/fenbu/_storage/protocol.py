@@ -340,7 +340,7 @@ class Storage(Ownership, Streams, Protocol):
     async def expired_entities(
         self, entity: str, partitions: Sequence[int], now: float, *, limit: int
     ) -> list[tuple[str, int]]:
-        """Keys and partitions of entities in these whose `expires_at` has come, in its order, `limit` at most.
+        """Keys and partitions of entities in these whose `expires_at` has come, the earliest first.
 
         Not those on which operations are open, also ones that wait for an instant.
         """
