@@ -162,7 +162,7 @@ async def test_what_makes_no_sense_is_refused(app: App) -> None:
 
 
 async def test_states_behind_a_hook_are_opened(tmp_path: Path) -> None:
-    app = App("states", url=f"sqlite:///{tmp_path}/states.db", hook=Compression(bytes_min=1))
+    app = App("states", url=f"sqlite:///{tmp_path}/states.db", hook=Compression(beyond=1))
     stock = make(app)
     async with app:
         await stock("a").add(1, "x" * 1000)
@@ -216,15 +216,16 @@ async def test_states_are_queried_in_postgres_by_whoever_is_granted_it(postgres:
     async with packed:
         await Packed("a").set(1)
     with Session(url) as session:
-        session.execute("GRANT USAGE ON SCHEMA fenbu TO pg_read_all_stats")
-        session.execute("GRANT SELECT ON fenbu.entities TO pg_read_all_stats")
+        schema = session.schema
+        session.execute(f"GRANT USAGE ON SCHEMA {schema} TO pg_read_all_stats")
+        session.execute(f"GRANT SELECT ON {schema}.entities TO pg_read_all_stats")
         session.execute("SET ROLE pg_read_all_stats")
-        query = """
-            SELECT key FROM fenbu.entities
+        query = f"""
+            SELECT key FROM {schema}.entities
             WHERE type = 'Stock' AND (state ->> 'units')::int BETWEEN 2 AND 8 ORDER BY key
         """
         assert [each[0] for each in session.rows(query)] == ["sku-2", "sku-3", "sku-4"]
-        query = "SELECT key, state IS NULL, format FROM fenbu.entities WHERE key IN ('a', 'nul', 'slash')"
+        query = f"SELECT key, state IS NULL, format FROM {schema}.entities WHERE key IN ('a', 'nul', 'slash')"
         found = sorted(tuple(each) for each in session.rows(query))
         assert found == [("a", True, "opaque"), ("nul", True, "opaque"), ("slash", False, "json")]
 

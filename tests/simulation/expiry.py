@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.simulation.service import TTL_SECONDS, Lease
-from tests.simulation.world import World, patiently
+from fenbu import Unavailable
+from tests.simulation.service import TTL_SECONDS, Board, Lease, app, observed
+from tests.simulation.world import PAUSE_SECONDS, World, patiently
 
 CLOCKS_SECONDS = 25.0
 """So far apart the clocks of nodes may be: those of a seed are set again and again."""
 
 GONE_SECONDS = 3_000.0
 """When it must be gone, by nodes that crash and come back."""
+
+SEEN_SECONDS = 3_000.0
+"""When the last state must have been seen by all."""
 
 
 async def leases(world: World, name: str) -> None:
@@ -43,3 +47,37 @@ async def leases(world: World, name: str) -> None:
         world.check(False, f"{key} has not been forgotten")
 
     await asyncio.gather(*(one(f"{name}-{each}") for each in range(2)))
+
+
+async def watches(world: World, name: str) -> None:
+    """Who watches sees no state after a newer one, none that never was, and the last one in the end."""
+    count = 3 + world.plan.size
+
+    async def write() -> None:
+        for number in range(1, count + 1):
+            await world.pause(4.0)
+            # Again and again until it is known to be there; a second time it changes nothing.
+            await patiently(lambda n=number: Board(name).put.options(id=f"{name}-{n}")(n))
+
+    async def watch() -> None:
+        seen = 0
+        while seen < count:
+            try:
+                async for each in app.watch(Board(name)):
+                    number = 0 if each is None else each.state.number
+                    world.check(number >= seen, f"{number} was seen after {seen}")
+                    world.check(number <= count, f"{number} was never written")
+                    seen = number
+                    if seen == count:
+                        break
+            except Unavailable:
+                await asyncio.sleep(PAUSE_SECONDS)
+
+    async def on_a_node() -> None:
+        seen = await patiently(lambda: observed.options(id=f"{name}-observed")(name, count))
+        world.check(seen == sorted(set(seen)), f"a node has seen {seen}")
+
+    async with asyncio.timeout(SEEN_SECONDS):
+        await asyncio.gather(
+            write(), watch(), world.cluster.client(f"{name}-watch", watch), on_a_node()
+        )

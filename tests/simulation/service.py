@@ -193,6 +193,29 @@ class Lease(Entity):
 
 
 @app.entity
+class Board(Entity):
+    """Everybody looks at it."""
+
+    number: int = 0
+
+    @operation
+    async def put(self, number: int) -> None:
+        self.number = number
+
+
+@app.task(retry=Retry(attempts=1000, first_seconds=0.5, max_seconds=0.5))
+async def observed(name: str, last: int) -> list[int]:
+    """What its node sees of a board until the last one."""
+    here().cluster.body_begins()
+    seen: list[int] = []
+    async for each in app.watch(Board(name)):
+        seen.append(0 if each is None else each.state.number)
+        if seen[-1] == last:
+            break
+    return seen
+
+
+@app.entity
 class Desk(Entity):
     """Who visits it is called back, and everybody writes down what he does."""
 

@@ -20,7 +20,7 @@ from fenbu._testing.simulation import Plan
 from tests.simulation import service
 from tests.simulation.deploy import deploys
 from tests.simulation.entities import alarms, visits
-from tests.simulation.expiry import leases
+from tests.simulation.expiry import leases, watches
 from tests.simulation.forks import forks
 from tests.simulation.programs import programs
 from tests.simulation.search import search
@@ -482,6 +482,7 @@ WORKLOADS: dict[str, Workload] = {
     "trees": trees,
     "updates": updates,
     "visits": visits,
+    "watches": watches,
 }
 
 
