@@ -189,7 +189,9 @@ async def test_states_are_queried_in_sqlite(tmp_path: Path) -> None:
             await stock(f"sku-{n}").add(n, 'a "quoted" ü\u0000')
     query = "SELECT key FROM entities WHERE type = 'Stock' AND state ->> 'units' > 2 ORDER BY key"
     assert rows_of(path, query) == [("sku-3",), ("sku-4",)]
-    query = "SELECT state, format, version, changed_at, expires_at FROM entities WHERE key = 'sku-1'"
+    query = (
+        "SELECT state, format, version, changed_at, expires_at FROM entities WHERE key = 'sku-1'"
+    )
     ((state, form, version, changed_at, expires_at),) = rows_of(path, query)
     assert json.loads(state) == {"units": 1, "note": 'a "quoted" ü\u0000'}
     assert (form, version, expires_at) == ("json", 1, None)
@@ -285,7 +287,7 @@ async def test_many_watch_many(app: App) -> None:
             await asyncio.gather(*(stock(f"sku-{n}").add(1) for n in range(10)))
         await asyncio.gather(*watchers)
         assert app.node is not None
-        assert not app.node._callers.states.waiting  # noqa: SLF001
+        assert not app.node._callers.states.waiting
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])

@@ -357,18 +357,6 @@ class MemoryStorage(Ownership):
         database = await self._database()
         return [database.entities[each] for each in wanted if each in database.entities]
 
-    async def expired_entities(
-        self, entity: str, partitions: Sequence[int], now: float, *, limit: int
-    ) -> list[tuple[str, int]]:
-        places = set(partitions)
-        database = await self._database()
-        found = [
-            (key, partition)
-            for at, key, partition in database.expiring(entity)
-            if at <= now and partition in places
-        ]
-        return found[:limit]
-
     async def load_inbox(
         self,
         partitions: Sequence[int],

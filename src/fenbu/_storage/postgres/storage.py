@@ -165,11 +165,6 @@ class PostgresStorage(Ownership):
     async def load_entities(self, keys: Sequence[tuple[str, str]]) -> list[EntityState]:
         return await load.entities(self._pool, keys)
 
-    async def expired_entities(
-        self, entity: str, partitions: Sequence[int], now: float, *, limit: int
-    ) -> list[tuple[str, int]]:
-        return await load.expired_entities(self._pool, entity, partitions, now, limit)
-
     async def load_inbox(
         self,
         partitions: Sequence[int],

@@ -168,11 +168,6 @@ class SQLiteStorage(Ownership):
     async def load_entities(self, keys: Sequence[tuple[str, str]]) -> list[EntityState]:
         return await self._reader.run(load.entities, keys)
 
-    async def expired_entities(
-        self, entity: str, partitions: Sequence[int], now: float, *, limit: int
-    ) -> list[tuple[str, int]]:
-        return await self._reader.run(load.expired_entities, entity, partitions, now, limit)
-
     async def load_inbox(
         self,
         partitions: Sequence[int],
