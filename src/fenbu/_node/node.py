@@ -89,9 +89,15 @@ class Node:
         collector.slow_down()
         # Its error has been logged, and reaches whoever waits for it; nobody has to.
         self.stopped.add_done_callback(lambda future: future.cancelled() or future.exception())
-        retention = delete_expired(self.registry, self.storage, self.clock)
-        expiry = forget_expired(self.registry, self.storage, self.clock, lambda: self.tenure)
-        works = [self._live(), self._watch(), retention, expiry]
+        works = [
+            self._live(),
+            self._watch(),
+            delete_expired(self.registry, self.storage, self.clock),
+        ]
+        if any(each.ttl_seconds is not None for each in self.registry.entities.values()):
+            works.append(
+                forget_expired(self.registry, self.storage, self.clock, lambda: self.tenure)
+            )
         for work in works:
             task = asyncio.create_task(work)
             task.add_done_callback(self._ended)
