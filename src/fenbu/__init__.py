@@ -27,6 +27,7 @@ from fenbu._api.listing import CallInfo, CallPage, Where, set_attributes
 from fenbu._api.mapping import Results, SyncResults
 from fenbu._api.saga import saga
 from fenbu._api.signal import wait_signal, wait_until
+from fenbu._api.state import EntityInfo, EntityPage, EntityWatcher, SyncEntityWatcher
 from fenbu._api.step import Step, TxStep, step, tx_step
 from fenbu._api.stream import (
     Chunk,
@@ -98,6 +99,9 @@ __all__ = [
     "EncodingError",
     "Encryption",
     "Entity",
+    "EntityInfo",
+    "EntityPage",
+    "EntityWatcher",
     "Event",
     "FenbuError",
     "GroupPosition",
@@ -121,6 +125,7 @@ __all__ = [
     "StorageError",
     "Stream",
     "StreamReader",
+    "SyncEntityWatcher",
     "SyncFunction",
     "SyncHandle",
     "SyncResults",

@@ -256,6 +256,17 @@ def test_a_call_from_its_start_to_its_end(shell: Shell) -> None:
         assert node.stop() == 0
 
 
+def test_entities_are_listed_page_by_page(shell: Shell) -> None:
+    for key in ("cup", "pot", "tea"):
+        shell.says("call", "Stock.reserve", "1", "--key", key, "--here")
+    found = shell.json("entity", "ls", "Stock", "--after", "cup")
+    assert [each["key"] for each in found] == ["pot", "tea"]
+    page = shell.says("entity", "ls", "Stock", "-n", "2", "--after", "")
+    assert "more: --after pot" in page
+    assert "tea" not in page
+    assert shell.json("entity", "ls", "Other", "--after", "") == []
+
+
 def test_a_stream_is_followed_to_its_end(shell: Shell) -> None:
     with NodeProcess(shell.url, app=shell.folder / "shop.py"):
         shell.says("start", "story", "once upon a time", "--id", "s1")
@@ -364,6 +375,7 @@ def test_mistakes_are_named(shell: Shell) -> None:
     assert "needs --key" in shell.refuses("start", "Stock.reserve", "1")
     assert "there is no file nothing.py" in shell.refuses("run", "nothing.py")
     shell.says("call", "Stock.reserve", "1", "--key", "tea", "--here")
+    assert "--after needs the TYPE" in shell.refuses("entity", "ls", "--after", "x")
     assert "no call has the id 'nothing'" in shell.refuses("show", "nothing")
     assert "there is no Stock with the key 'x'" in shell.refuses("entity", "show", "Stock", "x")
 

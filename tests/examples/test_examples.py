@@ -39,6 +39,7 @@ SAYS = {
         r"of customer 7: order-\d, order-\d",
         "the database has seen no card",
     ],
+    "live_stock": ["tea: 0 left", "to order: cup, tea", "forgotten after 30 days"],
     "streaming_tokens": [
         "The sky is blue because air scatters short waves more than long ones [.]",
         r"14 words, the second process began with [5-9] of them",

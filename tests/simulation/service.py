@@ -14,6 +14,8 @@ app = App("simulated", url="memory:")
 
 RETENTION_SECONDS = 500.0
 
+TTL_SECONDS = 60.0
+
 SOON = Retry(attempts=20, first_seconds=0.05, max_seconds=0.5)
 
 
@@ -169,6 +171,48 @@ class Clock(Entity):
     @operation(read_only=True)
     async def all(self) -> list[str]:
         return self.lines
+
+
+@app.entity(ttl=TTL_SECONDS)
+class Lease(Entity):
+    """It is forgotten when nobody has written into it for a minute."""
+
+    numbers: list[int] = []
+
+    @operation
+    async def put(self, number: int, seconds: float) -> list[int]:
+        before = self.numbers
+        if seconds:
+            await step(some_work, seconds)
+        self.numbers = [*before, number]
+        return self.numbers
+
+    @operation(read_only=True)
+    async def all(self) -> list[int]:
+        return self.numbers
+
+
+@app.entity
+class Board(Entity):
+    """Everybody looks at it."""
+
+    number: int = 0
+
+    @operation
+    async def put(self, number: int) -> None:
+        self.number = number
+
+
+@app.task(retry=Retry(attempts=1000, first_seconds=0.5, max_seconds=0.5))
+async def observed(name: str, last: int) -> list[int]:
+    """What its node sees of a board until the last one."""
+    here().cluster.body_begins()
+    seen: list[int] = []
+    async for each in app.watch(Board(name)):
+        seen.append(0 if each is None else each.state.number)
+        if seen[-1] == last:
+            break
+    return seen
 
 
 @app.entity

@@ -21,6 +21,7 @@ from tests.simulation import service
 from tests.simulation.batches import batches
 from tests.simulation.deploy import deploys
 from tests.simulation.entities import alarms, visits
+from tests.simulation.expiry import leases, watches
 from tests.simulation.forks import forks
 from tests.simulation.moves import moves
 from tests.simulation.programs import programs
@@ -464,6 +465,7 @@ WORKLOADS: dict[str, Workload] = {
     "fates": fates,
     "forks": forks,
     "kept": kept,
+    "leases": leases,
     "limits": limits,
     "loans": loans,
     "local": local,
@@ -484,6 +486,7 @@ WORKLOADS: dict[str, Workload] = {
     "trees": trees,
     "updates": updates,
     "visits": visits,
+    "watches": watches,
 }
 
 

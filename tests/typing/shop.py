@@ -25,6 +25,8 @@ from fenbu import (
     ConsumerGroup,
     DurableFunction,
     Entity,
+    EntityInfo,
+    EntityPage,
     Event,
     Handle,
     Middleware,
@@ -329,6 +331,27 @@ async def events() -> None:
         assert_type(event, Event[Placed])
         assert_type(event.value, Placed)
     assert_type((await placed.next(lambda each: each.order == 1)).value, Placed)
+
+
+@app.entity(ttl=timedelta(days=30))
+class Session(Entity):
+    user: str = ""
+
+
+async def look() -> None:
+    page = await app.list_entities(Stock, limit=10, after="sku-1")
+    assert_type(page, EntityPage[Stock])
+    assert_type(page.entities[0].state.units, int)
+    assert_type(page.entities[0].expires_at, datetime | None)
+    async for seen in app.watch(Session("s")):
+        assert_type(seen, EntityInfo[Session] | None)
+        if seen is not None:
+            assert_type(seen.state.user, str)
+            repr(seen.state.name)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownArgumentType]
+    await app.list_entities("Stock")  # pyright: ignore[reportArgumentType]
+    for change in app.watch(Stock("sku-1")).sync:
+        assert_type(change, EntityInfo[Stock] | None)
+    assert_type(app.sync.list_entities(Stock), EntityPage[Stock])
 
 
 async def ask() -> None:

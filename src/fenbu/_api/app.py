@@ -7,16 +7,15 @@ import os
 import signal
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, Self, TypeVar
 
 from fenbu._api import callback
-from fenbu._api.bulk import Action
+from fenbu._api.finder import Finder
 from fenbu._api.function import Bound, start_many
 from fenbu._api.handle import Handle
 from fenbu._api.hook import one_hook
-from fenbu._api.listing import CallPage, Where, list_calls, steer_calls
 from fenbu._api.mapping import MapsCalls
 from fenbu._api.options import seconds
 from fenbu._api.register import Handlers
@@ -25,7 +24,6 @@ from fenbu._api.sync import Portal, SyncApp
 from fenbu._core import limit
 from fenbu._core.codec import Codec, CodecHook
 from fenbu._core.handler import Registry
-from fenbu._core.model import Status
 from fenbu._node.clock import SystemClock
 from fenbu._node.gateway import RemoteGateway
 from fenbu._node.node import Node
@@ -40,7 +38,7 @@ T = TypeVar("T")
 Seconds = float | timedelta
 
 
-class App(Handlers, MapsCalls):
+class App(Handlers, Finder, MapsCalls):
     """The handlers of one service, and the database that makes their calls durable.
 
     Args:
@@ -176,86 +174,6 @@ class App(Handlers, MapsCalls):
             Unavailable: The database cannot be written; nothing was started.
         """
         return await start_many(self.runtime, calls)
-
-    async def list_calls(
-        self,
-        *,
-        handler: str | None = None,
-        statuses: Iterable[Status] | None = None,
-        where: Sequence[Where] = (),
-        since: datetime | None = None,
-        before: datetime | None = None,
-        limit: int = 100,
-        after: str | None = None,
-    ) -> CallPage:
-        """Calls that fulfil all of these, newest first, page by page.
-
-        Calls that no node has read from the inbox yet are not among them.
-
-        Args:
-            handler: Only calls of this task, workflow or operation.
-            statuses: Only calls with one of these.
-            where: Conditions on search attributes; the first leads to the calls, so give the rarest first.
-            since: Only calls accepted after it.
-            before: Only calls accepted before it.
-            limit: At most so many, up to 1,000.
-            after: The `next` of the page before.
-
-        Raises:
-            UsageError: An argument makes no sense, or this is the code of a workflow or operation.
-
-        Example:
-            ```python
-            page = await app.list_calls(where=[("customer", "=", 7), ("total", ">", 100)])
-            ```
-        """
-        return await list_calls(
-            self.runtime, handler=handler, statuses=statuses, where=where, since=since, before=before,
-            limit=limit, after=after,
-        )  # fmt: skip
-
-    async def steer_calls(
-        self,
-        action: Action,
-        *,
-        handler: str | None = None,
-        statuses: Iterable[Status] | None = None,
-        where: Sequence[Where] = (),
-        since: datetime | None = None,
-        before: datetime | None = None,
-        reason: str = "",
-        step: int | str | None = None,
-        progress: Callable[[int], None] | None = None,
-    ) -> int:
-        """Cancel, terminate, retry, pause, resume or fork all calls that fulfil these; as `fenbu bulk` does.
-
-        Only those to which it means something: by default open calls are cancelled, failed, timed out, stuck
-        and quarantined ones are tried again, and workflows that failed or timed out are forked. Calls that
-        are accepted meanwhile may be among them or not: give `before`.
-
-        Args:
-            action: What they are told.
-            handler: As for `list_calls`, and so are `statuses`, `where`, `since` and `before`.
-            reason: Of a cancellation or pause.
-            step: For `fork`, as in `Handle.fork`; a workflow that has none is left out.
-            progress: Called with how many have been told so far, each time that they are 500 more.
-
-        Returns:
-            How many were told: durably, not when they have done it.
-
-        Raises:
-            UsageError: An argument makes no sense, or this is the code of a workflow or operation.
-            Unavailable: The database went away; those that were told before are.
-
-        Example:
-            ```python
-            await app.steer_calls("retry", handler="charge", statuses=[Status.FAILED])
-            ```
-        """
-        return await steer_calls(
-            self.runtime, action, handler=handler, statuses=statuses, where=where, since=since,
-            before=before, reason=reason, step=step, progress=progress,
-        )  # fmt: skip
 
     @contextmanager
     def override(

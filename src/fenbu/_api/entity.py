@@ -22,7 +22,8 @@ from fenbu._api.function import DurableFunction
 from fenbu._api.handle import Handle
 from fenbu._api.options import checked_key, make_spec, seconds
 from fenbu._api.runtime import Runtime
-from fenbu._core.handler import HandlerSpec
+from fenbu._core.expiry import OPERATION, forget
+from fenbu._core.handler import EntitySpec, HandlerSpec
 from fenbu._core.location import caller
 from fenbu._core.model import Kind
 from fenbu._core.retry import NO_RETRY
@@ -61,7 +62,7 @@ class Entity:
         runtime: Runtime | None = cls.__dict__.get("_fenbu_runtime")
         if runtime is None:
             raise UsageError(f"decorate class {cls.__name__} with @app.entity before using it")
-        reference = Reference(runtime, cls.__dict__["_fenbu_operations"], cls.__name__, key)
+        reference = Reference(runtime, cls, key)
         return cast("Self", reference)
 
     if TYPE_CHECKING:
@@ -179,18 +180,16 @@ class Entity:
 class Reference:
     """What `Stock("sku-1")` really is: operations by name, and no state."""
 
-    __slots__ = ("_entity", "_operations", "_runtime", "key")
+    __slots__ = ("_cls", "_operations", "_runtime", "key")
 
-    def __init__(
-        self, runtime: Runtime, operations: dict[str, HandlerSpec], entity: str, key: str
-    ) -> None:
+    def __init__(self, runtime: Runtime, cls: type[Any], key: str) -> None:
         self._runtime = runtime
-        self._operations = operations
-        self._entity = entity
-        self.key = checked_key(entity, key)
+        self._operations: dict[str, HandlerSpec] = cls.__dict__["_fenbu_operations"]
+        self._cls = cls
+        self.key = checked_key(cls.__name__, key)
 
     def __repr__(self) -> str:
-        return f"{self._entity}({self.key!r})"
+        return f"{self._cls.__name__}({self.key!r})"
 
     def __getattr__(self, name: str) -> DurableFunction[..., Any]:
         spec = self._operations.get(name)
@@ -200,6 +199,31 @@ class Reference:
                 f"operations only. Its operations: {', '.join(sorted(self._operations)) or 'none'}"
             )
         return DurableFunction(self._runtime, spec, self.key)
+
+
+def spec_of(runtime: Runtime, cls: object) -> EntitySpec:
+    """What the app knows of an entity class.
+
+    Raises:
+        UsageError: It is no entity class of this app.
+    """
+    if not isinstance(cls, type) or cls.__dict__.get("_fenbu_runtime") is not runtime:
+        raise UsageError(f"{cls!r} is no entity class of app {runtime.name!r}")
+    found: EntitySpec = cls.__dict__["_fenbu_entity"]
+    return found
+
+
+def named_by(runtime: Runtime, reference: object) -> tuple[EntitySpec, str]:
+    """The class and key that a reference names.
+
+    Raises:
+        UsageError: It is no reference to an entity of this app.
+    """
+    if not isinstance(reference, Reference):
+        raise UsageError(
+            f"give a reference to an entity, such as Stock('sku-1'), not {reference!r}"
+        )
+    return spec_of(runtime, reference._cls), reference.key  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 
 
 class Operation(Generic[P, R]):
@@ -305,6 +329,23 @@ def operations_of(
             options = {**defaults, **(value.options if marked else {})}
             found[attribute] = _spec(runtime, f"{name}.{attribute}", function, options)
     return found
+
+
+def checked_ttl(ttl: float | timedelta | None, name: str) -> float | None:
+    """Seconds without a change after which an entity is forgotten.
+
+    Raises:
+        UsageError: It is no duration, or not above zero.
+    """
+    found = seconds(ttl, "ttl")
+    if found is not None and found <= 0:
+        raise UsageError(f"entity {name}: ttl must be above zero, not {ttl!r}")
+    return found
+
+
+def forget_spec(runtime: Runtime, entity: str) -> HandlerSpec:
+    """The operation that forgets an entity whose time is over."""
+    return _spec(runtime, f"{entity}.{OPERATION}", forget, {"retention": 0})
 
 
 def _spec(runtime: Runtime, name: str, function: Any, options: dict[str, Any]) -> HandlerSpec:

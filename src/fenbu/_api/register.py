@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from fenbu._api import batch
 from fenbu._api.batch import PATIENT, BatchProgress
-from fenbu._api.entity import Entity, operations_of
+from fenbu._api.entity import Entity, checked_ttl, forget_spec, operations_of
 from fenbu._api.function import DurableFunction
 from fenbu._api.mapping import CONCURRENCY, Binding
 from fenbu._api.options import make_spec
@@ -141,6 +141,7 @@ class Handlers:
         name: str | None = None,
         timeout: Seconds | None = None,
         retention: Seconds | None = None,
+        ttl: Seconds | None = None,
     ) -> Callable[[type[T]], type[T]]: ...
     def entity(self, cls: Any = None, **options: Any) -> Any:
         """Register a class as an entity: see `Entity`.
@@ -149,9 +150,20 @@ class Handlers:
             name: The entity's name in the database; default: the class's.
             timeout: Seconds for each operation.
             retention: Seconds that finished operations are kept; default: 7 days.
+            ttl: An entity is forgotten, as by `delete()`, when its state has not changed for so many seconds:
+                not earlier, and as a rule at most 10 seconds later. Calls that change nothing do not count;
+                while operations on it are open, also alarms and those sent for later, it stays. Another
+                `ttl` holds for each entity from its next change on, a longer one at once. Default: never.
 
         Raises:
             UsageError: The name is taken, or the class is not one that can be an entity.
+
+        Example:
+            ```python
+            @app.entity(ttl=timedelta(days=30))
+            class Session(Entity):
+                user: str = ""
+            ```
         """
 
         def register(cls: type[Any]) -> type[Any]:
@@ -164,13 +176,19 @@ class Handlers:
                 )
             name = options.pop("name", None) or cls.__name__
             entity = EntitySpec(name, cls, self.runtime.registry.codec)
+            entity.ttl_seconds = checked_ttl(options.pop("ttl", None), name)
             operations = operations_of(self.runtime, cls, name, **options)
             entity.reentrant = any(spec.reentrant for spec in operations.values())
-            for spec in operations.values():
+            specs = list(operations.values())
+            if entity.ttl_seconds is not None:
+                entity.forget = forget_spec(self.runtime, name)
+                specs.append(entity.forget)
+            for spec in specs:
                 spec.entity = entity
                 self.runtime.registry.add(spec)
             type.__setattr__(cls, "_fenbu_runtime", self.runtime)
             type.__setattr__(cls, "_fenbu_operations", operations)
+            type.__setattr__(cls, "_fenbu_entity", entity)
             return cls
 
         return register if cls is None else register(cls)

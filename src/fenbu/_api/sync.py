@@ -11,6 +11,7 @@ from fenbu._api import callback
 from fenbu._api.function import Bound, start_many
 from fenbu._api.handle import SyncHandle
 from fenbu._api.runtime import Runtime
+from fenbu._api.state import EntityPage, list_entities
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -49,6 +50,14 @@ class SyncApp:
         """See `App.start_many`."""
         handles = self._runtime.run(lambda: start_many(self._runtime, calls))
         return [each.sync for each in handles]
+
+    def list_entities(
+        self, cls: type[T], *, limit: int = 100, after: str | None = None
+    ) -> EntityPage[T]:
+        """See `App.list_entities`."""
+        return self._runtime.run(
+            lambda: list_entities(self._runtime, cls, limit=limit, after=after)
+        )
 
     def complete(self, token: str, value: object = None) -> None:
         """See `App.complete`."""

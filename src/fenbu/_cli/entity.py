@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import sys
 from typing import Any
 
@@ -24,7 +25,7 @@ from fenbu._cli.target import app_option, find_url, json_option, url_option, wit
 from fenbu._core.model import EntityState, Invocation
 from fenbu._storage.observer import CallFilter
 from fenbu._storage.open import Database
-from fenbu.errors import CallNotFound
+from fenbu.errors import CallNotFound, UsageError
 
 RECENT = 1000
 """Among so many of the newest calls its own are looked for: no index leads to those that have ended."""
@@ -37,19 +38,36 @@ def entity() -> None:
     """Look at entities."""
 
 
-@entity.command("ls", epilog="\b\nExample:\n  fenbu entity ls Stock -n 20 --json")
+@entity.command(
+    "ls",
+    epilog="\b\nExamples:\n  fenbu entity ls Stock -n 20 --json\n  fenbu entity ls Stock --after sku-100",
+)
 @click.argument("type_", metavar="[TYPE]", required=False)
 @click.option("-n", "limit", type=click.IntRange(1, 100_000), default=50, show_default=True)
+@click.option(
+    "--after", metavar="KEY", help="in order of keys, those behind this one; '' for the first page"
+)
 @app_option
 @url_option
 @json_option
 def list_entities(
-    type_: str | None, limit: int, app_name: str | None, url: str | None, *, as_json: bool
+    type_: str | None,
+    limit: int,
+    after: str | None,
+    app_name: str | None,
+    url: str | None,
+    *,
+    as_json: bool,
 ) -> None:
-    """List entities, the most recently changed first."""
+    """List entities, the most recently changed first, or with --after page by page in order of their keys."""
+    if after is not None and type_ is None:
+        raise UsageError("--after needs the TYPE whose keys are meant")
 
     async def work(database: Database) -> list[EntityState]:
-        return await database.list_entities(type_, limit=limit)
+        if after is None or type_ is None:
+            return await database.list_entities(type_, limit=limit)
+        found = await database.scan_entities((type_, after), limit=limit)
+        return [each for each in found if each.entity == type_]
 
     found = asyncio.run(with_database(find_url(app_name, url), work))
     if as_json:
@@ -63,6 +81,8 @@ def list_entities(
         changed = instant_short(each.changed_at)
         table.add_row(escape(each.entity), escape(each.key), changed, state)
     console.print(table if found else "no entities")
+    if after is not None and len(found) == limit:
+        console.print(f"[dim]more:[/] --after {escape(shlex.quote(found[-1].key))}")
 
 
 @entity.command("show", epilog="\b\nExample:\n  fenbu entity show Stock sku-1")
@@ -103,6 +123,8 @@ def show_entity(
     console.print(f"[bold]{escape(type_)}[/] {escape(key)}")
     for each in states:
         console.print(f"[dim]changed[/] {instant(each.changed_at)}")
+        if each.expires_at is not None:
+            console.print(f"[dim]forgotten if not changed until[/] {instant(each.expires_at)}")
         console.print(escape(payload_text(each.state, 20_000)))
     for title, calls in (("its turns, in order", is_open), ("ended, newest first", ended)):
         if calls:

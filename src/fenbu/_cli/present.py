@@ -276,6 +276,7 @@ def entity_data(state: EntityState) -> dict[str, Any]:
         "state": payload_data(state.state),
         "version": state.version,
         "changed_at": state.changed_at,
+        "expires_at": state.expires_at,
     }
 
 

@@ -67,6 +67,10 @@ class EntitySpec:
         """Of the states that it writes."""
         self.reentrant = False
         """It has reentrant operations."""
+        self.ttl_seconds: float | None = None
+        """After so long without a change it is forgotten."""
+        self.forget: HandlerSpec | None = None
+        """The operation that does it."""
         self._codec = codec
         self._struct: type[Any] | None = None
         self._fields: tuple[str, ...] = ()
@@ -117,22 +121,7 @@ class EntitySpec:
             EncodingError: The state does not fit the class.
             UsageError: The class's `__upgrade__` failed, or the state is of a newer class.
         """
-        if self._struct is None:
-            self._build()
-        try:
-            if state is None:
-                fields = self._type.decode(self.initial)
-            elif version is None or version == self.version:
-                fields = self._type.decode(state)
-            else:
-                fields = self._type.decode(self._upgraded(key, state, version))
-        except PayloadUnreadable as error:
-            raise PayloadUnreadable(f"state of {self.name}({key!r}): {error}") from None
-        except EncodingError as error:
-            raise EncodingError(
-                f"state of {self.name}({key!r}): {error}. A stored state of another shape needs a class with "
-                "a higher `__version__` and an `__upgrade__`"
-            ) from None
+        fields = self.fields(key, state, version)
         # Calling the class makes a reference to an entity; this is the entity itself.
         made = object.__new__(self.cls)
         attributes = made.__dict__
@@ -140,6 +129,24 @@ class EntitySpec:
             attributes[name] = getattr(fields, name)
         attributes["_key"] = key
         return made
+
+    def fields(self, key: str, state: Payload | None, version: int | None = None) -> Any:
+        """A state as a struct with the fields of the class, and nothing else. Raises what `instance` does."""
+        if self._struct is None:
+            self._build()
+        try:
+            if state is None:
+                return self._type.decode(self.initial)
+            if version is None or version == self.version:
+                return self._type.decode(state)
+            return self._type.decode(self._upgraded(key, state, version))
+        except PayloadUnreadable as error:
+            raise PayloadUnreadable(f"state of {self.name}({key!r}): {error}") from None
+        except EncodingError as error:
+            raise EncodingError(
+                f"state of {self.name}({key!r}): {error}. A stored state of another shape needs a class with "
+                "a higher `__version__` and an `__upgrade__`"
+            ) from None
 
     def _upgraded(self, key: str, state: Payload, version: int) -> Payload:
         """A stored state of an older class as one of this class."""

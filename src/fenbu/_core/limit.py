@@ -79,6 +79,12 @@ RETENTION_SECONDS_MIN: Final = 60.0
 DELETE_ROWS_MAX: Final = 2_000
 """Finished calls deleted in one transaction."""
 
+FORGET_SECONDS: Final = 10.0
+"""How often a node looks for entities whose time is over: so late they may be forgotten."""
+
+FORGET_ENTITIES: Final = 500
+"""That are forgotten at a time."""
+
 LOOK_SECONDS: Final = 2.0
 """How long a node waits for a hint of another process before it goes round."""
 
@@ -90,6 +96,9 @@ DRAIN_SECONDS: Final = 30.0
 
 LIST_CALLS_MAX: Final = 1_000
 """Calls of one page."""
+
+LIST_ENTITIES_MAX: Final = 1_000
+"""Entities of one page."""
 
 BULK_CALLS: Final = 500
 """Calls that are told something in one transaction."""

@@ -34,9 +34,11 @@ class Mailbox:
         "_fetching",
         "_loading",
         "alarms",
+        "changed_at",
         "current",
         "cursor",
         "entity",
+        "expires_at",
         "instance",
         "key",
         "loaded",
@@ -56,6 +58,9 @@ class Mailbox:
         self.state: Payload | None = None
         self.version = entity.version
         self.alarms: str | None = None
+        """As in the row."""
+        self.changed_at = 0.0
+        self.expires_at: float | None = None
         """As in the row."""
         self.loaded = False
         self.instance: Any = None
@@ -205,7 +210,7 @@ class Mailbox:
         else:
             self.current = resident
         try:
-            if self.instance is None:
+            if self.instance is None and resident.spec is not self.entity.forget:
                 self.instance = self._instance()
             if is_reader:
                 # What one of them does to the state, though it must not, no other one sees.
@@ -237,6 +242,7 @@ class Mailbox:
             self.loaded = True
             if state is not None:
                 self.state, self.version, self.alarms = state.state, state.version, state.alarms
+                self.changed_at, self.expires_at = state.changed_at, state.expires_at
         self.advance(now)
 
     def operations_loaded(self, last: int) -> None:
@@ -252,6 +258,9 @@ class Mailbox:
         """
         if self.nest is not None and resident in self.nest.running:
             self.nest.keep(resident)
+            return
+        if resident.spec is self.entity.forget:
+            self._expire(now)
             return
         instance = self.instance_of(resident)
         wishes: Wishes | None = instance.__dict__.pop(ATTRIBUTE, None)
@@ -273,14 +282,28 @@ class Mailbox:
             self.state, self.version = state, self.entity.version
             self._write(now)
 
+    def _expire(self, now: float) -> None:
+        """It is forgotten if nothing has changed it for as long as its class says, as that is today."""
+        ttl = self.entity.ttl_seconds
+        if ttl is None or self.state is None or self.alarms is not None:
+            return
+        if self.changed_at + ttl <= now:
+            self.state = self.instance = None
+            self._write(now)
+        elif self.changed_at + ttl != self.expires_at:
+            self._write(self.changed_at)
+
     def _write(self, now: float) -> None:
         """What the entity is now goes into the open batch."""
-        name, state = (self.entity.name, self.key), self.state
+        name, state, ttl = (self.entity.name, self.key), self.state, self.entity.ttl_seconds
         number = self.partition.number
+        self.changed_at = now
+        # While an alarm is set it is not forgotten; that of the last one writes it again.
+        self.expires_at = None if ttl is None or self.alarms is not None else now + ttl
         self.partition.engine.batch.entities[name] = (
             None
             if state is None
-            else EntityState(*name, number, state, self.version, now, self.alarms)
+            else EntityState(*name, number, state, self.version, now, self.alarms, self.expires_at)
         )
 
     def _set_alarms(self, resident: Resident, wishes: Wishes, now: float) -> bool:

@@ -250,6 +250,8 @@ class EntityState(Struct, frozen=True, gc=False):
     changed_at: float = 0.0
     alarms: str | None = None
     """JSON: by operation, the id of the call that waits for the instant of its alarm."""
+    expires_at: float | None = None
+    """When it may be forgotten if nothing changes it until then."""
 
 
 Stored: TypeAlias = Invocation | Entry | EntityState | Chunk

@@ -12,6 +12,7 @@ from fenbu._core.effect import Ended
 from fenbu._core.message import Call, Message, Update
 from fenbu._core.model import Outcome, Status
 from fenbu._node.outcomes import OutcomeWatch
+from fenbu._node.states import EntityWatch
 from fenbu._node.streams import StreamWatch
 from fenbu._storage.protocol import Storage
 from fenbu.errors import CallNotFound, Unavailable
@@ -21,7 +22,7 @@ RECENT_OUTCOMES_MAX = 5_000
 LISTENERS_MAX = 100_000
 
 STREAM_PAUSE_SECONDS = 0.25
-"""No hint tells a node of chunks that are written elsewhere, so it looks more often than a client."""
+"""No hint tells a node of what is written elsewhere, so it looks more often than a client."""
 
 
 class Callers:
@@ -46,6 +47,7 @@ class Callers:
         self._doubtful: set[str] = set()
         self._watch = OutcomeWatch(storage, self._found, self._failed, told=owns)
         self.streams = StreamWatch(storage, pause_seconds=STREAM_PAUSE_SECONDS, told=owns)
+        self.states = EntityWatch(storage, pause_seconds=STREAM_PAUSE_SECONDS, told=owns)
 
     # Acceptance.
 
@@ -94,6 +96,7 @@ class Callers:
         for id_ in self._waiting:
             self._watch.add(id_)
         self.streams.look()
+        self.states.look()
 
     def doubt_all(self) -> None:
         """A session was lost: a call that is waited for may not have been stored at all."""
@@ -104,6 +107,7 @@ class Callers:
         """There may be news from elsewhere."""
         self._watch.look()
         self.streams.look()
+        self.states.look()
 
     def tell(self, effect: Ended) -> None:
         """A call has ended here."""
@@ -169,3 +173,4 @@ class Callers:
         self._waiting.clear()
         await self._watch.stop()
         await self.streams.stop(error)
+        await self.states.stop(error)

@@ -14,10 +14,11 @@ from msgspec.structs import replace
 from fenbu._core.conflict import REFUSED
 from fenbu._core.handler import Registry
 from fenbu._core.message import Call, Cancel, Pause, Restore, Retry, Signal, Update
-from fenbu._core.model import Loaded, Outcome, Status
+from fenbu._core.model import EntityState, Loaded, Outcome, Status
 from fenbu._node.clock import Clock
 from fenbu._node.hearing import Hearing
 from fenbu._node.outcomes import LOOK_SECONDS_MAX, OutcomeWatch
+from fenbu._node.states import EntityCursor, EntityWatch
 from fenbu._node.streams import StreamWatch
 from fenbu._storage.protocol import Storage
 from fenbu._storage.sealed import sealed
@@ -79,6 +80,10 @@ class Gateway(Protocol):
         """
         ...
 
+    async def read_state(self, cursor: EntityCursor) -> EntityState | None:
+        """The state of an entity as soon as it is another than its watcher has seen; None if it has none."""
+        ...
+
     async def send(self, message: Signal | Cancel | Retry | Pause | Update) -> None:
         """Make a signal, cancellation, retry or update durable.
 
@@ -108,13 +113,15 @@ class RemoteGateway:
         listen = self._hearing.listen
         self._watch = OutcomeWatch(storage, self._found, self._failed, listen=listen)
         self._streams = StreamWatch(storage, pause_seconds=LOOK_SECONDS_MAX, listen=listen)
+        self._states = EntityWatch(storage, pause_seconds=LOOK_SECONDS_MAX, listen=listen)
 
     def _look(self) -> None:
         self._watch.look()
         self._streams.look()
+        self._states.look()
 
     def _is_waited_for(self) -> bool:
-        return self._watch.is_wanted or bool(self._streams.waiting)
+        return self._watch.is_wanted or bool(self._streams.waiting or self._states.waiting)
 
     async def start_calls(self, calls: Sequence[Call | Signal | Update]) -> None:
         await self.storage.enqueue(calls)
@@ -171,6 +178,9 @@ class RemoteGateway:
     async def read_stream(self, id: str, stream: str, after: int) -> StreamPage:  # noqa: A002
         return await self._streams.read(id, stream, after)
 
+    async def read_state(self, cursor: EntityCursor) -> EntityState | None:
+        return await self._states.wait(cursor)
+
     async def load(self, id: str) -> Loaded | None:  # noqa: A002
         return await load_call(self.storage, id)
 
@@ -178,7 +188,8 @@ class RemoteGateway:
         """Stop watching."""
         await self._hearing.stop()
         await self._watch.stop()
-        await self._streams.stop(Unavailable("this client has been closed"))
+        for each in (self._streams, self._states):
+            await each.stop(Unavailable("this client has been closed"))
 
 
 def check_accepted(call: Call, verdict: Outcome) -> None:

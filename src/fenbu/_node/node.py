@@ -17,14 +17,16 @@ from msgspec.structs import replace
 from fenbu._core import limit
 from fenbu._core.handler import Registry
 from fenbu._core.message import Call, Cancel, Pause, Restore, Retry, Signal, Update
-from fenbu._core.model import Loaded, Outcome, Status
+from fenbu._core.model import EntityState, Loaded, Outcome, Status
 from fenbu._node import collector
 from fenbu._node.callers import Callers
 from fenbu._node.clock import Clock, SystemClock
+from fenbu._node.expiry import forget_expired
 from fenbu._node.gateway import check_accepted, load_call, read_status
 from fenbu._node.membership import Membership
 from fenbu._node.resource import Resources
 from fenbu._node.retention import delete_expired
+from fenbu._node.states import EntityCursor
 from fenbu._node.telemetry import Telemetry, log
 from fenbu._node.tenure import NodeOptions, Tenure
 from fenbu._storage.protocol import Storage
@@ -62,6 +64,8 @@ class Node:
         self._joined = asyncio.Event()
         self._resources = Resources(registry.overrides)
         self._callers = Callers(storage, self._has_news, self._owns)
+        self._tells_states = False
+        """Somebody here has watched an entity."""
         self._news: set[str] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._hints: set[asyncio.Task[None]] = set()
@@ -85,8 +89,16 @@ class Node:
         collector.slow_down()
         # Its error has been logged, and reaches whoever waits for it; nobody has to.
         self.stopped.add_done_callback(lambda future: future.cancelled() or future.exception())
-        retention = delete_expired(self.registry, self.storage, self.clock)
-        for work in (self._live(), self._watch(), retention):
+        works = [
+            self._live(),
+            self._watch(),
+            delete_expired(self.registry, self.storage, self.clock),
+        ]
+        if any(each.ttl_seconds is not None for each in self.registry.entities.values()):
+            works.append(
+                forget_expired(self.registry, self.storage, self.clock, lambda: self.tenure)
+            )
+        for work in works:
             task = asyncio.create_task(work)
             task.add_done_callback(self._ended)
             self._tasks.append(task)
@@ -365,6 +377,13 @@ class Node:
     async def read_stream(self, id: str, stream: str, after: int) -> StreamPage:  # noqa: A002
         """What comes in a stream of a call after a chunk."""
         return await self._callers.streams.read(id, stream, after)
+
+    async def read_state(self, cursor: EntityCursor) -> EntityState | None:
+        """The state of an entity as soon as it is another than its watcher has seen."""
+        if not self._tells_states:
+            self._tells_states = True
+            self.telemetry.listen(self._callers.states.committed)
+        return await self._callers.states.wait(cursor)
 
     async def load(self, id: str) -> Loaded | None:  # noqa: A002
         """A call with its journal, as the database has it."""

@@ -337,6 +337,15 @@ class Storage(Ownership, Streams, Protocol):
         """The states of these (entity, key) pairs; unknown ones are left out."""
         ...
 
+    async def expired_entities(
+        self, entity: str, partitions: Sequence[int], now: float, *, limit: int
+    ) -> list[tuple[str, int]]:
+        """Keys and partitions of entities in these whose `expires_at` has come, the earliest first.
+
+        Not those on which operations are open, also ones that wait for an instant.
+        """
+        ...
+
     async def load_inbox(
         self,
         partitions: Sequence[int],

@@ -150,3 +150,7 @@ class SealedStorage:
     async def list_entities(self, entity: str | None, *, limit: int) -> list[EntityState]:
         found = await self._storage.list_entities(entity, limit=limit)
         return [self._seal.open_state(each) for each in found]
+
+    async def scan_entities(self, after: tuple[str, str], *, limit: int) -> list[EntityState]:
+        found = await self._storage.scan_entities(after, limit=limit)
+        return [self._seal.open_state(each) for each in found]

@@ -17,11 +17,12 @@ from fenbu._core.batch import CommitBatch
 from fenbu._core.handler import Registry
 from fenbu._core.ids import run_id
 from fenbu._core.message import Call, Cancel, Pause, Restore, Retry, Signal, Update, encode
-from fenbu._core.model import FINISHED, EntryKind, Invocation, Loaded, Outcome, Status
+from fenbu._core.model import FINISHED, EntityState, EntryKind, Invocation, Loaded, Outcome, Status
 from fenbu._node.attempt import current
 from fenbu._node.clock import Clock
 from fenbu._node.gateway import Gateway, RemoteGateway
 from fenbu._node.node import Node
+from fenbu._node.states import EntityCursor
 from fenbu._node.tenure import NodeOptions
 from fenbu._storage.protocol import Storage
 from fenbu._storage.stream import StreamPage
@@ -275,11 +276,16 @@ class Cluster:
             for when, process, context in self.loop.timers()
             if (process not in nodes or context.get(current) is not None) and not context.get(_asks)
         ]
+        ends = [
+            self.database.expiring(each.name)[:1]
+            for each in self.registry.entities.values()
+            if each.ttl_seconds is not None
+        ]
         for machine in nodes.values():
             tenure = machine.node.tenure if machine.node is not None else None
             due = tenure.next_due() if tenure is not None else None
-            if due is not None:
-                instants.append(due - machine.clock.now() + self.loop.time())
+            known = [end[0][0] for end in ends if end] + ([] if due is None else [due])
+            instants += [each - machine.clock.now() + self.loop.time() for each in known]
         return min(instants, default=None)
 
     def inside(
@@ -441,6 +447,10 @@ class _Router:
     async def read_stream(self, id: str, stream: str, after: int) -> StreamPage:  # noqa: A002
         with _asking():
             return await self._here.read_stream(id, stream, after)
+
+    async def read_state(self, cursor: EntityCursor) -> EntityState | None:
+        with _asking():
+            return await self._here.read_state(cursor)
 
     async def send_many(self, messages: Sequence[Cancel | Retry | Pause | Restore]) -> None:
         await self._here.send_many(messages)

@@ -149,6 +149,14 @@ class Reader:
         found: list[EntityState] = await self._read(lambda session: session.load_entities(keys))
         return found
 
+    async def expired_entities(
+        self, entity: str, partitions: Sequence[int], now: float, *, limit: int
+    ) -> list[tuple[str, int]]:
+        found: list[tuple[str, int]] = await self._read(
+            lambda session: session.expired_entities(entity, partitions, now, limit=limit)
+        )
+        return found
+
     async def load_inbox(
         self,
         partitions: Sequence[int],

@@ -171,6 +171,15 @@ class MemoryDatabase:
         """Those without an outcome."""
         return [each for each in self.invocations.values() if each.finished_at is None]
 
+    def expiring(self, entity: str) -> list[tuple[float, str, int]]:
+        """The instant, key and partition of each entity that will be forgotten and has no open operation."""
+        used = {(each.entity, each.key) for each in self.open_calls()}
+        return sorted(
+            (each.expires_at, each.key, each.partition)
+            for name, each in self.entities.items()
+            if each.entity == entity and each.expires_at is not None and name not in used
+        )
+
     def load(self, found: Iterable[Invocation]) -> list[Loaded]:
         """Fresh copies with journals."""
         return [

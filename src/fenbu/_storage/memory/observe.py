@@ -128,6 +128,18 @@ class Observation(ABC):
             for name, chunks in sorted(database.chunks.get(id, {}).items())
         ]
 
+    async def expired_entities(
+        self, entity: str, partitions: Sequence[int], now: float, *, limit: int
+    ) -> list[tuple[str, int]]:
+        places = set(partitions)
+        database = await self._database()
+        found = [
+            (key, partition)
+            for at, key, partition in database.expiring(entity)
+            if at <= now and partition in places
+        ]
+        return found[:limit]
+
     async def list_entities(self, entity: str | None, *, limit: int) -> list[EntityState]:
         database = await self._database()
         found = [

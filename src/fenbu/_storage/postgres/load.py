@@ -79,6 +79,14 @@ async def entities(pool: Pool, keys: Sequence[tuple[str, str]]) -> list[EntitySt
     return [entity_row(row) for row in rows]
 
 
+async def expired_entities(
+    pool: Pool, entity: str, partitions: Sequence[int], now: float, limit: int
+) -> list[tuple[str, int]]:
+    """See `Storage.expired_entities`."""
+    rows = await pool.fetch("entity.expired", entity, now, list(partitions), limit)
+    return [(key, partition) for key, partition in rows]
+
+
 async def outcomes(pool: Pool, ids: Sequence[str]) -> dict[str, Outcome | Open]:
     """See `Storage.outcomes`."""
     found: dict[str, Outcome | Open] = {}

@@ -7,6 +7,7 @@ everything.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 from fenbu._core import ids
 from fenbu._core.attribute import Condition
@@ -14,6 +15,7 @@ from fenbu._core.message import Making
 from fenbu._core.model import Chunk, EntityState, Invocation, Status
 from fenbu._storage.observer import CallFilter
 from fenbu._storage.postgres.check import Check, check
+from fenbu._storage.postgres.load import expired_entities
 from fenbu._storage.postgres.retention import delete_chunks
 from fenbu._storage.postgres.rows import entity_row, invocation_row, message_of
 from fenbu._storage.postgres.session import Pool
@@ -125,6 +127,11 @@ class Observation(ABC):
 
     async def list_streams(self, id: str) -> list[StreamInfo]:  # noqa: A002
         return await infos(self._pool, id)
+
+    async def expired_entities(
+        self, entity: str, partitions: Sequence[int], now: float, *, limit: int
+    ) -> list[tuple[str, int]]:
+        return await expired_entities(self._pool, entity, partitions, now, limit)
 
     async def list_entities(self, entity: str | None, *, limit: int) -> list[EntityState]:
         rows = await self._pool.fetch("entity.list", entity, limit)

@@ -189,9 +189,9 @@ def _position(entry: Entry) -> int:
 
 def entity_row(row: Row) -> EntityState:
     """The struct of a row of `columns`."""
-    entity, key, partition, state, version, changed_at, alarms, state_bytes = row
+    entity, key, partition, state, version, changed_at, alarms, state_bytes, expires_at = row
     payload = state if state_bytes is None else state_bytes
-    return EntityState(entity, key, partition, payload, version, changed_at, alarms)
+    return EntityState(entity, key, partition, payload, version, changed_at, alarms, expires_at)
 
 
 def message_of(text: str | None, data: bytes | None) -> Message:

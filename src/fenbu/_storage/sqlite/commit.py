@@ -67,7 +67,7 @@ def prepare(batch: CommitBatch) -> list[Statement]:
     if batch.entities_deleted:
         todo.append(Statement(ENTITY_SQL["delete"], (text_of(batch.entities_deleted),)))
     if batch.entities:
-        todo += statements(ENTITY_SQL["upsert"], 7, entity_parameters(batch.entities))
+        todo += statements(ENTITY_SQL["upsert"], 8, entity_parameters(batch.entities))
     if batch.inbox_deleted:
         todo.append(Statement(INBOX_SQL["delete"], (text_of(batch.inbox_deleted),)))
     if batch.inbox:

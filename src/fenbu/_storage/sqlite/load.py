@@ -69,6 +69,16 @@ def entities(session: Session, keys: Sequence[tuple[str, str]]) -> list[EntitySt
     return [EntityState(*row) for row in rows]
 
 
+def expired_entities(
+    session: Session, entity: str, partitions: Sequence[int], now: float, limit: int
+) -> list[tuple[str, int]]:
+    """See `Storage.expired_entities`."""
+    parameters = {
+        "entity": entity, "now": now, "partitions": text_of(partitions), "limit": limit,
+    }  # fmt: skip
+    return session.execute(ENTITY_SQL["expired"], parameters).fetchall()
+
+
 def outcomes(session: Session, ids: Sequence[str]) -> dict[str, Outcome | Open]:
     """See `Storage.outcomes`."""
     found: dict[str, Outcome | Open] = {}

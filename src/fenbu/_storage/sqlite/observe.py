@@ -21,6 +21,7 @@ from fenbu._core.model import Chunk, EntityState, Invocation, Status, Stored
 from fenbu._storage.observer import CallFilter
 from fenbu._storage.rows import invocation_of, status_of, text_of
 from fenbu._storage.sqlite.connection import Connection
+from fenbu._storage.sqlite.load import expired_entities
 from fenbu._storage.sqlite.migrate import META_SQL
 from fenbu._storage.sqlite.ownership import owner_of, present_owner_of
 from fenbu._storage.sqlite.rewrite import rewrite
@@ -77,6 +78,11 @@ class Observation(ABC):
 
     async def list_streams(self, id: str) -> list[StreamInfo]:  # noqa: A002
         return await self._reader.run(infos, id)
+
+    async def expired_entities(
+        self, entity: str, partitions: Sequence[int], now: float, *, limit: int
+    ) -> list[tuple[str, int]]:
+        return await self._reader.run(expired_entities, entity, partitions, now, limit)
 
     async def list_entities(self, entity: str | None, *, limit: int) -> list[EntityState]:
         return await self._reader.run(list_entities, entity, limit)

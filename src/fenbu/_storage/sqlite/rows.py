@@ -131,6 +131,7 @@ def entity_parameters(entities: Iterable[EntityState]) -> Parameters:
             each.version,
             each.changed_at,
             each.alarms,
+            each.expires_at,
         )
     return flat
 

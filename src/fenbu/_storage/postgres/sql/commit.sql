@@ -71,17 +71,21 @@ FROM json_to_recordset($1::text::json) AS new (
 DELETE FROM {schema}.entry WHERE id = ANY ($1::text[])
 
 -- name: entity_upsert
-INSERT INTO {schema}.entity (entity, key, partition, state, version, changed_at, alarms, state_bytes)
-SELECT entity, key, partition, state, version, changed_at, alarms, decode(state_bytes, 'base64')
+INSERT INTO {schema}.entity (
+    entity, key, partition, state, version, changed_at, alarms, expires_at, state_bytes
+)
+SELECT
+    entity, key, partition, state, version, changed_at, alarms, expires_at, decode(state_bytes, 'base64')
 FROM json_to_recordset($1::text::json) AS new (
     entity text, key text, partition integer, state text, version integer, changed_at float8,
-    alarms text, state_bytes text
+    alarms text, expires_at float8, state_bytes text
 )
 ON CONFLICT (entity, key) DO UPDATE SET
     state = excluded.state,
     version = excluded.version,
     changed_at = excluded.changed_at,
     alarms = excluded.alarms,
+    expires_at = excluded.expires_at,
     state_bytes = excluded.state_bytes
 
 -- name: entity_delete

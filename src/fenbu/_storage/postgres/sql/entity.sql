@@ -1,10 +1,19 @@
 -- name: columns
-entity, key, partition, state, version, changed_at, alarms, state_bytes
+entity, key, partition, state, version, changed_at, alarms, state_bytes, expires_at
 
 -- name: load
-SELECT entity.entity, entity.key, partition, state, version, changed_at, alarms, state_bytes
+SELECT entity.entity, entity.key, partition, state, version, changed_at, alarms, state_bytes, expires_at
 FROM unnest($1::text[], $2::text[]) AS wanted (entity, key)
 JOIN {schema}.entity ON entity.entity = wanted.entity AND entity.key = wanted.key;
+
+-- name: expired
+SELECT key, partition FROM {schema}.entity AS old
+WHERE entity = $1 AND expires_at <= $2 AND partition = ANY ($3::integer[])
+    AND NOT EXISTS (
+        SELECT FROM {schema}.invocation AS open
+        WHERE open.entity = old.entity AND open.key = old.key AND open.lane <= 5 AND open.entity IS NOT NULL
+    )
+ORDER BY expires_at LIMIT $4;
 
 -- name: list
 SELECT {columns} FROM {schema}.entity WHERE $1::text IS NULL OR entity = $1

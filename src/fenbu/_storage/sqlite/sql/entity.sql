@@ -1,5 +1,5 @@
 -- name: columns
-entity, key, partition, state, version, changed_at, alarms
+entity, key, partition, state, version, changed_at, alarms, expires_at
 
 -- name: upsert
 INSERT INTO entity ({columns}) SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL
@@ -7,7 +7,8 @@ ON CONFLICT (entity, key) DO UPDATE SET
     state = excluded.state,
     version = excluded.version,
     changed_at = excluded.changed_at,
-    alarms = excluded.alarms;
+    alarms = excluded.alarms,
+    expires_at = excluded.expires_at;
 
 -- name: rewrite
 UPDATE entity SET state = :state WHERE entity = :entity AND key = :key AND state IS :old_state;
@@ -24,6 +25,16 @@ DELETE FROM entity WHERE (entity, key) IN (
 SELECT {columns} FROM entity WHERE (entity, key) IN (
     SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)
 );
+
+-- name: expired
+SELECT key, partition FROM entity AS old
+WHERE entity = :entity AND expires_at <= :now
+    AND partition IN (SELECT value FROM json_each(:partitions))
+    AND NOT EXISTS (
+        SELECT 1 FROM invocation AS open
+        WHERE open.entity = old.entity AND open.key = old.key AND finished_at IS NULL AND open.entity IS NOT NULL
+    )
+ORDER BY expires_at LIMIT :limit;
 
 -- name: list
 SELECT {columns} FROM entity WHERE :entity IS NULL OR entity = :entity

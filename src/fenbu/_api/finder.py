@@ -1,0 +1,147 @@
+"""The part of an `App` that finds things in its database: calls, which it also steers, and entities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import TypeVar
+
+from fenbu._api.bulk import Action
+from fenbu._api.listing import CallPage, Where, list_calls, steer_calls
+from fenbu._api.runtime import Runtime
+from fenbu._api.state import EntityPage, EntityWatcher, list_entities
+from fenbu._core.model import Status
+
+E = TypeVar("E")
+
+
+class Finder:
+    """See the module."""
+
+    runtime: Runtime
+
+    async def list_calls(
+        self,
+        *,
+        handler: str | None = None,
+        statuses: Iterable[Status] | None = None,
+        where: Sequence[Where] = (),
+        since: datetime | None = None,
+        before: datetime | None = None,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> CallPage:
+        """Calls that fulfil all of these, newest first, page by page.
+
+        Calls that no node has read from the inbox yet are not among them.
+
+        Args:
+            handler: Only calls of this task, workflow or operation.
+            statuses: Only calls with one of these.
+            where: Conditions on search attributes; the first leads to the calls, so give the rarest first.
+            since: Only calls accepted after it.
+            before: Only calls accepted before it.
+            limit: At most so many, up to 1,000.
+            after: The `next` of the page before.
+
+        Raises:
+            UsageError: An argument makes no sense, or this is the code of a workflow or operation.
+
+        Example:
+            ```python
+            page = await app.list_calls(where=[("customer", "=", 7), ("total", ">", 100)])
+            ```
+        """
+        return await list_calls(
+            self.runtime, handler=handler, statuses=statuses, where=where, since=since, before=before,
+            limit=limit, after=after,
+        )  # fmt: skip
+
+    async def steer_calls(
+        self,
+        action: Action,
+        *,
+        handler: str | None = None,
+        statuses: Iterable[Status] | None = None,
+        where: Sequence[Where] = (),
+        since: datetime | None = None,
+        before: datetime | None = None,
+        reason: str = "",
+        step: int | str | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> int:
+        """Cancel, terminate, retry, pause, resume or fork all calls that fulfil these; as `fenbu bulk` does.
+
+        Only those to which it means something: by default open calls are cancelled, failed, timed out, stuck
+        and quarantined ones are tried again, and workflows that failed or timed out are forked. Calls that
+        are accepted meanwhile may be among them or not: give `before`.
+
+        Args:
+            action: What they are told.
+            handler: As for `list_calls`, and so are `statuses`, `where`, `since` and `before`.
+            reason: Of a cancellation or pause.
+            step: For `fork`, as in `Handle.fork`; a workflow that has none is left out.
+            progress: Called with how many have been told so far, each time that they are 500 more.
+
+        Returns:
+            How many were told: durably, not when they have done it.
+
+        Raises:
+            UsageError: An argument makes no sense, or this is the code of a workflow or operation.
+            Unavailable: The database went away; those that were told before are.
+
+        Example:
+            ```python
+            await app.steer_calls("retry", handler="charge", statuses=[Status.FAILED])
+            ```
+        """
+        return await steer_calls(
+            self.runtime, action, handler=handler, statuses=statuses, where=where, since=since,
+            before=before, reason=reason, step=step, progress=progress,
+        )  # fmt: skip
+
+    async def list_entities(
+        self, cls: type[E], *, limit: int = 100, after: str | None = None
+    ) -> EntityPage[E]:
+        """The entities of a class that have a state, in order of their keys, page by page.
+
+        Each is as some operation has left it; those of one page are of one moment, pages are not. SQL reads
+        the same from the view `entities`, by any condition.
+
+        Args:
+            cls: The class.
+            limit: At most so many, up to 1,000.
+            after: The `next` of the page before, or any key: those behind it.
+
+        Raises:
+            UsageError: An argument makes no sense, or this is the code of a workflow or operation.
+
+        Example:
+            ```python
+            page = await app.list_entities(Stock)
+            empty = [each.key for each in page.entities if not each.state.units]
+            ```
+        """
+        return await list_entities(self.runtime, cls, limit=limit, after=after)
+
+    def watch(self, entity: E) -> EntityWatcher[E]:
+        """Watch an entity: the state that it has, and each later one that is seen, without end.
+
+        In any process: a node sees what is changed there at once, and what is changed elsewhere within a
+        quarter of a second; a client sees it within a second.
+
+        Args:
+            entity: A reference: `Stock("sku-1")`.
+
+        Raises:
+            UsageError: It is no reference to an entity of this app; and, when it is used, this is the code of
+                a workflow or operation.
+            Unavailable: When it is used: this process stops.
+
+        Example:
+            ```python
+            async for seen in app.watch(Stock("sku-1")):
+                await page.show(0 if seen is None else seen.state.units)
+            ```
+        """
+        return EntityWatcher(self.runtime, entity)
