@@ -11,7 +11,6 @@ from fenbu import (
     AlreadyExists,
     CallCancelled,
     CallNotFound,
-    Handle,
     TerminalError,
     Unavailable,
 )
@@ -24,6 +23,7 @@ from tests.simulation.entities import alarms, visits
 from tests.simulation.expiry import leases, watches
 from tests.simulation.forks import forks
 from tests.simulation.moves import moves
+from tests.simulation.pauses import pauses
 from tests.simulation.programs import programs
 from tests.simulation.search import search
 from tests.simulation.service import Account, Log, Register
@@ -246,43 +246,6 @@ async def charges(world: World, name: str) -> None:
     found = await patiently(lambda: service.charged.options(id=name)(name, count))
     written = [world.cluster.database.table.get(f"{name} {number}") for number in range(count)]
     world.check(found == written == [1] * count, f"charged {written}, and was told {found}")
-
-
-async def pauses(world: World, name: str) -> None:
-    """Transfers that are paused and resumed, now and again, end as if they had not been."""
-    giver, taker = f"{name}-giver", f"{name}-taker"
-    count = 1 + world.plan.size
-
-    async def disturb(handle: Handle[None]) -> None:
-        for _ in range(1 + world.random.randrange(3)):
-            await world.pause(3.0)
-            await patiently(lambda: handle.pause("now and again"))
-            await world.pause(3.0)
-            await patiently(handle.resume)
-
-    async def move(number: int) -> None:
-        await world.pause(3.0)
-        call = service.transfer.options(
-            id=f"{name}-{number}", delay=world.random.choice((0.0, 0.0, 4.0))
-        )
-        seconds = world.random.choice((0.0, 0.5, 5.0))
-        handle = await patiently(lambda: call.start(giver, taker, 1, seconds))
-        disturbing = asyncio.create_task(disturb(handle))
-        if number == 0:
-            await disturbing
-            await patiently(lambda: handle.pause("until it is cancelled"))
-            await patiently(handle.cancel)
-        await disturbing
-        try:
-            await patiently(handle.result)
-        except CallCancelled:
-            world.check(number == 0, f"transfer {number} was cancelled by nobody")
-
-    await asyncio.gather(*map(move, range(count)))
-    given = 1000 - await patiently(Account(giver).balance)
-    taken = await patiently(Account(taker).balance) - 1000
-    # The first may have been cancelled between its halves, which its code does not undo.
-    world.check(count - 1 <= taken <= given <= count, f"{given} given, {taken} taken, of {count}")
 
 
 async def sagas(world: World, name: str) -> None:

@@ -137,12 +137,17 @@ class MemoryDatabase:
     def cut(self, id_: str, stream: str, before: float, limit: int) -> int:
         """See `Storage.delete_chunks`."""
         chunks = self.chunks.get(id_, {}).get(stream, [])
-        kept = [each for each in chunks[:limit] if each.at >= before]
-        gone = min(limit, len(chunks)) - len(kept)
+        oldest = chunks[:limit]
+        kept = [each for each in oldest if each.at >= before]
         chunks[:limit] = kept
+        for each in oldest:
+            if each.at < before:
+                self.chunk_sources[id_].discard(
+                    (each.stream, each.run, each.command, each.position)
+                )
         if not chunks:
             self.chunks.get(id_, {}).pop(stream, None)
-        return gone
+        return len(oldest) - len(kept)
 
     def pages(self, cursors: Iterable[StreamCursor], limit: int) -> list[StreamPage]:
         """See `Storage.load_chunks`."""
