@@ -108,8 +108,10 @@ async def test_a_workflow_for_each_event(app: App) -> None:
 async def test_a_new_group_begins_with_what_is_new_or_with_all(app: App) -> None:
     if app.url == "memory:":
         pytest.skip("what is in memory does not outlive the app")
+    before = topic_of(app)
     async with app:
-        await topic_of(app).publish_many(Order(number, "c") for number in range(3))
+        await before.publish_many(Order(number, "c") for number in range(3))
+        await first(before, 3)
 
     later = App("scenario", url=app.url)
     orders, new, all_ = topic_of(later), Seen(), Seen()
