@@ -15,7 +15,7 @@ from fenbu._core.message import Cancel, Pause, Restore, Retry
 from fenbu._core.model import FINISHED, PARKED, Invocation, Loaded, Status
 from fenbu._core.update import HANDLER
 from fenbu._node.clock import Clock
-from fenbu._storage.observer import CallFilter
+from fenbu._storage.observer import CallFilter, Lister, pages_of
 from fenbu.errors import UsageError
 
 Action: TypeAlias = Literal["cancel", "terminate", "retry", "pause", "resume", "fork"]
@@ -42,12 +42,8 @@ UNASKED: Final[dict[Action, frozenset[Status]]] = {
 """Those among them that nobody would want to be told by mistake: only if they are asked for."""
 
 
-class Calls(Protocol):
+class Calls(Lister, Protocol):
     """What is asked of a database."""
-
-    async def list_calls(self, where: CallFilter) -> list[Invocation]:
-        """Newest first."""
-        ...
 
     async def load_calls(self, ids: Sequence[str]) -> list[Loaded]:
         """Calls with their journals."""
@@ -91,14 +87,13 @@ async def steer(
     progress: Callable[[int], None] | None = None,
 ) -> int:
     """Tell each call; how many there were. What has been told is durable, also if this is interrupted."""
-    where, told = narrowed(action, where), 0
-    while found := await calls.list_calls(where):
-        some = [each for each in found if _can(action, each)]
+    told = 0
+    async for page in pages_of(calls, narrowed(action, where)):
+        some = [each for each in page if _can(action, each)]
         if action == "fork":
             loaded = await calls.load_calls([each.id for each in some])
-            messages: list[Told] = [
-                each for each in map(forks_of(forks), loaded) if each is not None
-            ]
+            made = [_fork(forks, each) for each in loaded]
+            messages: list[Told] = [each for each in made if each is not None]
         else:
             messages = [message_for(action, each, reason) for each in some]
         if messages:
@@ -106,7 +101,6 @@ async def steer(
         told += len(messages)
         if progress is not None:
             progress(told)
-        where = replace(where, after=(found[-1].created_at, found[-1].id))
     return told
 
 
@@ -115,20 +109,16 @@ def _can(action: Action, call: Invocation) -> bool:
     return call.handler != HANDLER and not (action in ("pause", "fork") and call.key is not None)
 
 
-def forks_of(forks: Forks) -> Callable[[Loaded], Restore | None]:
-    """Makes another call of one; None of one that cannot be forked, such as a task."""
-
-    def fork(loaded: Loaded) -> Restore | None:
-        now = forks.clock.now()
-        try:
-            return forked(
-                loaded, step=forks.step, results={}, id_=invocation_id(now, forks.clock.entropy()),
-                partition_count=forks.partition_count, now=now,
-            )  # fmt: skip
-        except UsageError:
-            return None
-
-    return fork
+def _fork(forks: Forks, loaded: Loaded) -> Restore | None:
+    """What makes another call of one; None of one that cannot be forked, such as a task."""
+    now = forks.clock.now()
+    try:
+        return forked(
+            loaded, step=forks.step, results={}, id_=invocation_id(now, forks.clock.entropy()),
+            partition_count=forks.partition_count, now=now,
+        )  # fmt: skip
+    except UsageError:
+        return None
 
 
 def message_for(action: Action, call: Invocation, reason: str) -> Told:

@@ -10,7 +10,10 @@ from fenbu._api.options import checked_id
 from fenbu._api.runtime import Runtime
 from fenbu._core import ids
 from fenbu._core.fork import forked, place_of
-from fenbu._core.model import Invocation
+from fenbu._core.message import Restore
+from fenbu._core.model import Invocation, Loaded, Payload
+from fenbu._node.clock import Clock
+from fenbu._storage.protocol import Storage
 from fenbu.errors import AlreadyExists, CallNotFound, UsageError
 
 
@@ -28,20 +31,49 @@ async def fork_call(
     loaded = await gateway.load(id_)
     if loaded is None:
         raise CallNotFound(f"no call has the id {id_!r}, or its retention is over")
-    codec, now = runtime.registry.codec.of(Any), gateway.clock.now()
-    chosen = checked_id(new_id) or ids.invocation_id(now, gateway.clock.entropy())
-    if new_id is not None and await gateway.storage.outcomes([new_id]):
-        raise AlreadyExists(f"there is a call with the id {new_id!r} already")
+    codec, clock = runtime.registry.codec.of(Any), gateway.clock
     spec = runtime.registry.get(loaded.invocation.handler, loaded.invocation.version)
-    seconds = None if spec is None else spec.timeout_seconds
-    message = forked(
+    message = await fork_of(
+        gateway.storage,
         loaded,
         step=step,
-        results={place_of(loaded, key): codec.encode(value) for key, value in results.items()},
-        id_=chosen,
+        results={key: codec.encode(value) for key, value in results.items()},
+        new_id=new_id,
+        clock=clock,
         partition_count=runtime.registry.partition_count,
-        now=now,
-        deadline_at=None if seconds is None else now + seconds,
+        timeout_seconds=None if spec is None else spec.timeout_seconds,
     )
     await gateway.send_many([message])
     return message.invocation
+
+
+async def fork_of(
+    storage: Storage,
+    loaded: Loaded,
+    *,
+    step: int | str | None,
+    results: Mapping[int | str, Payload],
+    new_id: str | None,
+    clock: Clock,
+    partition_count: int,
+    timeout_seconds: float | None = None,
+) -> Restore:
+    """The message that makes the new call.
+
+    Raises:
+        AlreadyExists: There is a call with the new id.
+        UsageError: The call cannot be forked so.
+    """
+    now = clock.now()
+    chosen = checked_id(new_id) or ids.invocation_id(now, clock.entropy())
+    if new_id is not None and await storage.outcomes([new_id]):
+        raise AlreadyExists(f"there is a call with the id {new_id!r} already")
+    return forked(
+        loaded,
+        step=step,
+        results={place_of(loaded, key): value for key, value in results.items()},
+        id_=chosen,
+        partition_count=partition_count,
+        now=now,
+        deadline_at=None if timeout_seconds is None else now + timeout_seconds,
+    )

@@ -5,20 +5,18 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from typing import cast, get_args
+from typing import cast, get_args, overload
 
 import click
-from msgspec.structs import replace
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fenbu._api.bulk import Action, Forks, narrowed, steer
 from fenbu._cli.filter import filter_of, filter_options
 from fenbu._cli.present import console, count_of, print_json
 from fenbu._cli.target import app_option, find_url, json_option, no_node, url_option, with_database
-from fenbu._core import limit
 from fenbu._core.attribute import Condition
 from fenbu._node.clock import SystemClock
-from fenbu._storage.observer import CallFilter
+from fenbu._storage.observer import pages_of
 from fenbu._storage.open import Database
 
 EXAMPLE = """
@@ -74,7 +72,9 @@ def bulk(
     async def work(database: Database) -> None:
         meta = await database.open(create=False)
         forks = Forks(SystemClock(), meta.partition_count, step_of(step))
-        found = await _count(database, narrowed(what, where))
+        found = 0
+        async for page in pages_of(database, narrowed(what, where)):
+            found += len(page)
         if dry_run or not found:
             _say(what, found, 0, as_json=as_json)
             return
@@ -96,18 +96,13 @@ def bulk(
     asyncio.run(with_database(place, work))
 
 
+@overload
+def step_of(text: str) -> int | str: ...
+@overload
+def step_of(text: str | None) -> int | str | None: ...
 def step_of(text: str | None) -> int | str | None:
     """The number or name of a step."""
     return int(text) if text is not None and text.isdecimal() else text
-
-
-async def _count(database: Database, where: CallFilter) -> int:
-    count = 0
-    where = replace(where, limit=limit.BULK_CALLS)
-    while calls := await database.list_calls(where):
-        count += len(calls)
-        where = replace(where, after=(calls[-1].created_at, calls[-1].id))
-    return count
 
 
 def _say(action: str, found: int, told: int, *, as_json: bool) -> None:

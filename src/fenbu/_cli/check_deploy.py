@@ -21,7 +21,7 @@ from fenbu._cli.target import json_option, load_app, place_of, url_option, with_
 from fenbu._core.handler import Registry
 from fenbu._core.model import FINISHED, Status
 from fenbu._core.rehearsal import Divergence, rehearse
-from fenbu._storage.observer import CallFilter
+from fenbu._storage.observer import CallFilter, pages_of
 from fenbu._storage.open import Database
 
 EXAMPLE = """
@@ -101,9 +101,7 @@ async def _rehearse_all(database: Database, registry: Registry) -> Findings:
     line_at = time.monotonic() + LINE_SECONDS
     with Progress(console=screen, transient=True, disable=not screen.is_terminal) as progress:
         bar = progress.add_task("replaying open calls", total=total)
-        while page := await database.list_calls(where):
-            last = page[-1]
-            where = msgspec.structs.replace(where, after=(last.created_at, last.id))
+        async for page in pages_of(database, where):
             found = await database.load_calls([each.id for each in page])
             for each in await histories_of(database, found):
                 call = each.loaded.invocation

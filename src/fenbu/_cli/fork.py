@@ -7,16 +7,13 @@ import asyncio
 import click
 import msgspec
 
-from fenbu._api.options import checked_id
+from fenbu._api.forking import fork_of
 from fenbu._cli.bulk import step_of
 from fenbu._cli.find import find_call
 from fenbu._cli.target import app_option, find_url, no_node, url_option, with_database
-from fenbu._core import ids
-from fenbu._core.fork import forked, place_of
 from fenbu._core.model import Payload
 from fenbu._node.clock import SystemClock
 from fenbu._storage.open import Database
-from fenbu.errors import AlreadyExists
 
 EXAMPLE = """
 \b
@@ -62,17 +59,17 @@ def fork(
     async def work(database: Database) -> None:
         meta = await database.open(create=False)
         loaded = (await find_call(database, id_)).loaded
-        clock = SystemClock()
-        now = clock.now()
-        chosen = checked_id(new_id) or ids.invocation_id(now, clock.entropy())
-        if new_id is not None and await database.outcomes([new_id]):
-            raise AlreadyExists(f"there is a call with the id {new_id!r} already")
-        message = forked(
-            loaded, step=step_of(step), id_=chosen, partition_count=meta.partition_count, now=now,
-            results={place_of(loaded, step_of(key)): value for key, value in given.items()},
-        )  # fmt: skip
+        message = await fork_of(
+            database,
+            loaded,
+            step=step_of(step),
+            results={step_of(key): value for key, value in given.items()},
+            new_id=new_id,
+            clock=SystemClock(),
+            partition_count=meta.partition_count,
+        )
         await database.enqueue([message])
-        click.echo(chosen)
+        click.echo(message.id)
         if await database.owner() is None:
             click.echo(f"accepted, but {no_node(place)}", err=True)
 

@@ -23,6 +23,7 @@ from fenbu._core.message import (
     Claim,
     Deadlock,
     IfExists,
+    Making,
     Message,
     Pause,
     Probe,
@@ -169,11 +170,7 @@ class Absent:
             if id_ in self.held or (was_resident and id_ not in residents):
                 return held[index:]
             self._deliver_loaded(id_, loaded, message, number, now)
-            if (
-                loaded is None
-                and isinstance(message, Call | Restore | Update)
-                and message.invocation.id == id_
-            ):
+            if loaded is None and isinstance(message, Making) and message.invocation.id == id_:
                 # Accepted just now: for what follows it exists, in memory or as a row.
                 loaded = Loaded(message.invocation, [])
         return []

@@ -7,14 +7,11 @@ its questions it sees as one change. The last state it sees always: it asks agai
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from msgspec import Struct
 
 from fenbu._core.batch import CommitBatch
 from fenbu._core.model import EntityState, Payload
 from fenbu._node.watch import Watch
-from fenbu._storage.protocol import Storage
 
 
 class EntityCursor(Struct, frozen=True, eq=False):
@@ -30,17 +27,6 @@ class EntityCursor(Struct, frozen=True, eq=False):
 
 class EntityWatch(Watch[EntityCursor, EntityState | None]):
     """See the module."""
-
-    def __init__(
-        self,
-        storage: Storage,
-        *,
-        pause_seconds: float,
-        told: Callable[[int], bool] = lambda _: False,
-        listen: Callable[[], None] = lambda: None,
-    ) -> None:
-        super().__init__(pause_seconds=pause_seconds, told=told, listen=listen)
-        self._storage = storage
 
     def name_of(self, cursor: EntityCursor) -> tuple[str, str]:
         return cursor.entity, cursor.key

@@ -5,30 +5,16 @@ Each reader asks for what comes after its cursor, and is answered with a bounded
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from fenbu._core import limit
 from fenbu._core.model import FINISHED
 from fenbu._core.topic import is_log
 from fenbu._node.watch import Watch
-from fenbu._storage.protocol import Storage
 from fenbu._storage.stream import StreamCursor, StreamPage
 from fenbu.errors import CallNotFound
 
 
 class StreamWatch(Watch[StreamCursor, StreamPage]):
     """See the module."""
-
-    def __init__(
-        self,
-        storage: Storage,
-        *,
-        pause_seconds: float,
-        told: Callable[[int], bool] = lambda _: False,
-        listen: Callable[[], None] = lambda: None,
-    ) -> None:
-        super().__init__(pause_seconds=pause_seconds, told=told, listen=listen)
-        self._storage = storage
 
     async def read(self, id_: str, stream: str, after: int) -> StreamPage:
         """What comes after a chunk: at least one more, or none because the call has ended.

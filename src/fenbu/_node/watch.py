@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Generic, TypeVar
 
 from fenbu._core import limit
+from fenbu._storage.protocol import Storage
 from fenbu.errors import FenbuError, Unavailable
 
 LOOK_SECONDS_MIN = 0.02
@@ -31,11 +32,13 @@ class Watch(ABC, Generic[C, F]):
 
     def __init__(
         self,
+        storage: Storage,
         *,
         pause_seconds: float,
         told: Callable[[int], bool] = lambda _: False,
         listen: Callable[[], None] = lambda: None,
     ) -> None:
+        self._storage = storage
         self._told = told
         self._listen = listen
         self._pause_max = pause_seconds

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from fenbu._core.attribute import Condition
 from fenbu._core.model import Chunk, EntityState, Invocation, Status, Stored
@@ -26,12 +27,23 @@ class CallFilter(Struct, frozen=True, kw_only=True):
     limit: int = 50
 
 
-class Observer(Protocol):
-    """Reads for people: command line and dashboard. Never used to decide anything. One chore: `rewrite`."""
+class Lister(Protocol):
+    """What `pages_of` asks of a database."""
 
     async def list_calls(self, where: CallFilter) -> list[Invocation]:
         """Newest first."""
         ...
+
+
+async def pages_of(database: Lister, where: CallFilter) -> AsyncIterator[list[Invocation]]:
+    """All calls that fulfil a condition, so many at a time as it says."""
+    while page := await database.list_calls(where):
+        yield page
+        where = replace(where, after=(page[-1].created_at, page[-1].id))
+
+
+class Observer(Lister, Protocol):
+    """Reads for people: command line and dashboard. Never used to decide anything. One chore: `rewrite`."""
 
     async def find_calls(self, beginning: str, *, limit: int) -> list[Invocation]:
         """Calls whose id begins so, in order of id, also those that are still in the inbox.
