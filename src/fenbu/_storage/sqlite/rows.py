@@ -6,14 +6,14 @@ An enum member is written as plain text by `str`, because sqlite3 looks for an a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable
+from typing import Any, Final
 
 from fenbu._core.message import Making, Message, encode
 from fenbu._core.model import Chunk, EntityState, Entry, Invocation
 from fenbu._storage.query import load_queries
 from fenbu._storage.rows import text_of
+from fenbu._storage.sqlite.shape import Shape
 
 Parameters = list[Any]
 
@@ -23,15 +23,12 @@ ENTITY_SQL: Final = load_queries("fenbu._storage.sqlite", "entity")
 CHUNK_SQL: Final = load_queries("fenbu._storage.sqlite", "chunk")
 INBOX_SQL: Final = load_queries("fenbu._storage.sqlite", "inbox")
 
-ROWS_MAX: Final = 1_024
-"""Rows of one statement: 27 columns × 1,024 stay below the 32,766 parameters that SQLite allows."""
-
-
-class Statement(NamedTuple):
-    """Ready to execute."""
-
-    sql: str
-    parameters: Sequence[Any]
+INSERT_INVOCATIONS: Final = Shape(INVOCATION_SQL["insert"], 27)
+UPDATE_INVOCATIONS: Final = Shape(INVOCATION_SQL["update"], 18)
+INSERT_ENTRIES: Final = Shape(ENTRY_SQL["insert"], 13)
+UPSERT_ENTITIES: Final = Shape(ENTITY_SQL["upsert"], 8)
+INSERT_CHUNKS: Final = Shape(CHUNK_SQL["insert"], 8)
+INSERT_MESSAGES: Final = Shape(INBOX_SQL["insert"], 3)
 
 
 def invocation_parameters(invocations: Iterable[Invocation]) -> Parameters:
@@ -163,36 +160,3 @@ def inbox_parameters(messages: Iterable[Message]) -> Parameters:
             encode(each),
         )
     return flat
-
-
-def statements(query: str, columns: int, flat: Parameters) -> list[Statement]:
-    """One statement for all rows, or a few if there are more than ROWS_MAX.
-
-    A statement is prepared for a few sizes only, a half step apart (1, 2, 3, 4, 6, 8, 12, …), and padded
-    with NULL: compiling one for 300 rows takes about as long as running it.
-    """
-    found: list[Statement] = []
-    for start in range(0, len(flat), ROWS_MAX * columns):
-        part = flat[start : start + ROWS_MAX * columns]
-        count = len(part) // columns
-        size = _size(count)
-        if size > count:
-            part += (None,) * ((size - count) * columns)
-        found.append(Statement(_sized(query, columns, size), part))
-    return found
-
-
-@lru_cache(maxsize=ROWS_MAX)
-def _size(count: int) -> int:
-    size = 1
-    while size < count:
-        if size > 1 and size * 3 // 2 >= count:
-            return size * 3 // 2
-        size *= 2
-    return size
-
-
-@lru_cache(maxsize=256)
-def _sized(query: str, columns: int, size: int) -> str:
-    row = f"({', '.join('?' * columns)})"
-    return query.format(rows=", ".join([row] * size))

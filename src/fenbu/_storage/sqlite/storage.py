@@ -36,7 +36,6 @@ from fenbu._storage.sqlite import (
 )
 from fenbu._storage.sqlite.connection import Connection
 from fenbu._storage.sqlite.node import Ownership
-from fenbu._storage.sqlite.rows import Statement
 from fenbu._storage.sqlite.session import (
     LOOK_MILLISECONDS,
     SQL,
@@ -46,6 +45,7 @@ from fenbu._storage.sqlite.session import (
     run_script,
     use_wal,
 )
+from fenbu._storage.sqlite.shape import Statement
 from fenbu.errors import Unavailable, UnsupportedDatabase, UsageError
 
 

@@ -2,7 +2,7 @@
 entity, key, partition, state, version, changed_at, alarms, expires_at
 
 -- name: upsert
-INSERT INTO entity ({columns}) SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL
+INSERT INTO entity ({columns}) SELECT * FROM (VALUES {rows}) WHERE column1 <> -1
 ON CONFLICT (entity, key) DO UPDATE SET
     state = excluded.state,
     version = excluded.version,

@@ -4,8 +4,8 @@ deadline_at, status, attempt, crashes, started_at, finished_at, wake_at, waiting
 commands, result, failure, heartbeats, context, attributes
 
 -- name: insert
--- {rows} is padded with rows of NULL up to a size whose statement is prepared already.
-INSERT INTO invocation ({columns}) SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL;
+-- {rows} is filled up with rows that begin with -1, to a size whose statement is prepared already.
+INSERT INTO invocation ({columns}) SELECT * FROM (VALUES {rows}) WHERE column1 <> -1;
 
 -- name: update
 UPDATE invocation SET
@@ -27,7 +27,7 @@ UPDATE invocation SET
     heartbeats = new.column17,
     attributes = new.column18
 FROM (VALUES {rows}) AS new
-WHERE invocation.id = new.column1;
+WHERE new.column1 <> -1 AND invocation.id = new.column1;
 
 -- name: rewrite
 UPDATE invocation SET
