@@ -55,7 +55,10 @@ def prepare(batch: CommitBatch) -> list[Statement]:
         if batch.chunks_deleted:
             todo.append(Statement(CHUNK_SQL["delete_all"], (text_of(batch.chunks_deleted),)))
     if inserted:
-        todo += statements(INVOCATION_SQL["insert"], 27, invocation_parameters(inserted))
+        rows, apart = invocation_parameters(inserted)
+        todo += statements(INVOCATION_SQL["insert"], 27, rows)
+        if apart:
+            todo += statements(INVOCATION_SQL["insert_large_args"], 2, apart)
     if batch.updated:
         todo += statements(INVOCATION_SQL["update"], 18, update_parameters(batch.updated))
     if batch.entries:
