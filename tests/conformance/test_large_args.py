@@ -1,4 +1,4 @@
-"""Arguments of any size, where a storage may keep large ones apart: nothing shows it, and nothing is left of them."""
+"""Arguments of any size. A storage may keep large ones apart: nothing shows it, nothing is left of them."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Statement(NamedTuple):
 
 
 def invocation_parameters(invocations: Iterable[Invocation]) -> tuple[Parameters, Parameters]:
-    """All columns of each, one after the other; and the id and arguments of those whose arguments stand apart.
+    """All columns of each, one after the other; and the id and arguments of those that have these apart.
 
     They have the length of their arguments in the row, which is all that tells them from the others there.
     """
