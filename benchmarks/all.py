@@ -30,6 +30,7 @@ SCRIPTS = (
     "fan_out",
     "startup",
     "memory",
+    "payloads",
     "idle",
     "import_time",
     "cluster",

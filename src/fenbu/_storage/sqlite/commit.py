@@ -27,6 +27,7 @@ from fenbu._storage.sqlite.rows import (
     INSERT_CHUNKS,
     INSERT_ENTRIES,
     INSERT_INVOCATIONS,
+    INSERT_LARGE_ARGS,
     INSERT_MESSAGES,
     INVOCATION_SQL,
     UPDATE_INVOCATIONS,
@@ -60,7 +61,10 @@ def prepare(batch: CommitBatch) -> list[Statement]:
         if batch.chunks_deleted:
             todo.append(Statement(CHUNK_SQL["delete_all"], (text_of(batch.chunks_deleted),)))
     if inserted:
-        todo += INSERT_INVOCATIONS.statements(invocation_parameters(inserted))
+        rows, apart = invocation_parameters(inserted)
+        todo += INSERT_INVOCATIONS.statements(rows)
+        if apart:
+            todo += INSERT_LARGE_ARGS.statements(apart)
     if batch.updated:
         todo += UPDATE_INVOCATIONS.statements(update_parameters(batch.updated))
     if batch.entries:
