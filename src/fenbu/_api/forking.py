@@ -32,7 +32,6 @@ async def fork_call(
     if loaded is None:
         raise CallNotFound(f"no call has the id {id_!r}, or its retention is over")
     codec, clock = runtime.registry.codec.of(Any), gateway.clock
-    spec = runtime.registry.get(loaded.invocation.handler, loaded.invocation.version)
     message = await fork_of(
         gateway.storage,
         loaded,
@@ -41,7 +40,6 @@ async def fork_call(
         new_id=new_id,
         clock=clock,
         partition_count=runtime.registry.partition_count,
-        timeout_seconds=None if spec is None else spec.timeout_seconds,
     )
     await gateway.send_many([message])
     return message.invocation
@@ -56,7 +54,6 @@ async def fork_of(
     new_id: str | None,
     clock: Clock,
     partition_count: int,
-    timeout_seconds: float | None = None,
 ) -> Restore:
     """The message that makes the new call.
 
@@ -75,5 +72,4 @@ async def fork_of(
         id_=chosen,
         partition_count=partition_count,
         now=now,
-        deadline_at=None if timeout_seconds is None else now + timeout_seconds,
     )

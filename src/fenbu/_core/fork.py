@@ -122,7 +122,6 @@ def forked(
     id_: str,
     partition_count: int,
     now: float,
-    deadline_at: float | None = None,
 ) -> Restore:
     """The message that makes a call which goes on before the outcome of a command of another one.
 
@@ -133,7 +132,6 @@ def forked(
         id_: The new call's.
         partition_count: That of the database.
         now: The instant.
-        deadline_at: The new call's.
 
     Raises:
         UsageError: The call cannot be forked so.
@@ -174,7 +172,6 @@ def forked(
         version=call.version,
         args=call.args,
         created_at=now,
-        deadline_at=deadline_at,
         status=Status.RUNNING,
         started_at=call.started_at,
         commands=begin,
