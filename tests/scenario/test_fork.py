@@ -244,7 +244,7 @@ async def test_a_fork_has_the_timeout_of_its_handler(app: App) -> None:
         gateway, clock = app.runtime.gateway, app.runtime.gateway.clock
         loaded = await gateway.load("a")
         assert loaded is not None
-        shell = await fork_of(
+        shell, _ = await fork_of(
             gateway.storage,
             loaded,
             step=None,
@@ -322,11 +322,11 @@ async def test_what_cannot_be_forked(app: App) -> None:
             await waiting.fork()
         await waiting.signal("go")
         await waiting.result()
-        with pytest.raises(UsageError, match="no step or call that failed"):
+        with pytest.raises(UsageError, match="no step, call or callback that failed"):
             await waiting.fork()
         done = await task.start()
         await done.result()
-        with pytest.raises(UsageError, match="no step or call that failed"):
+        with pytest.raises(UsageError, match="no step, call or callback that failed"):
             await done.fork()
 
 

@@ -10,7 +10,7 @@ from fenbu._api.options import checked_id
 from fenbu._api.runtime import Runtime
 from fenbu._core import ids
 from fenbu._core.fork import forked, place_of
-from fenbu._core.message import Restore
+from fenbu._core.message import Restore, Signal
 from fenbu._core.model import Invocation, Loaded, Payload
 from fenbu._node.clock import Clock
 from fenbu._storage.protocol import Storage
@@ -32,7 +32,7 @@ async def fork_call(
     if loaded is None:
         raise CallNotFound(f"no call has the id {id_!r}, or its retention is over")
     codec, clock = runtime.registry.codec.of(Any), gateway.clock
-    message = await fork_of(
+    made, completions = await fork_of(
         gateway.storage,
         loaded,
         step=step,
@@ -41,8 +41,8 @@ async def fork_call(
         clock=clock,
         partition_count=runtime.registry.partition_count,
     )
-    await gateway.send_many([message])
-    return message.invocation
+    await gateway.send_many([made, *completions])
+    return made.invocation
 
 
 async def fork_of(
@@ -54,8 +54,8 @@ async def fork_of(
     new_id: str | None,
     clock: Clock,
     partition_count: int,
-) -> Restore:
-    """The message that makes the new call.
+) -> tuple[Restore, list[Signal]]:
+    """What makes the new call, and what completes callbacks of it.
 
     Raises:
         AlreadyExists: There is a call with the new id.
