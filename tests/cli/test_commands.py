@@ -409,7 +409,7 @@ def test_the_debugger_stops_where_a_journal_says(shell: Shell) -> None:
 
 COMMANDS = (
     ",dev,run,call,start,ls,show,explain,signal,complete,fail,cancel,terminate,retry,export,replay,check-deploy,"
-    "entity,entity ls,entity show,nodes,migrate,doctor,demo"
+    "entity,entity ls,entity show,batch,nodes,migrate,doctor,demo"
 )
 
 
