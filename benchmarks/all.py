@@ -28,6 +28,7 @@ SCRIPTS = (
     "tasks",
     "entities",
     "fan_out",
+    "topics",
     "startup",
     "memory",
     "payloads",

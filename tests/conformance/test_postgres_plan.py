@@ -26,6 +26,7 @@ REPEATED = [
     "invocation.run_of",
     "invocation.children",
     "entity.load",
+    "entity.misdated",
     "inbox.load",
     "inbox.find",
     "chunk.load",

@@ -170,6 +170,8 @@ class Absent:
             if id_ in self.held or (was_resident and id_ not in residents):
                 return held[index:]
             self._deliver_loaded(id_, loaded, message, number, now)
+            if loaded is None and isinstance(message, Restore):
+                return held[index + 1 :]  # It is in no memory yet, and its journal is not durable.
             if loaded is None and isinstance(message, Making) and message.invocation.id == id_:
                 # Accepted just now: for what follows it exists, in memory or as a row.
                 loaded = Loaded(message.invocation, [])

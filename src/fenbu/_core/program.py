@@ -98,11 +98,11 @@ class Program(Serving):
             else:
                 entries, self._entries = self._entries or [], None
                 activation.replay(entries)
-                self._arm_deadline()
                 if fork.is_fresh(entries):
                     branch(self.partition.engine, activation, entries, now)
                     self.saved_in = self.partition.engine.batch.number
                     self._carry_out(now)
+                self._arm_deadline()
                 self._resume(now)
         except NonDeterminismError as error:
             self.park(Status.STUCK, error)

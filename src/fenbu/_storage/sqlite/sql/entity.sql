@@ -36,6 +36,23 @@ WHERE entity = :entity AND expires_at <= :now
     )
 ORDER BY expires_at LIMIT :limit;
 
+-- name: misdated
+SELECT key, CASE
+    WHEN alarms IS NULL AND partition IN (SELECT value FROM json_each(:partitions))
+        AND (expires_at IS NULL OR expires_at > changed_at + :ttl)
+        AND NOT EXISTS (
+            SELECT 1 FROM invocation AS open
+            WHERE open.entity = looked_at.entity AND open.key = looked_at.key AND finished_at IS NULL
+                AND open.entity IS NOT NULL AND open.handler = :handler
+        )
+    THEN partition
+END
+FROM (
+    SELECT entity, key, partition, changed_at, alarms, expires_at FROM entity
+    WHERE entity = :entity AND key >= :start ORDER BY key LIMIT :limit
+) AS looked_at
+ORDER BY key;
+
 -- name: list
 SELECT {columns} FROM entity WHERE :entity IS NULL OR entity = :entity
 ORDER BY changed_at DESC, entity, key LIMIT :limit;
