@@ -317,6 +317,14 @@ class Resident(ABC):
         """Write into its journal that it gives its turn away, or has it back if it had given it."""
         raise AssertionError((self.invocation, kind, name, value, now))
 
+    def fields_seen(self) -> tuple[str, ...]:
+        """The lazy fields of its entity that its code has seen, as far as it still has to be replayed."""
+        return ()
+
+    def field_read(self, name: str, value: Payload, now: float) -> None:
+        """The value of a lazy field has been read."""
+        raise AssertionError((self.invocation, name, value, now))
+
     def must_come_by_inbox(self, message: Message) -> bool:
         """What a client of this node sends has to lie there until the code can see it."""
         if isinstance(message, Retry | Update):

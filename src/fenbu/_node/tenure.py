@@ -23,6 +23,7 @@ from fenbu._core.effect import (
     Ended,
     LoadCalls,
     LoadEntity,
+    LoadFields,
     LoadOperations,
     LoadReady,
     Moved,
@@ -425,7 +426,7 @@ class Tenure:
                         self._wakeup.read()
                     case Warn():
                         log.warning("%s", effect.text)
-                    case LoadCalls() | LoadEntity() | LoadOperations() | LoadReady():
+                    case LoadCalls() | LoadEntity() | LoadFields() | LoadOperations() | LoadReady():
                         loads.append(effect)
                     case _:
                         raise AssertionError(effect)

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from fenbu._core.batch import CommitBatch
 from fenbu._core.message import Message
-from fenbu._core.model import EntityState, Loaded, Outcome, Payload, Status
+from fenbu._core.model import EntityField, EntityState, Loaded, Outcome, Payload, Status
 from fenbu._storage.stream import StreamCursor, StreamPage
 
 UNPLACED: Final = -1
@@ -335,6 +335,10 @@ class Storage(Ownership, Streams, Protocol):
 
     async def load_entities(self, keys: Sequence[tuple[str, str]]) -> list[EntityState]:
         """The states of these (entity, key) pairs; unknown ones are left out."""
+        ...
+
+    async def load_fields(self, places: Sequence[tuple[str, str, str]]) -> list[EntityField]:
+        """The lazy fields at these (entity, key, name); those without a row are left out."""
         ...
 
     async def expired_entities(

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from fenbu._core import ids
 from fenbu._core.attribute import holds
 from fenbu._core.message import Making, decode
-from fenbu._core.model import Chunk, EntityState, Invocation, Status, Stored
+from fenbu._core.model import Chunk, EntityField, EntityState, Invocation, Status, Stored
 from fenbu._storage.memory.database import MemoryDatabase
 from fenbu._storage.observer import CallFilter
 from fenbu._storage.stream import StreamCursor, StreamInfo, StreamPage
@@ -152,6 +152,19 @@ class Observation(ABC):
         database = await self._database()
         found = sorted(each for each in database.entities if each > after)
         return [database.entities[each] for each in found[:limit]]
+
+    async def list_fields(self, entity: str, key: str) -> list[tuple[str, int]]:
+        database = await self._database()
+        return sorted(
+            (each.name, len(each.value.encode() if isinstance(each.value, str) else each.value))
+            for each in database.fields.values()
+            if (each.entity, each.key) == (entity, key)
+        )
+
+    async def scan_fields(self, after: tuple[str, str, str], *, limit: int) -> list[EntityField]:
+        database = await self._database()
+        found = sorted(each for each in database.fields if each > after)
+        return [database.fields[each] for each in found[:limit]]
 
     async def scan_chunks(self, after: int, *, limit: int) -> list[Chunk]:
         database = await self._database()

@@ -23,12 +23,14 @@ from fenbu._storage.sqlite.rows import (
     CHUNK_SQL,
     ENTITY_SQL,
     ENTRY_SQL,
+    FIELD_SQL,
     INBOX_SQL,
     INVOCATION_SQL,
     Statement,
     chunk_parameters,
     entity_parameters,
     entry_parameters,
+    field_parameters,
     inbox_parameters,
     invocation_parameters,
     statements,
@@ -67,7 +69,11 @@ def prepare(batch: CommitBatch) -> list[Statement]:
     if batch.entities_deleted:
         todo.append(Statement(ENTITY_SQL["delete"], (text_of(batch.entities_deleted),)))
     if batch.entities:
-        todo += statements(ENTITY_SQL["upsert"], 8, entity_parameters(batch.entities))
+        todo += statements(ENTITY_SQL["upsert"], 9, entity_parameters(batch.entities))
+    if batch.fields_deleted:
+        todo.append(Statement(FIELD_SQL["delete"], (text_of(batch.fields_deleted),)))
+    if batch.fields:
+        todo += statements(FIELD_SQL["upsert"], 4, field_parameters(batch.fields))
     if batch.inbox_deleted:
         todo.append(Statement(INBOX_SQL["delete"], (text_of(batch.inbox_deleted),)))
     if batch.inbox:

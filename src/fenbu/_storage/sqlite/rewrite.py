@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from fenbu._core.model import Chunk, EntityState, Entry, Invocation, Stored
+from fenbu._core.model import Chunk, EntityField, EntityState, Entry, Invocation, Stored
 from fenbu._storage.rows import text_of
-from fenbu._storage.sqlite.rows import CHUNK_SQL, ENTITY_SQL, ENTRY_SQL, INVOCATION_SQL
+from fenbu._storage.sqlite.rows import CHUNK_SQL, ENTITY_SQL, ENTRY_SQL, FIELD_SQL, INVOCATION_SQL
 from fenbu._storage.sqlite.session import Session
 
 CELLS: Final[dict[type[Stored], tuple[str, ...]]] = {
     Invocation: ("args", "result", "failure", "waiting", "cancel_reason", "heartbeats"),
     Entry: ("name", "value", "failure"),
     EntityState: ("state",),
+    EntityField: ("value",),
     Chunk: ("value",),
 }
 
@@ -39,6 +40,8 @@ def _key(row: Stored) -> dict[str, Any]:
             return {"id": row.id, "position": row.position}
         case EntityState():
             return {"entity": row.entity, "key": row.key}
+        case EntityField():
+            return {"entity": row.entity, "key": row.key, "name": row.name}
         case Chunk():
             return {"number": row.number}
 
@@ -51,6 +54,8 @@ def _statement(row: Stored) -> str:
             return ENTRY_SQL["rewrite"]
         case EntityState():
             return ENTITY_SQL["rewrite"]
+        case EntityField():
+            return FIELD_SQL["rewrite"]
         case Chunk():
             return CHUNK_SQL["rewrite"]
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from fenbu._core.message import Making, Message, encode
-from fenbu._core.model import Chunk, EntityState, Entry, Invocation
+from fenbu._core.model import Chunk, EntityField, EntityState, Entry, Invocation
 from fenbu._storage.query import load_queries
 from fenbu._storage.rows import text_of
 
@@ -20,6 +20,7 @@ Parameters = list[Any]
 INVOCATION_SQL: Final = load_queries("fenbu._storage.sqlite", "invocation")
 ENTRY_SQL: Final = load_queries("fenbu._storage.sqlite", "entry")
 ENTITY_SQL: Final = load_queries("fenbu._storage.sqlite", "entity")
+FIELD_SQL: Final = load_queries("fenbu._storage.sqlite", "field")
 CHUNK_SQL: Final = load_queries("fenbu._storage.sqlite", "chunk")
 INBOX_SQL: Final = load_queries("fenbu._storage.sqlite", "inbox")
 
@@ -132,7 +133,16 @@ def entity_parameters(entities: Iterable[EntityState]) -> Parameters:
             each.changed_at,
             each.alarms,
             each.expires_at,
+            each.fields,
         )
+    return flat
+
+
+def field_parameters(fields: Iterable[EntityField]) -> Parameters:
+    """All columns of each, one after the other."""
+    flat: Parameters = []
+    for each in fields:
+        flat += (each.entity, each.key, each.name, each.value)
     return flat
 
 
