@@ -289,5 +289,10 @@ class Engine:
 
     def next_tick(self) -> float | None:
         """When `tick` has something to do again."""
-        instants = (self.timers.next(), self.idle.next_due(self.now), self.suspects.next_due())
+        instants = (
+            self.timers.next(),
+            self.idle.next_due(self.now),
+            self.suspects.next_due(),
+            self.now if self.fields.is_full else None,
+        )
         return min((each for each in instants if each is not None), default=None)

@@ -46,6 +46,11 @@ class FieldCache:
         self._size = 0
         self._size_max = size_max
 
+    @property
+    def is_full(self) -> bool:
+        """There is more in memory than there should be."""
+        return self._size > self._size_max
+
     def get(self, owner: Fields, name: str) -> Payload | None:
         """A value that is in memory."""
         found = self._values.get((owner, name))
@@ -67,7 +72,7 @@ class FieldCache:
 
         Not in the middle of an event: what an operation needs together is there together.
         """
-        while self._size > self._size_max:
+        while self.is_full:
             _, value = self._values.popitem(last=False)
             self._size -= len(value)
 

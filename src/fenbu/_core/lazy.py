@@ -87,7 +87,7 @@ def _empty(type_: Any) -> Any:
         return None
     if origin in (Any, None, NoneType):
         return None
-    return origin() if origin in _EMPTY else MISSING
+    return cast("Any", origin()) if origin in _EMPTY else MISSING
 
 
 class LazyValues:
