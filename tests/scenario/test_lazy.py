@@ -1,4 +1,4 @@
-"""Lazy fields: rows of their own, read only when an operation asks for them, written only when it has set them."""
+"""Lazy fields: rows of their own, read when an operation asks for them, written when it has set them."""
 
 from __future__ import annotations
 

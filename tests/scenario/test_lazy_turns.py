@@ -17,6 +17,33 @@ async def work(n: int) -> int:
     return n
 
 
+class Plain(Entity):
+    """What nobody is called back by."""
+
+    total: int = 0
+    log: Lazy[list[str]]
+    other: Lazy[str] = Lazy("-")
+
+    @operation
+    async def write(self, text: str) -> None:
+        self.log.set([*await self.log.get(), text])
+
+    @operation(read_only=True, reentrant=True)
+    async def lines(self) -> list[str]:
+        await step(work, 1)
+        return await self.log.get()
+
+    @operation(read_only=True, retention=60)
+    async def slowly(self) -> list[str]:
+        before = await self.log.get()
+        await step(work, 1)
+        return [*before, await self.other.get(), "|", *await self.log.get()]
+
+    @operation(read_only=True)
+    async def all(self) -> tuple[list[str], str, int]:
+        return await self.log.get(), await self.other.get(), self.total
+
+
 def make(app: App) -> Any:
     @app.workflow
     async def around(key: str, notes: list[str], fails: bool) -> list[str]:
@@ -27,15 +54,7 @@ def make(app: App) -> Any:
         return await Desk(key).lines()
 
     @app.entity
-    class Desk(Entity):
-        total: int = 0
-        log: Lazy[list[str]]
-        other: Lazy[str] = Lazy("-")
-
-        @operation
-        async def write(self, text: str) -> None:
-            self.log.set([*await self.log.get(), text])
-
+    class Desk(Plain):
         @operation
         async def visit(self, notes: list[str], fails: bool = False) -> list[str]:
             self.log.set([*await self.log.get(), "in"])
@@ -82,21 +101,6 @@ def make(app: App) -> Any:
         @operation(read_only=True, retention=60)
         async def reads(self) -> list[str]:
             return [*await self.log.get(), *await peek(self.key)]
-
-        @operation(read_only=True, reentrant=True)
-        async def lines(self) -> list[str]:
-            await step(work, 1)
-            return await self.log.get()
-
-        @operation(read_only=True, retention=60)
-        async def slowly(self) -> list[str]:
-            before = await self.log.get()
-            await step(work, 1)
-            return [*before, await self.other.get(), "|", *await self.log.get()]
-
-        @operation(read_only=True)
-        async def all(self) -> tuple[list[str], str, int]:
-            return await self.log.get(), await self.other.get(), self.total
 
     return Desk
 

@@ -1,4 +1,4 @@
-"""The workload of lazy fields: what is in them and what is in the state are changed together, or not at all."""
+"""The workload of lazy fields: they and the state are changed together, or not at all."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ async def _burnt(world: World, name: str) -> None:
     async def one(number: int) -> None:
         await world.pause(4.0)
         if number % 3 == 2:
-            await patiently(lambda: Book(name).burn.options(id=f"{name}-{number}")())
+            await patiently(Book(name).burn.options(id=f"{name}-{number}"))
         else:
             await _visit(world, name, number)
             await patiently(Book(name).all)
 
     await asyncio.gather(*(one(number) for number in range(3 + world.plan.size // 2)))
-    await patiently(lambda: Book(name).burn.options(id=f"{name}-last")())
+    await patiently(Book(name).burn.options(id=f"{name}-last"))
     found, index = await patiently(Book(name).all)
     world.check((found, index) == ([], {}), f"a burnt book has {found} and {index}")
     left = [each for each in world.cluster.database.fields if each[1] == name]

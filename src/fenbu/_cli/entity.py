@@ -94,8 +94,7 @@ def list_entities(
 def show_entity(
     type_: str, key: str, app_name: str | None, url: str | None, *, as_json: bool
 ) -> None:
-    """Show an entity's state, the names and sizes of its lazy fields, the operations that run or wait, and
-    recent ones that have ended."""
+    """Show an entity's state, names and sizes of its lazy fields, and its operations, open and ended."""
 
     async def work(
         database: Database,

@@ -80,7 +80,16 @@ class FieldCache:
 class Fields:
     """See the module."""
 
-    __slots__ = ("_home", "_is_sorted", "_loading", "_mailbox", "_moved", "_stored", "_unreadable")
+    __slots__ = (
+        "_home",
+        "_is_sorted",
+        "_loading",
+        "_mailbox",
+        "_moved",
+        "_stored",
+        "_unreadable",
+        "_waiting",
+    )
 
     def __init__(self, mailbox: Mailbox, names: str | None) -> None:
         self._mailbox = mailbox
@@ -94,6 +103,8 @@ class Fields:
         """It is known which these are."""
         self._loading: dict[str, int] = {}
         """Those that were asked for, with the batch of the request."""
+        self._waiting: dict[str, list[Callable[[Payload, float], None]]] = {}
+        """Whom to tell a value when it has come."""
         self._unreadable: dict[str, str] = {}
         """Why this process cannot read them."""
 
@@ -120,9 +131,12 @@ class Fields:
 
     # Reading.
 
-    def ask(self, *names: str) -> None:
-        """Have values read. What has been asked for already is not asked for again."""
+    def ask(self, *names: str, then: Callable[[Payload, float], None] | None = None) -> None:
+        """Have values read, and be told each of them. What is on its way is not asked for again."""
         mailbox = self._mailbox
+        if then is not None:
+            for name in names:
+                self._waiting.setdefault(name, []).append(then)
         names = tuple(each for each in names if each not in self._loading)
         if names:
             batch = mailbox.partition.engine.batch
@@ -148,9 +162,8 @@ class Fields:
                 self._unreadable[name] = value.reason
             else:
                 self._cache.put(self, name, value)
-            inner = () if mailbox.nest is None else mailbox.nest.running
-            for each in (*mailbox.running(), *inner):
-                each.field_read(name, value, now)
+            for each in self._waiting.pop(name, ()):
+                each(value, now)
         mailbox.advance(now)
 
     def values_of(self, resident: Resident) -> LazyValues:
@@ -160,7 +173,7 @@ class Fields:
             PayloadUnreadable: It has seen a value that this process cannot read.
         """
         find = self._find_of(resident)
-        for name in resident.fields_seen():
+        for name in resident.fields_seen:
             if name in self._unreadable and find(name) is None:
                 raise self._refusal(name)
         name, key = self._mailbox.entity.name, self._mailbox.key
@@ -171,7 +184,7 @@ class Fields:
         find = self._find_of(resident)
         missing = [
             name
-            for name in resident.fields_seen()
+            for name in resident.fields_seen
             if name not in self._unreadable and find(name) is None
         ]
         self.ask(*missing)
@@ -275,6 +288,7 @@ class Fields:
         """What was known of it, or is on its way, is old."""
         self._moved.pop(name, None)
         self._loading.pop(name, None)
+        self._waiting.pop(name, None)
         self._unreadable.pop(name, None)
 
     def _row(self, name: str, value: Payload | None) -> None:

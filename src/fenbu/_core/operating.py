@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from fenbu._core import journal
 from fenbu._core.command import ReadField
 from fenbu._core.model import Entry, EntryKind, Payload, Status, Unreadable
 from fenbu._core.serving import Serving
@@ -18,12 +17,10 @@ from fenbu.errors import PayloadUnreadable
 class Operating(Serving):
     """See the module."""
 
-    __slots__ = ("_position", "_seen")
+    __slots__ = ("_position",)
 
     _position: int
     """Of the last entry of the journal."""
-    _seen: tuple[str, ...] | None
-    """The lazy fields that its journal says it has seen, once it has been asked."""
 
     def _entry(
         self, kind: EntryKind, now: float, *, command: int = 0, name: str | None = None
@@ -57,19 +54,12 @@ class Operating(Serving):
         turns = [each for each in self._entries or () if each.kind in kinds]
         return turns[-1].name if turns and turns[-1].kind is EntryKind.INNER_BEGAN else None
 
-    def fields_seen(self) -> tuple[str, ...]:
-        if self.activation is not None or (not self._entries and self.invocation.commands is None):
-            return ()
-        if self._seen is None:
-            self._seen = journal.fields_seen(self.invocation, self._entries or ())
-        return self._seen
-
     def _read_field(self, command: ReadField) -> None:
         """Its code waits for the value of a lazy field."""
         if self.mailbox is not None and self.mailbox.fields is not None:
-            self.mailbox.fields.ask(command.name)
+            self.mailbox.fields.ask(command.name, then=partial(self._field_read, command.name))
 
-    def field_read(self, name: str, value: Payload, now: float) -> None:
+    def _field_read(self, name: str, value: Payload, now: float) -> None:
         while (activation := self.activation) is not None and activation.lazy is not None:
             number = next(
                 (
@@ -82,7 +72,7 @@ class Operating(Serving):
             if number is None:
                 return
             if activation.lent is not None:
-                self._defer(partial(self.field_read, name, value))
+                self._defer(partial(self._field_read, name, value))
                 return
             if isinstance(value, Unreadable):
                 self.park(Status.STUCK, PayloadUnreadable(f"lazy field {name}: {value.reason}"))

@@ -62,7 +62,8 @@ class Program(Operating):
         self._entries = entries or None
         """The journal as loaded, until it has been replayed."""
         self._position = len(entries) if entries else 0
-        self._seen = None
+        if spec.entity is not None and (entries or invocation.commands):
+            self.fields_seen = journal.fields_seen(invocation, entries or ())
         self._carried: deque[Entry] | None = None
         """Signals that the run before has not read, on their way to this one."""
 

@@ -55,6 +55,7 @@ class Resident(ABC):
         "active",
         "asked_for",
         "bodies",
+        "fields_seen",
         "invocation",
         "mail",
         "mailbox",
@@ -77,6 +78,8 @@ class Resident(ABC):
         self.mailbox: Mailbox | None = None
         self.bodies: dict[int, int] = {}
         """Attempt by command of each body that the node was asked to run."""
+        self.fields_seen: tuple[str, ...] = ()
+        """The lazy fields of its entity that its code has seen, according to the journal as it was loaded."""
         self.mail: list[tuple[Message, int]] = []
         """Inbox messages that came before the code could receive them."""
         self.active = False
@@ -316,14 +319,6 @@ class Resident(ABC):
     def note(self, kind: EntryKind, name: str, value: Payload | None, now: float) -> None:
         """Write into its journal that it gives its turn away, or has it back if it had given it."""
         raise AssertionError((self.invocation, kind, name, value, now))
-
-    def fields_seen(self) -> tuple[str, ...]:
-        """The lazy fields of its entity that its code has seen, as far as it still has to be replayed."""
-        return ()
-
-    def field_read(self, name: str, value: Payload, now: float) -> None:
-        """The value of a lazy field has been read."""
-        raise AssertionError((self.invocation, name, value, now))
 
     def must_come_by_inbox(self, message: Message) -> bool:
         """What a client of this node sends has to lie there until the code can see it."""

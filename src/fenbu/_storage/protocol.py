@@ -216,7 +216,28 @@ class Streams(Protocol):
         ...
 
 
-class Storage(Ownership, Streams, Protocol):
+class Entities(Protocol):
+    """The states of entities and their lazy fields, which `commit` writes."""
+
+    async def load_entities(self, keys: Sequence[tuple[str, str]]) -> list[EntityState]:
+        """The states of these (entity, key) pairs; unknown ones are left out."""
+        ...
+
+    async def load_fields(self, places: Sequence[tuple[str, str, str]]) -> list[EntityField]:
+        """The lazy fields at these (entity, key, name); those without a row are left out."""
+        ...
+
+    async def expired_entities(
+        self, entity: str, partitions: Sequence[int], now: float, *, limit: int
+    ) -> list[tuple[str, int]]:
+        """Keys and partitions of entities in these whose `expires_at` has come, the earliest first.
+
+        Not those on which operations are open, also ones that wait for an instant.
+        """
+        ...
+
+
+class Storage(Ownership, Streams, Entities, Protocol):
     """A database that holds calls, journals, entities and inboxes.
 
     `now` is always an argument: no statement reads a clock.
@@ -330,23 +351,6 @@ class Storage(Ownership, Streams, Protocol):
         """Ids and partitions of UNHANDLED calls of these handlers and versions, in other partitions.
 
         Not those of operations, which stay where their entity is. For a node that has the handlers.
-        """
-        ...
-
-    async def load_entities(self, keys: Sequence[tuple[str, str]]) -> list[EntityState]:
-        """The states of these (entity, key) pairs; unknown ones are left out."""
-        ...
-
-    async def load_fields(self, places: Sequence[tuple[str, str, str]]) -> list[EntityField]:
-        """The lazy fields at these (entity, key, name); those without a row are left out."""
-        ...
-
-    async def expired_entities(
-        self, entity: str, partitions: Sequence[int], now: float, *, limit: int
-    ) -> list[tuple[str, int]]:
-        """Keys and partitions of entities in these whose `expires_at` has come, the earliest first.
-
-        Not those on which operations are open, also ones that wait for an instant.
         """
         ...
 

@@ -1,8 +1,8 @@
 """Rewrites what is stored under another key than the first, or under none: bounded, beside running nodes.
 
-Pages of calls with their journals, of entities, of lazy fields, of chunks. What a node writes meanwhile is under
-the first key of that node's app already; a row that changes while it is looked at is looked at again in the
-next run. Absent: what is in the inbox, which is gone as soon as it is applied.
+Pages of calls with their journals, of entities, of lazy fields, of chunks. What a node writes meanwhile is
+under the first key of that node's app already; a row that changes while it is looked at is looked at again in
+the next run. Absent: what is in the inbox, which is gone as soon as it is applied.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from copy import copy
 from typing import Final, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from fenbu._core.codec import CodecHook
 from fenbu._core.model import (
@@ -138,8 +139,8 @@ class _Work:
                 state = self._seal.open_state(row)
                 after, cells = self._seal.state(state), _cells(state)
             case EntityField():
-                field = self._seal.open_field(row)
-                after, cells = self._seal.field(field), _cells(field)
+                field = replace(row, value=self._seal.open(row.value))
+                after, cells = replace(row, value=self._seal.payload(field.value)), _cells(field)
             case Chunk():
                 chunk = self._seal.open_chunk(row)
                 after, cells = self._seal.chunk(chunk), _cells(chunk)

@@ -104,7 +104,8 @@ class SealedStorage:
         return [self._seal.open_state(each) for each in await self._storage.load_entities(keys)]
 
     async def load_fields(self, places: Sequence[tuple[str, str, str]]) -> list[EntityField]:
-        return [self._seal.open_field(each) for each in await self._storage.load_fields(places)]
+        found: list[EntityField] = await self._storage.load_fields(places)
+        return [replace(each, value=self._seal.open(each.value)) for each in found]
 
     async def load_inbox(
         self,

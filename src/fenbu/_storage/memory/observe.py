@@ -128,6 +128,11 @@ class Observation(ABC):
             for name, chunks in sorted(database.chunks.get(id, {}).items())
         ]
 
+    async def load_fields(self, places: Sequence[tuple[str, str, str]]) -> list[EntityField]:
+        wanted = sorted(set(places))
+        database = await self._database()
+        return [database.fields[each] for each in wanted if each in database.fields]
+
     async def expired_entities(
         self, entity: str, partitions: Sequence[int], now: float, *, limit: int
     ) -> list[tuple[str, int]]:

@@ -366,11 +366,6 @@ class MemoryStorage(Ownership):
         database = await self._database()
         return [database.entities[each] for each in wanted if each in database.entities]
 
-    async def load_fields(self, places: Sequence[tuple[str, str, str]]) -> list[EntityField]:
-        wanted = sorted(set(places))
-        database = await self._database()
-        return [database.fields[each] for each in wanted if each in database.fields]
-
     async def load_inbox(
         self,
         partitions: Sequence[int],

@@ -15,7 +15,7 @@ from fenbu._core.message import Making
 from fenbu._core.model import Chunk, EntityField, EntityState, Invocation, Status
 from fenbu._storage.observer import CallFilter
 from fenbu._storage.postgres.check import Check, check
-from fenbu._storage.postgres.load import expired_entities
+from fenbu._storage.postgres.load import expired_entities, fields
 from fenbu._storage.postgres.retention import delete_chunks
 from fenbu._storage.postgres.rows import entity_row, field_row, invocation_row, message_of
 from fenbu._storage.postgres.session import Pool
@@ -127,6 +127,9 @@ class Observation(ABC):
 
     async def list_streams(self, id: str) -> list[StreamInfo]:  # noqa: A002
         return await infos(self._pool, id)
+
+    async def load_fields(self, places: Sequence[tuple[str, str, str]]) -> list[EntityField]:
+        return await fields(self._pool, places)
 
     async def expired_entities(
         self, entity: str, partitions: Sequence[int], now: float, *, limit: int

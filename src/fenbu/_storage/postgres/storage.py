@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from fenbu._core.batch import CommitBatch
 from fenbu._core.message import Message
-from fenbu._core.model import EntityField, EntityState, Loaded, Outcome, Stored
+from fenbu._core.model import EntityState, Loaded, Outcome, Stored
 from fenbu._storage.postgres import commit, inbox, load, retention, rewrite, streams
 from fenbu._storage.postgres.driver import Connection
 from fenbu._storage.postgres.hint import Hints
@@ -164,9 +164,6 @@ class PostgresStorage(Ownership):
 
     async def load_entities(self, keys: Sequence[tuple[str, str]]) -> list[EntityState]:
         return await load.entities(self._pool, keys)
-
-    async def load_fields(self, places: Sequence[tuple[str, str, str]]) -> list[EntityField]:
-        return await load.fields(self._pool, places)
 
     async def load_inbox(
         self,

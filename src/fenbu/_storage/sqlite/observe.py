@@ -21,7 +21,7 @@ from fenbu._core.model import Chunk, EntityField, EntityState, Invocation, Statu
 from fenbu._storage.observer import CallFilter
 from fenbu._storage.rows import invocation_of, status_of, text_of
 from fenbu._storage.sqlite.connection import Connection
-from fenbu._storage.sqlite.load import expired_entities
+from fenbu._storage.sqlite.load import expired_entities, fields
 from fenbu._storage.sqlite.migrate import META_SQL
 from fenbu._storage.sqlite.ownership import owner_of, present_owner_of
 from fenbu._storage.sqlite.rewrite import rewrite
@@ -79,6 +79,9 @@ class Observation(ABC):
 
     async def list_streams(self, id: str) -> list[StreamInfo]:  # noqa: A002
         return await self._reader.run(infos, id)
+
+    async def load_fields(self, places: Sequence[tuple[str, str, str]]) -> list[EntityField]:
+        return await self._reader.run(fields, places)
 
     async def expired_entities(
         self, entity: str, partitions: Sequence[int], now: float, *, limit: int

@@ -14,7 +14,7 @@ from typing import Any
 
 from fenbu._core.batch import CommitBatch
 from fenbu._core.message import Message
-from fenbu._core.model import EntityField, EntityState, Loaded, Outcome, Payload
+from fenbu._core.model import EntityState, Loaded, Outcome, Payload
 from fenbu._storage.position import number_of
 from fenbu._storage.protocol import (
     ONE_TRANSACTION,
@@ -167,9 +167,6 @@ class SQLiteStorage(Ownership):
 
     async def load_entities(self, keys: Sequence[tuple[str, str]]) -> list[EntityState]:
         return await self._reader.run(load.entities, keys)
-
-    async def load_fields(self, places: Sequence[tuple[str, str, str]]) -> list[EntityField]:
-        return await self._reader.run(load.fields, places)
 
     async def load_inbox(
         self,
