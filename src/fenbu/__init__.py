@@ -23,6 +23,7 @@ from fenbu._api.entity import Entity, Operation, operation
 from fenbu._api.function import Bound, DurableFunction, SyncFunction
 from fenbu._api.handle import Handle, SyncHandle
 from fenbu._api.hook import Compression, Encryption
+from fenbu._api.lazy import Lazy
 from fenbu._api.listing import CallInfo, CallPage, Where, set_attributes
 from fenbu._api.mapping import Results, SyncResults
 from fenbu._api.saga import saga
@@ -108,6 +109,7 @@ __all__ = [
     "GroupPosition",
     "Handle",
     "HistoryTooLong",
+    "Lazy",
     "Middleware",
     "NonDeterminismError",
     "Operation",

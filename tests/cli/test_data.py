@@ -15,12 +15,21 @@ pytestmark = pytest.mark.end_to_end
 
 SHOP = """
 import os
-from fenbu import App, Encryption, set_attributes, step, wait_signal
+from fenbu import App, Encryption, Entity, Lazy, set_attributes, step, wait_signal
 
 app = App("shop", idle_seconds=0.1, hook=Encryption(os.environ["SHOP_KEYS"].split()))
 
 async def charge(card: str) -> str:
     return f"charged {card}"
+
+@app.entity
+class Notes(Entity):
+    count: int = 0
+    lines: Lazy[list[str]]
+
+    async def write(self, line: str) -> None:
+        self.count += 1
+        self.lines.set([*await self.lines.get(), line])
 
 @app.workflow
 async def checkout(card: str, total: float = 5.0) -> str:
@@ -47,6 +56,21 @@ def test_values_are_read_with_the_app_and_hidden_without(shell: Shell) -> None:
         assert [each["id"] for each in shell.json("ls", "--where", "total>70")] == ["a"]
         assert shell.json("ls", "--where", "vip=true", "--where", "total<=5") == []
         assert "write customer=7" in shell.refuses("ls", "--where", "total")
+
+
+def test_lazy_fields_are_named_with_their_size(shell: Shell) -> None:
+    shell.says("call", "Notes.write", "4711-0815", "--key", "a", "--here")
+    shown = shell.says("entity", "show", "Notes", "a")
+    assert '{"count":1}' in shown
+    assert "lazy lines " in shown
+    assert "4711-0815" not in shown
+    found = shell.json("entity", "show", "Notes", "a")
+    assert found["state"] == {"count": 1}
+    assert list(found["lazy"]) == ["lines"]
+    assert found["lazy"]["lines"] > len('["4711-0815"]')  # as it is stored
+    assert shell.json("entity", "ls", "Notes")[0]["lazy"] == ["lines"]
+    (call,) = shell.json("ls", "--handler", "Notes.write")
+    assert "sees lines" in shell.says("show", call["id"])
 
 
 def test_a_key_is_retired(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

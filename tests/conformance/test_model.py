@@ -19,6 +19,7 @@ from fenbu._core.model import (
     FINISHED,
     Address,
     Chunk,
+    EntityField,
     EntityState,
     Entry,
     EntryKind,
@@ -58,7 +59,9 @@ instants = st.floats(0, 100, allow_nan=False) | st.sampled_from(
 addresses = st.builds(Address, st.sampled_from(PARTITIONS), ids, st.integers(0, 5))
 failures = st.builds(Failure, text, text, text, st.none() | text, st.none() | text)
 statuses = st.sampled_from(list(Status))
-keys = st.tuples(st.sampled_from(["Stock", "Cart"]), st.sampled_from(["1", "2", "é"]))
+KEYS = [(name, key) for name in ("Stock", "Cart") for key in ("1", "2", "é")]
+FIELDS = ["log", "é"]
+keys = st.sampled_from(KEYS)
 
 
 @st.composite
@@ -116,6 +119,10 @@ entries = st.builds(
 entities = st.builds(
     lambda name, partition, state, version, at: EntityState(*name, partition, state, version, at),
     keys, st.sampled_from(PARTITIONS), payloads, st.integers(1, 3), instants,
+)  # fmt: skip
+fields = st.builds(
+    lambda name, field, value: EntityField(*name, field, value),
+    keys, st.sampled_from(FIELDS), payloads,
 )  # fmt: skip
 chunks = st.builds(
     Chunk, st.sampled_from(WRITERS), st.sampled_from(["log", "é"]), st.integers(0, 1), st.integers(0, 1),
@@ -219,12 +226,18 @@ class StorageMachine(RuleBasedStateMachine):
         written=st.lists(entries, max_size=4),
         states=st.lists(entities, max_size=2, unique_by=lambda each: (each.entity, each.key)),
         states_deleted=st.lists(keys, max_size=1),
+        lazy=st.lists(
+            fields, max_size=2, unique_by=lambda each: (each.entity, each.key, each.name)
+        ),
+        lazy_deleted=st.lists(st.tuples(keys, st.sampled_from(FIELDS)), max_size=1),
         inbox=st.lists(placed, max_size=3),
         inbox_deleted=st.lists(st.integers(0, 9), max_size=2, unique=True),
     )
     def commit(
-        self, data, sizes, deleted, streamed, written, states, states_deleted, inbox, inbox_deleted
-    ):
+        self, data, sizes, deleted, streamed, written, states, states_deleted, lazy, lazy_deleted, inbox,
+        inbox_deleted,
+    ):  # fmt: skip
+        places = {(each.entity, each.key, each.name) for each in lazy}
         named = {(each.entity, each.key) for each in states}
         inserted = self.numbered(data, sizes[0])
         names = {each.id for each in inserted}
@@ -236,6 +249,10 @@ class StorageMachine(RuleBasedStateMachine):
             rewritten=[each for each in self.numbered(data, sizes[2]) if each.id not in names],
             entities=states,
             entities_deleted=[each for each in states_deleted if each not in named],
+            fields=lazy,
+            fields_deleted=[
+                place for name, field in lazy_deleted if (place := (*name, field)) not in places
+            ],
             inbox=inbox,
             chunks=streamed,
         )
@@ -326,9 +343,11 @@ class StorageMachine(RuleBasedStateMachine):
         self.both("load_due", PARTITIONS, 2e9, limit=99)
         self.both("next_due", PARTITIONS)
         self.both("last_sequences", PARTITIONS)
-        self.both(
-            "load_entities", [(name, key) for name in ("Stock", "Cart") for key in ("1", "2", "é")]
-        )
+        self.both("load_fields", [(*name, field) for name in KEYS for field in FIELDS])
+        self.both("scan_fields", ("", "", ""), limit=99)
+        for name in KEYS:
+            self.both("list_fields", *name)
+        self.both("load_entities", KEYS)
         self.read_inbox(PARTITIONS)
         self.both("outcomes", [*IDS, "unknown"])
         self.both("list_calls", CallFilter(limit=99))
@@ -346,7 +365,7 @@ class StorageMachine(RuleBasedStateMachine):
             calls_with_large_args(path)
 
 
-UNORDERED = {"load_calls", "load_entities"}
+UNORDERED = {"load_calls", "load_entities", "load_fields"}
 
 
 class PostgresMachine(StorageMachine):

@@ -74,7 +74,7 @@ def test_no_table_is_read_from_end_to_end(planner, name):
     assert not [
         each
         for each in steps
-        if re.search(r"Seq Scan on (invocation|entry|inbox|entity|chunk)\b", each)
+        if re.search(r"Seq Scan on (invocation|entry|inbox|entity|entity_field|chunk)\b", each)
     ], steps
 
 
@@ -92,6 +92,7 @@ def test_no_table_is_read_from_end_to_end(planner, name):
         ("inbox.load", "inbox_order"),
         ("inbox.find", "inbox_call"),
         ("chunk.load", "chunk_order"),
+        ("field.load", "entity_field_pkey"),
     ],
 )
 def test_the_index_is_the_one_that_was_made_for_it(planner, name, index):

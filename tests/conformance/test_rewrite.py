@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from fenbu._core.model import Chunk, EntityState, Failure, Heartbeat
+from fenbu._core.model import Chunk, EntityField, EntityState, Failure, Heartbeat
 from tests.fixture.row import entry, full_call, full_entry, stored, write
 
 SEALED = Failure("shop:OutOfStock", "sealed:abc")
@@ -29,6 +29,29 @@ async def test_every_payload_and_text_is_replaced(storage):
     assert await storage.load_entities([("Stock", "a")]) == [changes[3][1]]
     # They are not as they were any more.
     assert await storage.rewrite(changes) == 0
+
+
+async def test_lazy_fields_are_scanned_in_order_and_rewritten(storage):
+    places = sorted(
+        [("Cart", "ü", "a"), ("Cart", "a", "é"), ("Cart", "a", "a"), ("Stock", "", "z")]
+    )
+    written = [EntityField(*place, '"v"') for place in places]
+    await write(storage, fields=written[::-1])
+    after, seen = ("", "", ""), []
+    while page := await storage.scan_fields(after, limit=3):
+        assert len(page) <= 3
+        seen += page
+        after = (page[-1].entity, page[-1].key, page[-1].name)
+    assert seen == written
+    changes = [
+        (seen[0], replace(seen[0], value=b"\xc1")),
+        (replace(seen[1], value='"other"'), replace(seen[1], value='"w"')),
+        (replace(seen[2], name="gone"), seen[2]),
+        (seen[3], replace(seen[3], value='"x"')),
+    ]
+    assert await storage.rewrite(changes) == 2
+    found = await storage.scan_fields(("", "", ""), limit=9)
+    assert found == [changes[0][1], *seen[1:3], changes[3][1]]
 
 
 async def test_chunks_are_scanned_by_their_numbers_and_rewritten(storage):

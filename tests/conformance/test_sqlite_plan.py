@@ -9,18 +9,26 @@ from contextlib import closing
 import pytest
 
 from fenbu._storage.sqlite.migrate import MIGRATIONS
-from fenbu._storage.sqlite.rows import CHUNK_SQL, ENTITY_SQL, ENTRY_SQL, INBOX_SQL, INVOCATION_SQL
+from fenbu._storage.sqlite.rows import (
+    CHUNK_SQL,
+    ENTITY_SQL,
+    ENTRY_SQL,
+    FIELD_SQL,
+    INBOX_SQL,
+    INVOCATION_SQL,
+)
 
 QUERIES = {
     **{f"invocation.{name}": query for name, query in INVOCATION_SQL.items()},
     **{f"entry.{name}": query for name, query in ENTRY_SQL.items()},
     **{f"entity.{name}": query for name, query in ENTITY_SQL.items()},
+    **{f"field.{name}": query for name, query in FIELD_SQL.items()},
     **{f"chunk.{name}": query for name, query in CHUNK_SQL.items()},
     **{f"inbox.{name}": query for name, query in INBOX_SQL.items()},
 }
 FRAGMENTS = {"invocation.args", *(name for name in QUERIES if "columns" in name)}
 FOR_PEOPLE = {"invocation.count", "invocation.count_parked", "entity.list", "inbox.count"}
-TABLES = "invocation|large_args|entry|entity|inbox|chunk"
+TABLES = "invocation|large_args|entry|entity|entity_field|inbox|chunk"
 
 
 def plan(query: str) -> list[str]:

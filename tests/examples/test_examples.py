@@ -40,6 +40,14 @@ SAYS = {
         "the database has seen no card",
     ],
     "live_stock": ["tea: 0 left", "to order: cup, tea", "forgotten after 30 days"],
+    "long_history": [
+        "the bank says no to 9000000",
+        "closed with 13500 cents",
+        "purchase 1 of this year",
+        "30 last year, 1 this year, mail weekly",
+        "129 points",
+        r"seen from outside: Account[(]points=129[)]",
+    ],
     "streaming_tokens": [
         "The sky is blue because air scatters short waves more than long ones [.]",
         r"14 words, the second process began with [5-9] of them",

@@ -130,6 +130,7 @@ async def contents(disk: Disk) -> dict[str, Any]:
     calls = await storage.list_calls(CallFilter(limit=10_000))
     loaded = await storage.load_calls(sorted(each.id for each in calls))
     states = await storage.list_entities(None, limit=10_000)
+    fields = await storage.scan_fields(("", "", ""), limit=10_000)
     inbox = await storage.inbox_count()
     await storage.close()
     found: dict[str, Any] = {
@@ -143,6 +144,7 @@ async def contents(disk: Disk) -> dict[str, Any]:
         for each in loaded
     }
     found["entities"] = sorted((each.entity, each.key, each.state) for each in states)
+    found["fields"] = [(each.entity, each.key, each.name, each.value) for each in fields]
     found["inbox"] = inbox
     return found
 

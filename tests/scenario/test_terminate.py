@@ -63,6 +63,20 @@ async def test_a_workflow_ends_without_cleaning_up(app: App, log: Log) -> None:
     assert log.lines == []
 
 
+async def test_a_call_that_is_stuck_ends_as_cancelled(app: App) -> None:
+    @app.workflow
+    async def hopeless() -> None:
+        await asyncio.Event().wait()
+
+    async with app:
+        handle = await hopeless.start()
+        async with asyncio.timeout(20):
+            while await handle.status() is not Status.STUCK:
+                await asyncio.sleep(0)
+        await handle.cancel("nobody needs it")
+        await _ended(handle)
+
+
 async def test_what_does_not_end_when_cancelled_is_ended(app: App, log: Log) -> None:
     stubborn = stubborn_of(app, log)
     async with app:

@@ -21,7 +21,9 @@ from fenbu._api.topic_log import Logs
 from fenbu._core.absent import Absent
 from fenbu._core.activation import Activation
 from fenbu._core.engine import Engine
+from fenbu._core.field import Fields
 from fenbu._core.message import Cancel, Reply, Signal
+from fenbu._core.model import EntryKind
 from fenbu._core.partition import Partition
 from fenbu._core.program import Program
 from fenbu._core.resident import Resident
@@ -60,6 +62,34 @@ def skip_the_fence(right: Any) -> Any:
             return Commit(CommitOutcome.REFUSED, str(error))
 
     return commit
+
+
+def keep_lazy_fields(right: Any) -> Any:
+    def delete(self: Any) -> None:
+        """The entity's row alone goes."""
+
+    return delete
+
+
+def lose_inner_lazy_fields(right: Any) -> Any:
+    def note(self: Any, kind: Any, name: str, value: Any, now: float) -> None:
+        if kind is not EntryKind.INNER_SET:
+            right(self, kind, name, value, now)
+
+    return note
+
+
+def keep_what_failed(right: Any) -> Any:
+    def fail(self: Any, *args: Any, **kwargs: Any) -> None:
+        if (
+            self.mailbox is not None
+            and self.mailbox.fields is not None
+            and self.activation is not None
+        ):
+            self.mailbox.fields.keep(self.activation.lazy)
+        right(self, *args, **kwargs)
+
+    return fail
 
 
 def share_locks(right: Any) -> Any:
@@ -314,6 +344,9 @@ MUTANTS = (
     Mutant("run recorded steps again", Activation, "replay", run_steps_again),
     Mutant("deliver the inbox backwards", MemoryStorage, "load_inbox", deliver_out_of_order),
     Mutant("lose journal entries", Program, "body_ended", begin_before_it_is_written),
+    Mutant("keep lazy fields of what is deleted", Fields, "delete", keep_lazy_fields),
+    Mutant("lose lazy fields of inner operations", Program, "note", lose_inner_lazy_fields),
+    Mutant("see lazy fields of failed operations", Program, "fail", keep_what_failed),
     Mutant("ring early", Resident, "_arm", ring_early),
     Mutant("cancel all who wait for a batch", Committer, "durable", cancel_all_who_wait),
     Mutant("keep calls with chosen ids in memory", Partition, "carry", keep_chosen_ids_in_memory),

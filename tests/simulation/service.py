@@ -7,7 +7,7 @@ import contextlib
 from typing import Any
 
 import fenbu
-from fenbu import App, CallError, Entity, Retry, TerminalError, operation, saga, step, tx_step
+from fenbu import App, CallError, Entity, Lazy, Retry, TerminalError, operation, saga, step, tx_step
 from tests.simulation.world import here
 
 app = App("simulated", url="memory:")
@@ -252,6 +252,83 @@ class Desk(Entity):
     async def all(self) -> list[str]:
         await step(some_work, 0.05)
         return self.lines
+
+
+@app.entity
+class Book(Entity):
+    """What it has in its state and in its lazy fields is always the same, whatever happens."""
+
+    lines: list[str] = []
+    pages: Lazy[list[str]]
+    index: Lazy[dict[str, int]]
+
+    async def _write(self, line: str) -> None:
+        pages = await self.pages.get()
+        self._compare(pages)
+        self.lines.append(line)
+        self.pages.set([*pages, line])
+
+    def _compare(self, pages: list[str]) -> None:
+        if pages != self.lines:
+            raise AssertionError(f"torn apart: {pages} and {self.lines}")
+
+    @operation
+    async def visit(self, number: int, notes: int, fails: bool) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._write(f"{number} in"))
+            group.create_task(some_index(self, number))
+            group.create_task(step(some_work, 0.05))
+        async with asyncio.TaskGroup() as group:
+            for each in range(notes):
+                group.create_task(written(self.key, number, each))
+        await self._write(f"{number} out")
+        await step(some_work, 0.05)
+        if fails:
+            raise TerminalError("this visit is void")
+
+    @operation(reentrant=True)
+    async def note(self, number: int, each: int, fails: bool) -> None:
+        await self._write(f"{number} note {each}")
+        await step(some_work, 0.05)
+        if fails:
+            raise TerminalError("this note is void")
+        await self._write(f"{number} end {each}")
+        await some_index(self, number)
+
+    @operation
+    async def pass_by(self, number: int) -> None:
+        """It changes lazy fields alone, and not for long."""
+        before = await self.pages.get()
+        self.pages.set([*before, "nobody may see this"])
+        await step(some_work, 0.01)
+        self.pages.set(before)
+        await some_index(self, number)
+
+    @operation
+    async def burn(self) -> None:
+        self._compare(await self.pages.get())
+        self.delete()
+
+    @operation(read_only=True)
+    async def all(self) -> tuple[list[str], dict[str, int]]:
+        before, index = await asyncio.gather(self.pages.get(), self.index.get())
+        self._compare(before)
+        await step(some_work, 0.05)
+        self._compare(await self.pages.get())
+        return before, index
+
+
+async def some_index(book: Book, number: int) -> None:
+    """Counts how often."""
+    index = await book.index.get()
+    book.index.set(index | {str(number): index.get(str(number), 0) + 1})
+
+
+@app.workflow
+async def written(book: str, number: int, each: int) -> None:
+    with contextlib.suppress(TerminalError):
+        await Book(book).note(number, -each, True)
+    await Book(book).note(number, each, False)
 
 
 @app.workflow

@@ -18,6 +18,7 @@ from fenbu._testing.linearizability import UNKNOWN, Observed, is_linearizable
 from fenbu._testing.simulation import Plan
 from tests.simulation import service
 from tests.simulation.batches import batches
+from tests.simulation.books import books
 from tests.simulation.deploy import deploys
 from tests.simulation.entities import alarms, visits
 from tests.simulation.expiry import leases, watches
@@ -417,6 +418,7 @@ WORKLOADS: dict[str, Workload] = {
     "bank": bank,
     "batches": batches,
     "beats": beats,
+    "books": books,
     "cancels": cancels,
     "charges": charges,
     "claims": claims,

@@ -29,6 +29,7 @@ from fenbu import (
     EntityPage,
     Event,
     Handle,
+    Lazy,
     Middleware,
     Resource,
     Results,
@@ -71,6 +72,27 @@ async def send(order_id: int, *, subject: str = "hello") -> bool:
 @app.task(retry=Retry(attempts=8), timeout=timedelta(minutes=5), retention=3600)
 def resize(path: str, width: int) -> bytes:
     return path.encode() * width
+
+
+@app.entity
+class Basket(Entity):
+    owner: str = ""
+    history: Lazy[list[str]]
+    limit: Lazy[int | None] = Lazy(None)
+    notes: Lazy[dict[str, list[int]]] = Lazy({})
+    wrong: Lazy[int] = Lazy("x")  # pyright: ignore[reportAssignmentType]
+
+    async def add(self, sku: str) -> int:
+        past = await self.history.get()
+        assert_type(past, list[str])
+        assert_type(await self.limit.get(), int | None)
+        assert_type(await self.notes.get(), dict[str, list[int]])
+        self.history.set([*past, sku])
+        self.limit.set(None)
+        self.history.set([7])  # pyright: ignore[reportArgumentType]
+        self.history = [sku]  # pyright: ignore[reportAttributeAccessIssue]
+        self.owner = self.history  # pyright: ignore[reportAttributeAccessIssue]
+        return len(past)
 
 
 @app.entity

@@ -30,6 +30,7 @@ class Drive:
         self.rows: dict[str, Invocation] = {}
         self.entries: dict[str, list[Entry]] = {}
         self.states: dict[tuple[str, str], Any] = {}
+        self.fields: dict[tuple[str, str, str], Any] = {}
         self.inbox: dict[int, Message] = {}
         self._numbers = 0
         self._unread: list[int] = []
@@ -159,6 +160,10 @@ class Drive:
             self.states[state.entity, state.key] = state
         for name in rows.entities_deleted:
             self.states.pop(name, None)
+        for field in rows.fields:
+            self.fields[field.entity, field.key, field.name] = field.value
+        for place in rows.fields_deleted:
+            del self.fields[place]
         for number in rows.inbox_deleted:
             del self.inbox[number]
         for message in rows.inbox:

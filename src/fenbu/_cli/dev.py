@@ -251,6 +251,10 @@ class View:
                 self._line(entry.id, "cancel requested", "yellow", entry.name or "")
             case EntryKind.INNER_BEGAN:
                 self._line(entry.id, "gives its turn to", "magenta", entry.name or "")
+            case EntryKind.INNER_SET:
+                self._line(entry.id, f"has lazy field {entry.name} set", "magenta", value)
+            case EntryKind.FIELD_READ:
+                self._line(entry.id, f"lazy field {entry.name} read", "magenta", "")
             case EntryKind.INNER_ENDED:
                 self._line(entry.id, "has its turn back from", "magenta", entry.name or "")
             case EntryKind.TIMER_FIRED:

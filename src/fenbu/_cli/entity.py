@@ -94,11 +94,11 @@ def list_entities(
 def show_entity(
     type_: str, key: str, app_name: str | None, url: str | None, *, as_json: bool
 ) -> None:
-    """Show an entity's state, the operations that run or wait, and recent ones that have ended."""
+    """Show an entity's state, names and sizes of its lazy fields, and its operations, open and ended."""
 
     async def work(
         database: Database,
-    ) -> tuple[list[EntityState], list[Invocation], list[Invocation]]:
+    ) -> tuple[list[EntityState], list[tuple[str, int]], list[Invocation], list[Invocation]]:
         states = await database.load_entities([(type_, key)])
         last = Invocation(
             id="", partition=0, handler="", entity=type_, key=key, sequence=sys.maxsize
@@ -107,15 +107,16 @@ def show_entity(
         calls = await database.list_calls(CallFilter(limit=RECENT))
         mine = [each for each in calls if each.entity == type_ and each.key == key]
         ended = [each for each in mine if each.finished_at is not None]
-        return states, is_open, ended[:SHOWN]
+        lazy = await database.list_fields(type_, key) if states else []
+        return states, lazy, is_open, ended[:SHOWN]
 
-    states, is_open, ended = asyncio.run(with_database(find_url(app_name, url), work))
+    states, lazy, is_open, ended = asyncio.run(with_database(find_url(app_name, url), work))
     if not states and not is_open and not ended:
         raise CallNotFound(f"there is no {type_} with the key {key!r}")
     if as_json:
         data: dict[str, Any] = {"entity": type_, "key": key, "state": None}
         for each in states:
-            data |= entity_data(each)
+            data |= entity_data(each) | {"lazy": dict(lazy)}
         data["open"] = [call_data(each) for each in is_open]
         data["ended"] = [call_data(each) for each in ended]
         print_json(data)
@@ -126,6 +127,8 @@ def show_entity(
         if each.expires_at is not None:
             console.print(f"[dim]forgotten if not changed until[/] {instant(each.expires_at)}")
         console.print(escape(payload_text(each.state, 20_000)))
+    for name, size in lazy:
+        console.print(f"[dim]lazy[/] {escape(name)} [dim]{size:,} bytes[/]")
     for title, calls in (("its turns, in order", is_open), ("ended, newest first", ended)):
         if calls:
             console.print(f"\n[dim]{title}[/]")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from fenbu._core import journal
+from fenbu._core.field import read_names
 from fenbu._core.history import History
-from fenbu._core.model import FINISHED, Invocation, Loaded
+from fenbu._core.model import FINISHED, Invocation, Loaded, Payload
 from fenbu._storage.open import Database
 from fenbu.errors import CallNotFound, UsageError
 
@@ -51,10 +53,23 @@ async def histories_of(database: Database, calls: list[Loaded]) -> list[History]
         if call.entity is not None and call.status not in FINISHED
     }
     states = {(each.entity, each.key): each for each in await database.load_entities(list(names))}
+    places = [
+        (*name, field)
+        for each in calls
+        if (name := (each.invocation.entity or "", each.invocation.key or "")) in names
+        for field in journal.fields_seen(each.invocation, each.entries)
+    ]
+    fields: dict[tuple[str, str], dict[str, Payload]] = {}
+    for row in await database.load_fields(places) if places else ():
+        fields.setdefault((row.entity, row.key), {})[row.name] = row.value
     histories: list[History] = []
     for each in calls:
         state = states.get((each.invocation.entity or "", each.invocation.key or ""))
-        histories.append(
-            History(each) if state is None else History(each, state.state, state.version)
-        )
+        if state is None:
+            histories.append(History(each))
+            continue
+        stored = read_names(state.fields)
+        seen = fields.get((state.entity, state.key), {})
+        known = {name: value for name, value in seen.items() if name in stored}
+        histories.append(History(each, state.state, state.version, known))
     return histories

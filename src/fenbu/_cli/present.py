@@ -19,6 +19,7 @@ from rich.table import Table
 from fenbu._core import journal
 from fenbu._core.attribute import Condition, condition, decoded
 from fenbu._core.command import MarkPatch
+from fenbu._core.field import read_names
 from fenbu._core.model import (
     EntityState,
     Entry,
@@ -267,6 +268,7 @@ def entity_data(state: EntityState) -> dict[str, Any]:
         "entity": state.entity,
         "key": state.key,
         "state": payload_data(state.state),
+        "lazy": read_names(state.fields),
         "version": state.version,
         "changed_at": state.changed_at,
         "expires_at": state.expires_at,

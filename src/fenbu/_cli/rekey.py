@@ -36,7 +36,8 @@ def rekey(app_name: str | None, url: str | None, *, as_json: bool) -> None:
     def progress(done: Rekeyed) -> None:
         if not as_json:
             seen = (
-                f"{done.calls:,} calls, {done.entities:,} entities and {done.chunks:,} chunks seen"
+                f"{done.calls:,} calls, {done.entities:,} entities, {done.fields:,} lazy fields and "
+                f"{done.chunks:,} chunks seen"
             )
             click.echo(f"\r{seen}, {done.rewritten:,} rows rewritten", nl=False, err=True)
 

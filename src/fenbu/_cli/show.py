@@ -32,6 +32,7 @@ from fenbu._cli.present import (
 )
 from fenbu._cli.target import app_option, find_url, json_option, url_option, with_database
 from fenbu._core import ids, journal
+from fenbu._core.command import SeeField
 from fenbu._core.model import FINISHED, Entry, EntryKind, Invocation, Loaded, Status
 from fenbu._storage.open import Database
 from fenbu._storage.stream import StreamInfo
@@ -179,6 +180,8 @@ def _what(entry: Entry, command: str, children: dict[int, Invocation]) -> str:
             return f"cancel requested: {entry.name}"
         case EntryKind.INNER_BEGAN:
             return f"gives its turn to {entry.name}"
+        case EntryKind.INNER_SET:
+            return f"has lazy field {entry.name} set"
         case EntryKind.INNER_ENDED:
             return f"has its turn back from {entry.name}"
         case EntryKind.STEP_RETRYING:
@@ -201,6 +204,8 @@ def _state(call: Invocation, kind: str, child: Invocation | None) -> str:
     """What is known of a command that has no outcome in the journal."""
     if child is not None:
         return status_text(child.status)
+    if kind == SeeField.kind:
+        return "[green]✓[/]"
     if kind in {"signal", "cancel", "abandon", "call", "write", "close", "attributes"}:
         return "[dim]sent[/]"
     # A step or timer that was cancelled leaves no trace of it.

@@ -414,7 +414,8 @@ class Absent:
         invocation.cancel_reason = reason
         invocation.status = Status.CANCELLED
         invocation.finished_at = now
-        invocation.wake_at = invocation.waiting = None
+        # Why it was parked is no error that it ended with.
+        invocation.wake_at = invocation.waiting = invocation.failure = None
         self._partition.update(invocation)
         for message, number in self._parked.pop(invocation.id, ()):
             self._too_late(invocation.id, message, number, now)

@@ -30,6 +30,7 @@ from fenbu._core.command import (
     StartTimer,
     WriteChunk,
 )
+from fenbu._core.lazy import LazyValues
 from fenbu._core.loop import DeterministicLoop
 from fenbu._core.model import Entry, EntryKind, Invocation, Outcome, Payload
 
@@ -79,6 +80,7 @@ class Activation:
         "invocation",
         "is_replaying",
         "issued",
+        "lazy",
         "lent",
         "loop",
         "main",
@@ -128,6 +130,8 @@ class Activation:
         """What an operation has written to streams: it counts when the operation ends well."""
         self.lent: str | None = None
         """The reentrant operation that runs in its turn: until that has ended, it stands still."""
+        self.lazy: LazyValues | None = None
+        """Those of its entity, if that has lazy fields."""
         self.restate: Callable[[Payload], None] | None = None
         """Sets the state of its entity."""
         self.answers: Answers | None = None
@@ -164,7 +168,12 @@ class Activation:
         loop.now = max(loop.now, entry.at)
         self.position = entry.position
         match entry.kind:
-            case EntryKind.STEP_COMPLETED | EntryKind.STEP_FAILED | EntryKind.CALL_FINISHED:
+            case (
+                EntryKind.STEP_COMPLETED
+                | EntryKind.STEP_FAILED
+                | EntryKind.CALL_FINISHED
+                | EntryKind.FIELD_READ
+            ):
                 found = self.waiting.pop(entry.command, None)
                 if found is None:
                     journal.unexpected(self.invocation, entry)
@@ -190,6 +199,10 @@ class Activation:
                 raise AssertionError(entry)  # The code sees nothing of it.
             case EntryKind.INNER_BEGAN:
                 self.lent = entry.name
+                return
+            case EntryKind.INNER_SET:
+                if self.lazy is not None and entry.value is not None:
+                    self.lazy.set(entry.name or "", entry.value)
                 return
             case EntryKind.INNER_ENDED:
                 self.lent = None
@@ -348,22 +361,6 @@ class Activation:
         due += [self.retries[number] for number in self.waiting if number in self.retries]
         return min(due, default=None)
 
-    def waits_for(self) -> str:
-        """In words, what it waits for."""
-        words = [f"{each.kind} {each.name}" for _, each in self.waiting.values()]
-        words += [
-            journal.signal_text(name)
-            for name, waiters in self.signal_waiters.items()
-            if any(not each.done() for each in waiters)
-        ]
-        if self.conditions:
-            words.append("a condition")
-        if self.answers is not None:
-            words += [f"update {name}" for name in self.answers.updates]
-        if self.timers:
-            words.append("a timer")
-        return ", ".join(words[:5]) + (f" and {len(words) - 5} more" if len(words) > 5 else "")
-
     # Updates.
 
     def _begin_update(self, entry: Entry) -> None:
@@ -408,16 +405,20 @@ class Activation:
         """
         new = self._patches.get(name)
         if new is None:
-            if self.closed is not None:
-                raise self.closed
-            recorded = self._recorded
-            if self._fork is not None and self._count >= self._fork.command:
-                recorded = self._fork.commands or "" if self._fork.attempt else None
+            recorded = self.recorded()
             new = recorded is None or journal.has_patch(recorded, name)
             self._patches[name] = new
             if new:
                 self.issued.append((0, MarkPatch(name, location.caller())))
         return new
+
+    def recorded(self) -> str | None:
+        """What stands in the journal for where the code is; None if it comes here for the first time."""
+        if self.closed is not None:
+            raise self.closed
+        if self._fork is not None and self._count >= self._fork.command:
+            return self._fork.commands or "" if self._fork.attempt else None
+        return self._recorded
 
     def start_timer(self, when: float, handle: Any) -> int:
         number = self.issue(StartTimer(when, location.caller()))

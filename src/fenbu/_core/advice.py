@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fenbu._core import limit
+from fenbu._core import journal, limit
+from fenbu._core.activation import Activation
 from fenbu._core.loop import EndlessLoopError
 from fenbu._core.model import Invocation
 from fenbu.errors import EncodingError, HistoryTooLong, PayloadTooLarge, UsageError
@@ -59,3 +60,20 @@ def too_long_journal(call: Invocation) -> HistoryTooLong:
         "continue as new with `f.continue_as_new(…)` now and then (`fenbu.journal_length()` says when), or "
         "give parts of its work to calls of their own"
     )
+
+
+def waits_for(activation: Activation) -> str:
+    """What code in memory waits for."""
+    words = [f"{each.kind} {each.name}" for _, each in activation.waiting.values()]
+    words += [
+        journal.signal_text(name)
+        for name, waiters in activation.signal_waiters.items()
+        if any(not each.done() for each in waiters)
+    ]
+    if activation.conditions:
+        words.append("a condition")
+    if activation.answers is not None:
+        words += [f"update {name}" for name in activation.answers.updates]
+    if activation.timers:
+        words.append("a timer")
+    return ", ".join(words[:5]) + (f" and {len(words) - 5} more" if len(words) > 5 else "")

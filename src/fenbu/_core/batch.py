@@ -13,7 +13,7 @@ from msgspec import Struct, field
 
 from fenbu._core.effect import Effect
 from fenbu._core.message import Message
-from fenbu._core.model import Chunk, EntityState, Entry, Invocation
+from fenbu._core.model import Chunk, EntityField, EntityState, Entry, Invocation, Payload
 
 
 class CommitBatch(Struct):
@@ -28,6 +28,9 @@ class CommitBatch(Struct):
     """Calls that begin anew: all of their row, and their old journal goes before `entries` are written."""
     entities: list[EntityState] = field(default_factory=list)
     entities_deleted: list[tuple[str, str]] = field(default_factory=list)
+    fields: list[EntityField] = field(default_factory=list)
+    fields_deleted: list[tuple[str, str, str]] = field(default_factory=list)
+    """Entity, key and name; none of them is in `fields`."""
     inbox: list[Message] = field(default_factory=list)
     inbox_deleted: list[int] = field(default_factory=list)
     chunks: list[Chunk] = field(default_factory=list)
@@ -50,6 +53,8 @@ class CommitBatch(Struct):
             or self.rewritten
             or self.entities_deleted
             or self.chunks
+            or self.fields
+            or self.fields_deleted
         )
 
 
@@ -60,6 +65,7 @@ class Batch:
         "dropped",
         "effects",
         "entities",
+        "fields",
         "messages",
         "number",
         "rows",
@@ -71,6 +77,8 @@ class Batch:
         self.effects: list[Effect] = []
         self.entities: dict[tuple[str, str], EntityState | None] = {}
         """New states by (entity, key); None for a deleted one. The last of a batch counts."""
+        self.fields: dict[tuple[str, str, str], Payload | None] = {}
+        """New values of lazy fields by (entity, key, name); None for a deleted one."""
         self.messages: deque[Message] = deque()
         """On their way to a partition of the same node, applied within this batch."""
         self.dropped: set[str] = set()
@@ -106,4 +114,9 @@ class Batch:
                 rows.entities_deleted.append(name)
             else:
                 rows.entities.append(state)
+        for place, value in self.fields.items():
+            if value is None:
+                rows.fields_deleted.append(place)
+            else:
+                rows.fields.append(EntityField(*place, value))
         return rows

@@ -195,6 +195,25 @@ class SetAttributes(Struct, gc=False):
     kind = "attributes"
 
 
+class ReadField(Struct, gc=False):
+    """Read the row of a lazy field of the entity. `name` is the field's."""
+
+    name: str
+    location: str
+    kind = "field"
+
+
+class SeeField(Struct, gc=False):
+    """The code sees a lazy field that is in memory: it is recorded, so that a replay has it there, too.
+
+    Answered at once. It has a number, so that all others are the same whether it was in memory or not.
+    """
+
+    name: str
+    location: str
+    kind = "sees"
+
+
 class MarkPatch(Struct, gc=False):
     """The code has taken the new way of a change: it is recorded, nothing else is done.
 
@@ -212,4 +231,5 @@ UNNUMBERED: Final = frozenset({MarkPatch.kind, EndUpdate.kind})
 Command: TypeAlias = (
     RunStep | StartTimer | StartCall | AwaitCall | SendSignal | SendUpdate | EndUpdate | OpenCallback
     | CancelCall | AbandonStep | MarkPatch | WriteChunk | CloseStream | AppendEvent | SetAttributes
+    | ReadField | SeeField
 )  # fmt: skip

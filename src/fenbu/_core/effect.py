@@ -106,6 +106,16 @@ class LoadEntity(Struct, frozen=True, gc=False):
     key: str
 
 
+class LoadFields(Struct, frozen=True, gc=False):
+    """Answer with `FieldsLoaded`."""
+
+    partition: int
+    batch: int
+    entity: str
+    key: str
+    names: tuple[str, ...]
+
+
 class LoadReady(Struct, frozen=True, gc=False):
     """Answer with `ReadyLoaded`."""
 
@@ -144,5 +154,5 @@ class ReadInbox(Struct, frozen=True, gc=False):
 
 Effect: TypeAlias = (
     RunBody | StopBody | Accepted | Moved | Ended | Written | Begin | LoadCalls | LoadEntity | LoadReady
-    | LoadOperations | WakeAt | ReadInbox | Warn
+    | LoadOperations | LoadFields | WakeAt | ReadInbox | Warn
 )  # fmt: skip

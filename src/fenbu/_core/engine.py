@@ -21,6 +21,7 @@ from fenbu._core.event import (
     OperationsLoaded,
     ReadyLoaded,
 )
+from fenbu._core.field import FieldCache
 from fenbu._core.handler import Registry
 from fenbu._core.idle import IdleCalls
 from fenbu._core.load import Loads
@@ -44,6 +45,7 @@ class Engine:
         idle_calls_max: int = limit.IDLE_CALLS_MAX,
         idle_seconds: float = limit.IDLE_SECONDS,
         entities_max: int = limit.ENTITIES_MAX,
+        field_cache_bytes: int = limit.FIELD_CACHE_BYTES,
     ) -> None:
         self.registry = registry
         self.partitions: dict[int, Partition] = {}
@@ -53,6 +55,8 @@ class Engine:
         self._entities_max = entities_max
         self.idle = IdleCalls(idle_calls_max, idle_seconds)
         self._entities: OrderedDict[Mailbox, Partition] = OrderedDict()
+        self.fields = FieldCache(field_cache_bytes)
+        """Lazy fields of entities."""
         self.window = active_calls_max
         """Calls of one partition in memory that have something to run."""
         self.loads = Loads()
@@ -106,8 +110,9 @@ class Engine:
             partition = self.partitions.pop(number, None)
             if partition is not None:
                 partition.hand_back(now)
-                for mailbox in partition.mailboxes.values():
+                for mailbox in list(partition.mailboxes.values()):
                     self._entities.pop(mailbox, None)
+                    partition.evict_mailbox(mailbox)
         self._share_window()
 
     def abandon(self) -> None:
@@ -206,6 +211,7 @@ class Engine:
             else:
                 self._entities[mailbox] = partition
                 break
+        self.fields.trim()
         self.suspects.tick(now)
 
     def _carry(self, now: float) -> None:
@@ -283,5 +289,10 @@ class Engine:
 
     def next_tick(self) -> float | None:
         """When `tick` has something to do again."""
-        instants = (self.timers.next(), self.idle.next_due(self.now), self.suspects.next_due())
+        instants = (
+            self.timers.next(),
+            self.idle.next_due(self.now),
+            self.suspects.next_due(),
+            self.now if self.fields.is_full else None,
+        )
         return min((each for each in instants if each is not None), default=None)

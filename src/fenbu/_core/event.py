@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from fenbu._core.model import EntityState, Heartbeat, Loaded, Outcome
+from fenbu._core.model import EntityState, Heartbeat, Loaded, Outcome, Payload
 from fenbu._core.retry import Retry
 
 
@@ -80,6 +80,17 @@ class EntityLoaded(Struct, frozen=True, gc=False):
     state: EntityState | None
 
 
+class FieldsLoaded(Struct, frozen=True, gc=False):
+    """The answer to `LoadFields`: values by name; those without a row are left out."""
+
+    partition: int
+    batch: int
+    entity: str
+    key: str
+    names: tuple[str, ...]
+    found: dict[str, Payload]
+
+
 class ReadyLoaded(Struct, frozen=True, gc=False):
     """The answer to `LoadReady`; `complete` if nothing more was there up to `until`."""
 
@@ -112,5 +123,5 @@ class DueLoaded(Struct, frozen=True, gc=False):
 
 Event: TypeAlias = (
     MarkDurable | CallsLoaded | EntityLoaded | ReadyLoaded | OperationsLoaded
-    | DueLoaded
+    | DueLoaded | FieldsLoaded
 )  # fmt: skip

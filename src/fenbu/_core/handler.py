@@ -13,6 +13,7 @@ from msgspec import Struct
 from fenbu._core import limit
 from fenbu._core.codec import Codec, CodecHook
 from fenbu._core.ids import partition_of
+from fenbu._core.lazy import LazyField, declare, is_lazy
 from fenbu._core.message import Call
 from fenbu._core.middleware import Middleware
 from fenbu._core.model import Invocation, Kind, Payload
@@ -74,6 +75,8 @@ class EntitySpec:
         self._codec = codec
         self._struct: type[Any] | None = None
         self._fields: tuple[str, ...] = ()
+        self.lazy: dict[str, LazyField[Any]] = {}
+        """Its lazy fields, once an instance has been made."""
 
     def _build(self) -> type[Any]:
         """Read the annotations at first use, when every name in them can be resolved."""
@@ -88,6 +91,9 @@ class EntitySpec:
         for name, hint in hints.items():
             if name.startswith("_") or name == "key" or _is_class_variable(hint):
                 continue
+            if is_lazy(hint):
+                self.lazy[name] = declare(self.cls, self.name, name, hint, self._codec)
+                continue
             if not hasattr(self.cls, name):
                 raise UsageError(
                     f"entity {self.name}: field {name!r} needs a default, because an entity begins to "
@@ -95,7 +101,8 @@ class EntitySpec:
                 )
             fields.append((name, hint, self._default(name)))
         self._fields = tuple(name for name, _, _ in fields)
-        self._struct = msgspec.defstruct(self.name, fields, kw_only=True)
+        more = {"__getattr__": _no_attribute} if self.lazy else None
+        self._struct = msgspec.defstruct(self.name, fields, kw_only=True, namespace=more)
         self._type = self._codec.of(self._struct)
         self.initial = self._type.encode(self._struct())
         self._type.decode(self.initial)
@@ -161,7 +168,7 @@ class EntitySpec:
         old = self._codec.of(dict[str, Any]).decode(state)
         try:
             new = upgrade(old, version)
-            unknown = sorted(set(new) - set(self._fields))
+            unknown = sorted(set(new) - set(self._fields) - self.lazy.keys())
         except Exception as error:
             raise UsageError(
                 f"{self.name}.__upgrade__ from version {version} failed for the key {key!r} with "
@@ -173,6 +180,30 @@ class EntitySpec:
                 "class does not declare: leave out what is to be forgotten"
             )
         return self._codec.of(dict[str, Any]).encode(new)
+
+    def ordinary(self) -> set[str]:
+        """The names of the fields that stand in the state. Raises what `instance` does."""
+        if self._struct is None:
+            self._build()
+        return set(self._fields)
+
+    def leftovers(self, key: str, state: Payload, version: int) -> dict[str, Payload]:
+        """The values of lazy fields that a stored state has, because they were ordinary ones until now."""
+        if version != self.version:
+            state = self._upgraded(key, state, version)
+        text = state if isinstance(state, bytes) else state.encode()
+        if not any(name.encode() in text for name in self.lazy):
+            return {}
+        values = self._codec.of(dict[str, Any]).decode(state)
+        anything = self._codec.of(Any)
+        return {name: anything.encode(values[name]) for name in self.lazy if name in values}
+
+    def with_field(self, state: Payload, name: str, value: Payload) -> Payload:
+        """A stored state with a value that was in a row of its own, unless it has one."""
+        values = self._codec.of(dict[str, Any])
+        found = values.decode(state)
+        found.setdefault(name, self._codec.of(Any).decode(value))
+        return values.encode(found)
 
     def assign(self, instance: Any, state: Payload) -> None:
         """Give an instance the fields of a state that `encode` has made."""
@@ -189,6 +220,10 @@ class EntitySpec:
         attributes = instance.__dict__
         if len(attributes) != len(self._fields) + 1:
             extra = sorted(set(attributes) - set(self._fields) - {"_key"})
+            for name in self.lazy.keys() & extra:
+                raise EncodingError(
+                    f"{self.name}.{name} is a lazy field: change it with `self.{name}.set(…)`"
+                )
             raise EncodingError(
                 f"{self.name}: {', '.join(extra) or 'a deleted field'} is not a declared field; state "
                 "is what the class annotates, so declare it with a type and a default"
@@ -203,6 +238,13 @@ class EntitySpec:
         except EncodingError as error:
             raise EncodingError(f"state of {self.name}({attributes['_key']!r}): {error}") from None
         return state
+
+
+def _no_attribute(state: Any, name: str) -> Any:
+    """Of what stands for a state outside of operations."""
+    raise AttributeError(
+        f"{type(state).__name__!r} has no field {name!r} here: lazy fields are read by operations only"
+    )
 
 
 def _is_class_variable(hint: Any) -> bool:

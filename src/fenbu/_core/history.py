@@ -3,7 +3,8 @@
 `{"fenbu_history": 1, "call": {…}, "journal": [{…}, …], "state": …}`: the fields are those of `Invocation` and
 `Entry`, without the empty ones. A payload is `{"json": …}`, or `{"text": …}` or `{"base64": …}` if it is
 something else. `state` is the entity's before the operation, for an operation that is still open, and
-`state_version` says which version of its class wrote it.
+`state_version` says which version of its class wrote it. `fields` are the lazy fields of the entity that the
+operation has seen.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import base64
 from typing import Any, Final
 
 import msgspec
-from msgspec import Struct, structs
+from msgspec import Struct, field, structs
 
 from fenbu._core import journal
 from fenbu._core.ids import partition_of
@@ -30,6 +31,8 @@ class History(Struct):
     state: Payload | None = None
     state_version: int | None = None
     """None is that of the class as it is."""
+    fields: dict[str, Payload] = field(default_factory=dict)
+    """Lazy fields of the entity that the operation has seen, if they have rows."""
 
 
 class _File(Struct):
@@ -38,6 +41,7 @@ class _File(Struct):
     journal: list[dict[str, Any]]
     state: dict[str, Any] | None = None
     state_version: int | None = None
+    fields: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def write(history: History) -> bytes:
@@ -50,6 +54,8 @@ def write(history: History) -> bytes:
     if history.state is not None:
         file["state"] = _shown(history.state)
         file["state_version"] = history.state_version
+    if history.fields:
+        file["fields"] = {name: _shown(value) for name, value in history.fields.items()}
     return msgspec.json.format(msgspec.json.encode(file)) + b"\n"
 
 
@@ -68,11 +74,12 @@ def read(text: bytes) -> History:
         invocation = _struct(Invocation, file.call, "args", "result")
         entries = [_struct(Entry, each, "value") for each in file.journal]
         state = None if file.state is None else _payload(file.state)
+        fields = {name: _payload(value) for name, value in file.fields.items()}
     except (msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(
             f"this is no history of a call ({error}); `fenbu export ID` writes one"
         ) from None
-    return History(Loaded(invocation, entries), state, file.state_version)
+    return History(Loaded(invocation, entries), state, file.state_version, fields)
 
 
 def _fields(struct: Invocation | Entry, *payloads: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import NoReturn
 import msgspec
 from msgspec import Struct
 
-from fenbu._core.command import UNNUMBERED, Command, EndUpdate, MarkPatch, OpenCallback
+from fenbu._core.command import UNNUMBERED, Command, EndUpdate, MarkPatch, OpenCallback, SeeField
 from fenbu._core.ids import CALLBACK, callback_name, run_id
 from fenbu._core.model import FINISHED, Entry, EntryKind, Invocation, Loaded
 from fenbu.errors import NonDeterminismError
@@ -86,6 +86,27 @@ def has_patch(text: str, name: str) -> bool:
     return MarkPatch.kind in text and any(
         each[:2] == (MarkPatch.kind, name) for each in recorded(text)
     )
+
+
+def sees_field(text: str, name: str) -> bool:
+    """Whether a record says that the code saw a lazy field that was in memory."""
+    return SeeField.kind in text and any(
+        each[:2] == (SeeField.kind, name) for each in recorded(text)
+    )
+
+
+def fields_seen(invocation: Invocation, entries: Iterable[Entry]) -> tuple[str, ...]:
+    """The lazy fields whose values code has seen: a replay must have them before it begins."""
+    found: dict[str, None] = {}
+    texts = [invocation.commands]
+    for entry in entries:
+        texts.append(entry.commands)
+        if entry.kind is EntryKind.FIELD_READ:
+            found[entry.name or ""] = None
+    for text in texts:
+        if text and SeeField.kind in text:
+            found.update((name, None) for kind, name, _ in recorded(text) if kind == SeeField.kind)
+    return tuple(found)
 
 
 def open_updates(entries: Iterable[Entry]) -> list[str]:

@@ -31,6 +31,10 @@ IDLE_CALLS_MAX: Final = 20_000
 ENTITIES_MAX: Final = 50_000
 """Entities whose state is cached; beyond it the least recently used are dropped."""
 
+FIELD_CACHE_BYTES: Final = 64 * 1024 * 1024
+"""Of lazy fields of one node's entities that are kept in memory; beyond it the least recently used are
+dropped. Running operations keep what they have seen."""
+
 IDLE_SECONDS: Final = 10.0
 """A workflow that has only waited for this long is evicted."""
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from fenbu._core import limit
 from fenbu._core.effect import LoadEntity, LoadOperations
+from fenbu._core.field import Fields
 from fenbu._core.handler import EntitySpec
 from fenbu._core.message import Call, Cancel, Message
 from fenbu._core.model import EntityState, Payload, Status
@@ -39,6 +40,7 @@ class Mailbox:
         "cursor",
         "entity",
         "expires_at",
+        "fields",
         "instance",
         "key",
         "loaded",
@@ -62,6 +64,8 @@ class Mailbox:
         self.changed_at = 0.0
         self.expires_at: float | None = None
         """As in the row."""
+        self.fields: Fields | None = None
+        """If it has lazy fields, or rows of some."""
         self.loaded = False
         self.instance: Any = None
         """Built from `state` when first needed; dropped when an operation fails half-way."""
@@ -98,6 +102,7 @@ class Mailbox:
             or self.nest is not None
             or self.spilled
             or self._loading
+            or (self.fields is not None and self.fields.is_loading)
         )
 
     @property
@@ -174,6 +179,8 @@ class Mailbox:
         resident = self.queue[0]
         if not resident.marked or (self.readers and not resident.spec.read_only):
             return False
+        if self.fields is not None and not (self.fields.is_home() and self.fields.has(resident)):
+            return False
         self.queue.popleft()
         if not self._admit(resident):
             return False
@@ -211,7 +218,12 @@ class Mailbox:
             self.current = resident
         try:
             if self.instance is None and resident.spec is not self.entity.forget:
-                self.instance = self._instance()
+                instance = self._instance()
+                if self.fields is None and self.entity.lazy:
+                    self.fields = Fields(self, None)
+                if self.fields is not None:
+                    self.fields.sort()
+                self.instance = instance
             if is_reader:
                 # What one of them does to the state, though it must not, no other one sees.
                 alone = len(self.readers) == 1
@@ -243,6 +255,8 @@ class Mailbox:
             if state is not None:
                 self.state, self.version, self.alarms = state.state, state.version, state.alarms
                 self.changed_at, self.expires_at = state.changed_at, state.expires_at
+                if state.fields is not None:
+                    self.fields = Fields(self, state.fields)
         self.advance(now)
 
     def operations_loaded(self, last: int) -> None:
@@ -278,8 +292,13 @@ class Mailbox:
             return
         if wishes is not None or self._may_be_alarm(resident):
             changed |= self._set_alarms(resident, wishes or Wishes(), now)
+        fields = self.fields
+        if fields is not None and not deleted and resident.activation is not None:
+            changed |= fields.keep(resident.activation.lazy)
         if changed:
             self.state, self.version = state, self.entity.version
+            if fields is not None and not deleted:
+                fields.move()
             self._write(now)
 
     def _expire(self, now: float) -> None:
@@ -300,15 +319,20 @@ class Mailbox:
     def _write(self, now: float) -> None:
         """What the entity is now goes into the open batch."""
         name, state, ttl = (self.entity.name, self.key), self.state, self.entity.ttl_seconds
-        number = self.partition.number
+        number, fields = self.partition.number, self.fields
+        if fields is not None:
+            fields.delete() if state is None else fields.leave()
         self.changed_at = now
         # While an alarm is set it is not forgotten; that of the last one writes it again.
         self.expires_at = None if ttl is None or self.alarms is not None else now + ttl
         self.partition.engine.batch.entities[name] = (
             None
             if state is None
-            else EntityState(*name, number, state, self.version, now, self.alarms, self.expires_at)
-        )
+            else EntityState(
+                *name, number, state, self.version, now, self.alarms, self.expires_at,
+                None if fields is None else fields.names(),
+            )
+        )  # fmt: skip
 
     def _set_alarms(self, resident: Resident, wishes: Wishes, now: float) -> bool:
         """Set and cancel alarms; whether that changes the row."""

@@ -190,8 +190,12 @@ class EntryKind(StrEnum):
     CANCEL_REQUESTED = "cancel_requested"
     INNER_BEGAN = "inner_began"
     """A reentrant operation, `name`, runs in its turn, and it stands still."""
+    INNER_SET = "inner_set"
+    """It leaves `value` in the lazy field `name`: comes before its end."""
     INNER_ENDED = "inner_ended"
     """`value` is the state that it leaves, if it has changed it."""
+    FIELD_READ = "field_read"
+    """The value of a lazy field has come; it is not here, because nothing changes it meanwhile."""
     UPDATE_RECEIVED = "update_received"
     """Its `name` is that of the update, a space, and the id of its call."""
     FORKED = "forked"
@@ -257,9 +261,20 @@ class EntityState(Struct, frozen=True, gc=False):
     """JSON: by operation, the id of the call that waits for the instant of its alarm."""
     expires_at: float | None = None
     """When it may be forgotten if nothing changes it until then."""
+    fields: str | None = None
+    """JSON: the names of its lazy fields that have a row."""
 
 
-Stored: TypeAlias = Invocation | Entry | EntityState | Chunk
+class EntityField(Struct, frozen=True, gc=False):
+    """The value of one lazy field of an entity."""
+
+    entity: str
+    key: str
+    name: str
+    value: Payload
+
+
+Stored: TypeAlias = Invocation | Entry | EntityState | EntityField | Chunk
 """A row with payloads."""
 
 

@@ -52,8 +52,8 @@ class Nest:
         self.waiting: list[Resident] = []
         self.running: dict[Resident, tuple[Any, Payload]] = {}
         """Inner operations, each with its instance and the state that this was made of."""
-        self._kept: dict[Resident, Payload | None] = {}
-        """What those that have ended well leave: None is no change."""
+        self._kept: dict[Resident, tuple[Payload | None, dict[str, Payload]]] = {}
+        """What those that have ended well leave: a state, None being no change, and lazy fields."""
         self._asked: set[Resident] = set()
         """Those whose outer operation is in no memory: it was asked to say when it ends."""
         self._deferred: dict[Resident, deque[Callable[[float], None]]] = {}
@@ -127,13 +127,19 @@ class Nest:
         """An operation stands still for one that does not run: it is loaded again, or is over."""
         for each in self.waiting:
             if each.invocation.id == id_:
-                if each.marked:
-                    self._begin(each, outer, now)
-                return each.marked
+                if not (each.marked and self._has_fields(each)):
+                    return False
+                self._begin(each, outer, now)
+                return True
         if id_ in self._mailbox.partition.residents or not self._mailbox.is_complete:
             return False
         outer.note(EntryKind.INNER_ENDED, id_, None, now)
         return True
+
+    def _has_fields(self, resident: Resident) -> bool:
+        """What it has seen of lazy fields is in memory."""
+        fields = self._mailbox.fields
+        return fields is None or fields.has(resident)
 
     def _begin(self, resident: Resident, outer: Resident, now: float) -> None:
         mailbox = self._mailbox
@@ -158,6 +164,8 @@ class Nest:
         for each in (*self.running, *self.waiting):
             outer = self.outer(each)
             if outer in mailbox.readers and each.marked:
+                if not self._has_fields(each):
+                    continue
                 self._beside(each, now)
                 return True
             if each in self.running:
@@ -227,7 +235,9 @@ class Nest:
             raise EncodingError(
                 f"{resident.spec.name} is marked read_only, but it changed the state of {self._mailbox.name}"
             )
-        self._kept[resident] = None if state == before else state
+        values = None if resident.activation is None else resident.activation.lazy
+        changes = {} if values is None else values.changes
+        self._kept[resident] = None if state == before else state, changes
 
     def remove(self, resident: Resident, now: float) -> bool:
         """An inner operation leaves; false if it is none."""
@@ -237,9 +247,11 @@ class Nest:
         elif self.running.pop(resident, None) is None:
             return False
         outer = self.outer(resident)
-        kept = self._kept.pop(resident, None)
+        state, changes = self._kept.pop(resident, (None, {}))
         if outer is not None:
-            outer.note(EntryKind.INNER_ENDED, resident.invocation.id, kept, now)
+            for name, value in changes.items():
+                outer.note(EntryKind.INNER_SET, name, value, now)
+            outer.note(EntryKind.INNER_ENDED, resident.invocation.id, state, now)
         return True
 
 

@@ -20,6 +20,7 @@ from fenbu._core.event import (
     DueLoaded,
     EntityLoaded,
     Event,
+    FieldsLoaded,
     MarkDurable,
     OperationsLoaded,
     ReadyLoaded,
@@ -418,6 +419,10 @@ class Partition:
                 mailbox = self.mailboxes.get((event.entity, event.key))
                 if mailbox is not None:
                     mailbox.loaded_state(event.state, now)
+            case FieldsLoaded():
+                mailbox = self.mailboxes.get((event.entity, event.key))
+                if mailbox is not None and mailbox.fields is not None:
+                    mailbox.fields.loaded(event, now)
             case ReadyLoaded():
                 self._ready_loaded(event)
             case OperationsLoaded():
@@ -470,3 +475,5 @@ class Partition:
     def evict_mailbox(self, mailbox: Mailbox) -> None:
         """Forget an entity that nobody uses."""
         self.mailboxes.pop((mailbox.entity.name, mailbox.key), None)
+        if mailbox.fields is not None:
+            mailbox.fields.evict()

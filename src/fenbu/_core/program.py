@@ -6,7 +6,7 @@ Guarantee: step-once. A step whose outcome is in the journal is never run again.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,9 @@ from fenbu._core.command import (
     MarkPatch,
     OpenCallback,
     ParentEnd,
+    ReadField,
     RunStep,
+    SeeField,
     SetAttributes,
     StartTimer,
     WriteChunk,
@@ -35,19 +37,19 @@ from fenbu._core.handler import HandlerSpec
 from fenbu._core.loop import EndlessLoopError
 from fenbu._core.message import Cancel, Message, Reply, Signal
 from fenbu._core.middleware import around_code
-from fenbu._core.model import COMPLETED, Entry, EntryKind, Invocation, Outcome, Payload, Status
+from fenbu._core.model import COMPLETED, Entry, EntryKind, Invocation, Outcome, Status
+from fenbu._core.operating import Operating
 from fenbu._core.resident import DEADLINE, HISTORY, TIMEOUT, set_attributes, stop_before
-from fenbu._core.serving import Serving
 from fenbu.errors import EncodingError, NonDeterminismError, PayloadUnreadable
 
 if TYPE_CHECKING:
     from fenbu._core.partition import Partition
 
 
-class Program(Serving):
+class Program(Operating):
     """See the module."""
 
-    __slots__ = ("_carried", "_position")
+    __slots__ = ("_carried",)
 
     def __init__(
         self,
@@ -60,6 +62,8 @@ class Program(Serving):
         self._entries = entries or None
         """The journal as loaded, until it has been replayed."""
         self._position = len(entries) if entries else 0
+        if spec.entity is not None and (entries or invocation.commands):
+            self.fields_seen = journal.fields_seen(invocation, entries or ())
         self._carried: deque[Entry] | None = None
         """Signals that the run before has not read, on their way to this one."""
 
@@ -72,7 +76,11 @@ class Program(Serving):
             invocation.started_at = now
         invocation.status = Status.RUNNING
         try:
-            instance = self.mailbox.instance_of(self) if self.mailbox is not None else None
+            instance, lazy = None, None
+            if self.mailbox is not None:
+                instance = self.mailbox.instance_of(self)
+                if self.mailbox.fields is not None:
+                    lazy = self.mailbox.fields.values_of(self)
             coroutine = self._code(instance, is_replay=not fresh)
         except EncodingError as error:
             if fresh and not isinstance(error, PayloadUnreadable):
@@ -82,7 +90,7 @@ class Program(Serving):
             return
         context = self.partition.engine.registry
         activation = Activation(invocation, coroutine, invocation.started_at, context)
-        self.activation = activation
+        self.activation, activation.lazy = activation, lazy
         entity = self.spec.entity
         if entity is not None and entity.reentrant:
             activation.chain = (*activation.chain, f"{nest.MARK}{invocation.id}")
@@ -140,7 +148,9 @@ class Program(Serving):
         if activation is None:
             return
         for number, (_, command) in list(activation.waiting.items()):
-            if isinstance(command, RunStep):
+            if isinstance(command, ReadField):
+                self._read_field(command)
+            elif isinstance(command, RunStep):
                 retry_at = activation.retries.get(number, 0.0)
                 if retry_at > now:
                     self._arm(retry_at, number)
@@ -171,7 +181,9 @@ class Program(Serving):
                         self.partition.engine.batch.effects.append(stop)
                 case SetAttributes():
                     set_attributes(self, command)
-                case MarkPatch() | OpenCallback():
+                case ReadField():
+                    self._read_field(command)
+                case MarkPatch() | OpenCallback() | SeeField():
                     pass  # It is in the journal, and that is all.
                 case WriteChunk() | CloseStream() | AppendEvent():
                     if self.mailbox is None:
@@ -309,11 +321,6 @@ class Program(Serving):
 
     # What happens to it.
 
-    def _entry(
-        self, kind: EntryKind, now: float, *, command: int = 0, name: str | None = None
-    ) -> Entry:
-        return Entry(self.invocation.id, self._position + 1, kind, now, command, name)
-
     def _event(self, entry: Entry, now: float) -> None:
         """Append an entry to the journal and let the code see it."""
         activation = self.activation
@@ -440,31 +447,6 @@ class Program(Serving):
             return isinstance(message, Reply | Signal) or self._must_read(message)
         return super().must_wait(message)
 
-    def _defer(self, event: Callable[[float], None]) -> None:
-        """It stands still: let this happen to it when it goes on."""
-        if self.mailbox is not None:
-            self.mailbox.nested().defer(self, event)
-
-    def note(self, kind: EntryKind, name: str, value: Payload | None, now: float) -> None:
-        if kind is EntryKind.INNER_ENDED and self._lent() != name:
-            return
-        entry = self._entry(kind, now, name=name)
-        entry.value = value
-        self._position = entry.position
-        self.partition.engine.batch.rows.entries.append(entry)
-        if self.activation is not None:
-            self.activation.apply(entry)
-        elif self._entries is not None:
-            self._entries.append(entry)
-
-    def _lent(self) -> str | None:
-        """To whom its turn is given, also before its code has been replayed."""
-        if self.activation is not None:
-            return self.activation.lent
-        kinds = (EntryKind.INNER_BEGAN, EntryKind.INNER_ENDED)
-        turns = [each for each in self._entries or () if each.kind in kinds]
-        return turns[-1].name if turns and turns[-1].kind is EntryKind.INNER_BEGAN else None
-
     def _end_children(self, reason: str) -> None:
         if self.activation is not None:
             engine = self.partition.engine
@@ -490,7 +472,7 @@ class Program(Serving):
         due = [each for each in (activation.next_due(), invocation.deadline_at) if each is not None]
         invocation.status = Status.SUSPENDED
         invocation.wake_at = min(due, default=None)
-        invocation.waiting = activation.waits_for()
+        invocation.waiting = advice.waits_for(activation)
         invocation.crashes = 0
         self.save()
         activation.leave()

@@ -12,11 +12,13 @@ from typing import Any
 
 from msgspec import Struct
 
+from fenbu._core import advice
 from fenbu._core.activation import Activation
 from fenbu._core.codec import Codec
 from fenbu._core.failure import failure_of
-from fenbu._core.handler import HandlerSpec, Registry
+from fenbu._core.handler import EntitySpec, HandlerSpec, Registry
 from fenbu._core.history import History
+from fenbu._core.lazy import LazyValues
 from fenbu._core.loop import EndlessLoopError
 from fenbu._core.middleware import replayed
 from fenbu._core.model import FINISHED, TERMINATED, Kind, Loaded, Payload, Status
@@ -106,6 +108,7 @@ def _replay(
     activation = Activation(call, coroutine, call.started_at or 0.0, registry)
     if spec.entity is not None:
         activation.restate = partial(spec.entity.assign, instance)
+        activation.lazy = _lazy_values(spec, spec.entity, history)
     try:
         activation.replay(history.loaded.entries, before)
         reason = _unlike(spec, history.loaded, activation)
@@ -113,6 +116,17 @@ def _replay(
         activation.leave()
     last = len(history.loaded.entries)
     return None if reason is None else _divergence(history.loaded, reason, last)
+
+
+def _lazy_values(spec: HandlerSpec, entity: EntitySpec, history: History) -> LazyValues:
+    """What the operation saw of lazy fields. What has no row is as the class has it, or in the state."""
+    values = {name: each.initial for name, each in entity.lazy.items()} | history.fields
+    key = history.loaded.invocation.key or ""
+    if history.state is not None:
+        version = history.state_version
+        version = entity.version if version is None else version
+        values |= entity.leftovers(key, history.state, version)
+    return LazyValues(entity.name, key, values.get, read_only=spec.read_only)
 
 
 def _unlike(spec: HandlerSpec, loaded: Loaded, activation: Activation) -> str | None:
@@ -123,9 +137,7 @@ def _unlike(spec: HandlerSpec, loaded: Loaded, activation: Activation) -> str | 
     if call.status not in FINISHED or (call.cancel_reason or "").startswith(TERMINATED):
         return None
     if not activation.main.done():
-        return (
-            f"it is {call.status}, and the code of today still waits for {activation.waits_for()}"
-        )
+        return f"it is {call.status}, and the code of today still waits for {advice.waits_for(activation)}"
     ended = _ended(spec, activation)
     was = (call.status, call.result, None if call.failure is None else call.failure.message)
     if call.status is Status.TIMED_OUT and ended[0] in (Status.CANCELLED, Status.FAILED):

@@ -55,6 +55,7 @@ class Resident(ABC):
         "active",
         "asked_for",
         "bodies",
+        "fields_seen",
         "invocation",
         "mail",
         "mailbox",
@@ -77,6 +78,8 @@ class Resident(ABC):
         self.mailbox: Mailbox | None = None
         self.bodies: dict[int, int] = {}
         """Attempt by command of each body that the node was asked to run."""
+        self.fields_seen: tuple[str, ...] = ()
+        """The lazy fields of its entity that its code has seen, according to the journal as it was loaded."""
         self.mail: list[tuple[Message, int]] = []
         """Inbox messages that came before the code could receive them."""
         self.active = False

@@ -8,13 +8,14 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fenbu._core import limit
-from fenbu._core.effect import LoadCalls, LoadEntity, LoadOperations, LoadReady
+from fenbu._core.effect import LoadCalls, LoadEntity, LoadFields, LoadOperations, LoadReady
 from fenbu._core.engine import Engine
 from fenbu._core.event import (
     CallsLoaded,
     DueLoaded,
     EntityLoaded,
     Event,
+    FieldsLoaded,
     OperationsLoaded,
     ReadyLoaded,
 )
@@ -23,7 +24,7 @@ from fenbu._node.telemetry import log
 from fenbu._storage.protocol import Storage
 from fenbu.errors import Unavailable
 
-Load = LoadCalls | LoadEntity | LoadOperations | LoadReady
+Load = LoadCalls | LoadEntity | LoadFields | LoadOperations | LoadReady
 
 
 class Loader:
@@ -46,11 +47,14 @@ class Loader:
         """Answer these requests, whenever the database does."""
         calls = [each for each in requests if isinstance(each, LoadCalls)]
         entities = [each for each in requests if isinstance(each, LoadEntity)]
+        fields = [each for each in requests if isinstance(each, LoadFields)]
         ready = [each for each in requests if isinstance(each, LoadReady)]
         if calls:
             self._spawn(self._calls(calls))
         if entities:
             self._spawn(self._entities(entities))
+        if fields:
+            self._spawn(self._fields(fields))
         if ready:
             self._spawn(self._ready(ready))
         for each in requests:
@@ -102,6 +106,22 @@ class Loader:
         for each in requests:
             state = by_key.get((each.entity, each.key))
             self._apply(EntityLoaded(each.partition, each.entity, each.key, state))
+
+    async def _fields(self, requests: list[LoadFields]) -> None:
+        places = [(each.entity, each.key, name) for each in requests for name in each.names]
+        rows = await _patiently(lambda: self._storage.load_fields(places))
+        by_place = {(each.entity, each.key, each.name): each.value for each in rows}
+        for each in requests:
+            found = {
+                name: by_place[each.entity, each.key, name]
+                for name in each.names
+                if (each.entity, each.key, name) in by_place
+            }
+            self._apply(
+                FieldsLoaded(
+                    each.partition, each.batch, each.entity, each.key, each.names, found
+                )
+            )  # fmt: skip
 
     async def _ready(self, requests: list[LoadReady]) -> None:
         cursors = {each.partition: each.after for each in requests}

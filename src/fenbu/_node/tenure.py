@@ -23,6 +23,7 @@ from fenbu._core.effect import (
     Ended,
     LoadCalls,
     LoadEntity,
+    LoadFields,
     LoadOperations,
     LoadReady,
     Moved,
@@ -82,6 +83,8 @@ class NodeOptions(Struct, frozen=True, kw_only=True):
     """How long a call may wait in memory."""
     entities_max: int = limit.ENTITIES_MAX
     """Entities whose state is cached."""
+    field_cache_bytes: int = limit.FIELD_CACHE_BYTES
+    """Of lazy fields of entities that are cached."""
     patience_seconds: float = limit.PATIENCE_SECONDS
     """How long a caller waits for a database that is away, before it gets an error."""
 
@@ -114,6 +117,7 @@ class Tenure:
             idle_calls_max=options.idle_calls_max,
             idle_seconds=options.idle_seconds,
             entities_max=options.entities_max,
+            field_cache_bytes=options.field_cache_bytes,
         )
         self.committer = Committer(self.engine, storage, telemetry, self._release)
         self.executor = Executor(
@@ -425,7 +429,7 @@ class Tenure:
                         self._wakeup.read()
                     case Warn():
                         log.warning("%s", effect.text)
-                    case LoadCalls() | LoadEntity() | LoadOperations() | LoadReady():
+                    case LoadCalls() | LoadEntity() | LoadFields() | LoadOperations() | LoadReady():
                         loads.append(effect)
                     case _:
                         raise AssertionError(effect)

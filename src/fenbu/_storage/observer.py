@@ -9,7 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from fenbu._core.attribute import Condition
-from fenbu._core.model import Chunk, EntityState, Invocation, Status, Stored
+from fenbu._core.model import Chunk, EntityField, EntityState, Invocation, Status, Stored
 from fenbu._storage.stream import StreamInfo
 
 
@@ -74,6 +74,14 @@ class Observer(Lister, Protocol):
 
     async def scan_entities(self, after: tuple[str, str], *, limit: int) -> list[EntityState]:
         """In order of entity and key, those after this one."""
+        ...
+
+    async def list_fields(self, entity: str, key: str) -> list[tuple[str, int]]:
+        """The lazy fields of an entity that have a row, by name, and how many bytes each is stored in."""
+        ...
+
+    async def scan_fields(self, after: tuple[str, str, str], *, limit: int) -> list[EntityField]:
+        """Lazy fields in order of entity, key and name, those after this one."""
         ...
 
     async def scan_chunks(self, after: int, *, limit: int) -> list[Chunk]:

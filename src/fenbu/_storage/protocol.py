@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from fenbu._core.batch import CommitBatch
 from fenbu._core.message import Message
-from fenbu._core.model import EntityState, Loaded, Outcome, Payload, Status
+from fenbu._core.model import EntityField, EntityState, Loaded, Outcome, Payload, Status
 from fenbu._storage.expiry import Expiring
 from fenbu._storage.stream import StreamCursor, StreamPage
 
@@ -217,7 +217,19 @@ class Streams(Protocol):
         ...
 
 
-class Storage(Expiring, Ownership, Streams, Protocol):
+class Entities(Expiring, Protocol):
+    """The states of entities and their lazy fields, which `commit` writes."""
+
+    async def load_entities(self, keys: Sequence[tuple[str, str]]) -> list[EntityState]:
+        """The states of these (entity, key) pairs; unknown ones are left out."""
+        ...
+
+    async def load_fields(self, places: Sequence[tuple[str, str, str]]) -> list[EntityField]:
+        """The lazy fields at these (entity, key, name); those without a row are left out."""
+        ...
+
+
+class Storage(Ownership, Streams, Entities, Protocol):
     """A database that holds calls, journals, entities and inboxes.
 
     `now` is always an argument: no statement reads a clock.
@@ -332,10 +344,6 @@ class Storage(Expiring, Ownership, Streams, Protocol):
 
         Not those of operations, which stay where their entity is. For a node that has the handlers.
         """
-        ...
-
-    async def load_entities(self, keys: Sequence[tuple[str, str]]) -> list[EntityState]:
-        """The states of these (entity, key) pairs; unknown ones are left out."""
         ...
 
     async def load_inbox(

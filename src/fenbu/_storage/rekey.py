@@ -1,8 +1,8 @@
 """Rewrites what is stored under another key than the first, or under none: bounded, beside running nodes.
 
-Pages of calls with their journals, then of entities, then of chunks. What a node writes meanwhile is under
-the first key of that node's app already; a row that changes while it is looked at is looked at again in the
-next run. Absent: what is in the inbox, which is gone as soon as it is applied.
+Pages of calls with their journals, of entities, of lazy fields, of chunks. What a node writes meanwhile is
+under the first key of that node's app already; a row that changes while it is looked at is looked at again in
+the next run. Absent: what is in the inbox, which is gone as soon as it is applied.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from copy import copy
 from typing import Final, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from fenbu._core.codec import CodecHook
 from fenbu._core.model import (
     Chunk,
+    EntityField,
     EntityState,
     Entry,
     Failure,
@@ -32,6 +34,9 @@ from fenbu._storage.seal import Seal, data_of
 PAGE_ROWS: Final = 50
 """Calls or entities looked at together."""
 
+PAGE_FIELDS: Final = 5
+"""Lazy fields looked at together: they may be large."""
+
 PAGE_CHUNKS: Final = 500
 """Chunks looked at together: they are small."""
 
@@ -43,9 +48,11 @@ class Rekeyed(Struct):
 
     calls: int = 0
     entities: int = 0
+    fields: int = 0
+    """Lazy fields of entities."""
     chunks: int = 0
     rewritten: int = 0
-    """Rows: calls, entries of journals, entities, chunks of streams."""
+    """Rows: calls, entries of journals, entities, lazy fields, chunks of streams."""
     unreadable: int = 0
     """Rows under a key that the app does not have."""
     changed: int = 0
@@ -81,6 +88,12 @@ async def rekey(
         last = (states[-1].entity, states[-1].key)
         await _write(database, [work.of(each) for each in states], done)
         done.entities += len(states)
+        progress(done)
+    place = ("", "", "")
+    while fields := await database.scan_fields(place, limit=PAGE_FIELDS):
+        place = (fields[-1].entity, fields[-1].key, fields[-1].name)
+        await _write(database, [work.of(each) for each in fields], done)
+        done.fields += len(fields)
         progress(done)
     number = 0
     while chunks := await database.scan_chunks(number, limit=PAGE_CHUNKS):
@@ -125,6 +138,9 @@ class _Work:
             case EntityState():
                 state = self._seal.open_state(row)
                 after, cells = self._seal.state(state), _cells(state)
+            case EntityField():
+                field = replace(row, value=self._seal.open(row.value))
+                after, cells = replace(row, value=self._seal.payload(field.value)), _cells(field)
             case Chunk():
                 chunk = self._seal.open_chunk(row)
                 after, cells = self._seal.chunk(chunk), _cells(chunk)
@@ -150,5 +166,5 @@ def _cells(row: Stored) -> list[str | bytes | Failure | None]:
             return [row.value, row.failure]
         case EntityState():
             return [row.state]
-        case Chunk():
+        case EntityField() | Chunk():
             return [row.value]

@@ -32,6 +32,8 @@ def resolve(batch: CommitBatch) -> CommitBatch:
         rewritten=list(rewritten.values()),
         entities=list(entities.values()),
         entities_deleted=[each for each in batch.entities_deleted if each not in entities],
+        fields=batch.fields,
+        fields_deleted=batch.fields_deleted,
         inbox=batch.inbox,
         inbox_deleted=batch.inbox_deleted,
         chunks=batch.chunks,

@@ -1,9 +1,9 @@
 """What a codec hook does to the structs that a database holds: payloads, and texts that may show values.
 
-Sealed are arguments, results, values, states and messages, chunks, heartbeats, the words of errors (message,
-traceback, args), why a call is stuck, the reasons of cancellations. Not sealed is what the database must find
-or people steer by: ids, names, keys, instants, statuses, types of errors, attributes, what code asked for,
-and the context that middleware gives calls.
+Sealed are arguments, results, values, states, lazy fields, messages, chunks, heartbeats, the words of errors
+(message, traceback, args), why a call is stuck, the reasons of cancellations. Not sealed is what the database
+must find or people steer by: ids, names, keys, instants, statuses, types of errors, attributes, what code
+asked for, and the context that middleware gives calls.
 
 What cannot be opened stays as it is stored, marked as `Unreadable`, and is written back like that: whoever
 lacks a key changes nothing. Payloads are bound to no row, because they move: a result becomes a reply, and
@@ -295,6 +295,7 @@ class Seal:
             rewritten=[self.invocation(each) for each in batch.rewritten],
             entries=[self.entry(each) for each in batch.entries],
             entities=[self.state(each) for each in batch.entities],
+            fields=[replace(each, value=self.payload(each.value)) for each in batch.fields],
             inbox=[self.message(each) for each in batch.inbox],
             chunks=[self.chunk(each) for each in batch.chunks],
         )

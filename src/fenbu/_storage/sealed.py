@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from fenbu._core.batch import CommitBatch
 from fenbu._core.codec import CodecHook
 from fenbu._core.message import Message
-from fenbu._core.model import EntityState, Invocation, Loaded, Outcome, Payload
+from fenbu._core.model import EntityField, EntityState, Invocation, Loaded, Outcome, Payload
 from fenbu._storage.observer import CallFilter
 from fenbu._storage.protocol import (
     Commit,
@@ -102,6 +102,10 @@ class SealedStorage:
 
     async def load_entities(self, keys: Sequence[tuple[str, str]]) -> list[EntityState]:
         return [self._seal.open_state(each) for each in await self._storage.load_entities(keys)]
+
+    async def load_fields(self, places: Sequence[tuple[str, str, str]]) -> list[EntityField]:
+        found: list[EntityField] = await self._storage.load_fields(places)
+        return [replace(each, value=self._seal.open(each.value)) for each in found]
 
     async def load_inbox(
         self,

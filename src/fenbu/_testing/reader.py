@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
-from fenbu._core.model import EntityState, Invocation, Loaded, Outcome, Payload
+from fenbu._core.model import EntityField, EntityState, Invocation, Loaded, Outcome, Payload
 from fenbu._storage.expiry import EntityRange
 from fenbu._storage.memory.storage import MemoryStorage
 from fenbu._storage.observer import CallFilter
@@ -148,6 +148,10 @@ class Reader:
 
     async def load_entities(self, keys: Sequence[tuple[str, str]]) -> list[EntityState]:
         found: list[EntityState] = await self._read(lambda session: session.load_entities(keys))
+        return found
+
+    async def load_fields(self, places: Sequence[tuple[str, str, str]]) -> list[EntityField]:
+        found: list[EntityField] = await self._read(lambda session: session.load_fields(places))
         return found
 
     async def expired_entities(

@@ -17,6 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from fenbu._api.app import App
+from fenbu._core import limit
 from fenbu._node.tenure import NodeOptions
 from fenbu._testing.cluster import Cluster
 from fenbu._testing.faults import KINDS, Fault, draw, heal, inject
@@ -104,6 +105,8 @@ def run(app: App, scenario: Scenario, plan: Plan, *, seconds: float = END_SECOND
         active_calls_max=plan.calls_max,
         idle_calls_max=plan.calls_max,
         idle_seconds=plan.idle_seconds,
+        # Half of them keep no lazy field in memory.
+        field_cache_bytes=limit.FIELD_CACHE_BYTES * (plan.seed % 2),
         patience_seconds=5.0,
     )
     cluster = Cluster(app, loop, partition_count=plan.partition_count, options=options, trace=note)

@@ -15,7 +15,17 @@ from msgspec.structs import replace
 
 from fenbu._core import limit
 from fenbu._core.message import Call, Making, Message, decode
-from fenbu._core.model import Chunk, EntityState, Entry, Invocation, Loaded, Payload, Status, Stored
+from fenbu._core.model import (
+    Chunk,
+    EntityField,
+    EntityState,
+    Entry,
+    Invocation,
+    Loaded,
+    Payload,
+    Status,
+    Stored,
+)
 from fenbu._storage.protocol import Meta, NodeInfo
 from fenbu._storage.stream import StreamCursor, StreamPage
 
@@ -54,6 +64,8 @@ class MemoryDatabase:
         """By call, where its chunks come from: each is there once."""
         self.chunk_count = 0
         self.entities: dict[tuple[str, str], EntityState] = {}
+        self.fields: dict[tuple[str, str, str], EntityField] = {}
+        """Lazy fields, by entity, key and name."""
         self.inbox: dict[int, Payload] = {}
         self.calls: dict[int, Message] = {}
         """Those messages of the inbox that are calls, for looking only."""
@@ -96,6 +108,11 @@ class MemoryDatabase:
                 return False
             self.entities[name] = replace(now, state=after.state)
             return True
+        if isinstance(before, EntityField) and isinstance(after, EntityField):
+            place = (before.entity, before.key, before.name)
+            if found := self.fields.get(place) == before:
+                self.fields[place] = after
+            return found
         if isinstance(before, Chunk):
             stream = self.chunks.get(before.id, {}).get(before.stream, [])
             if (found := before in stream) and isinstance(after, Chunk):
@@ -107,9 +124,7 @@ class MemoryDatabase:
             if found:
                 journal[before.position] = ENCODER.encode(after)
             return found
-        if self.rows.get(before.key if isinstance(before, EntityState) else before.id) != (
-            ENCODER.encode(before)
-        ):
+        if not isinstance(before, Invocation) or self.rows.get(before.id) != ENCODER.encode(before):
             return False
         self.write_row(ENCODER.encode(after))
         return True

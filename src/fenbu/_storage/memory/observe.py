@@ -9,7 +9,7 @@ from fenbu._core import ids
 from fenbu._core.attribute import holds
 from fenbu._core.expiry import OPERATION
 from fenbu._core.message import Making, decode
-from fenbu._core.model import Chunk, EntityState, Invocation, Status, Stored
+from fenbu._core.model import Chunk, EntityField, EntityState, Invocation, Status, Stored
 from fenbu._storage.expiry import EntityRange, misdated
 from fenbu._storage.memory.database import MemoryDatabase
 from fenbu._storage.observer import CallFilter
@@ -130,6 +130,11 @@ class Observation(ABC):
             for name, chunks in sorted(database.chunks.get(id, {}).items())
         ]
 
+    async def load_fields(self, places: Sequence[tuple[str, str, str]]) -> list[EntityField]:
+        wanted = sorted(set(places))
+        database = await self._database()
+        return [database.fields[each] for each in wanted if each in database.fields]
+
     async def expired_entities(
         self, entity: str, partitions: Sequence[int], now: float, *, limit: int
     ) -> list[tuple[str, int]]:
@@ -185,6 +190,19 @@ class Observation(ABC):
         database = await self._database()
         found = sorted(each for each in database.entities if each > after)
         return [database.entities[each] for each in found[:limit]]
+
+    async def list_fields(self, entity: str, key: str) -> list[tuple[str, int]]:
+        database = await self._database()
+        return sorted(
+            (each.name, len(each.value.encode() if isinstance(each.value, str) else each.value))
+            for each in database.fields.values()
+            if (each.entity, each.key) == (entity, key)
+        )
+
+    async def scan_fields(self, after: tuple[str, str, str], *, limit: int) -> list[EntityField]:
+        database = await self._database()
+        found = sorted(each for each in database.fields if each > after)
+        return [database.fields[each] for each in found[:limit]]
 
     async def scan_chunks(self, after: int, *, limit: int) -> list[Chunk]:
         database = await self._database()

@@ -31,6 +31,7 @@ from fenbu._core.model import (
     FINISHED,
     PARKED,
     Chunk,
+    EntityField,
     EntityState,
     Invocation,
     Loaded,
@@ -92,6 +93,8 @@ class _Rows(NamedTuple):
     rewritten: dict[str, bytes]
     entities: list[EntityState]
     entities_deleted: list[tuple[str, str]]
+    fields: list[EntityField]
+    fields_deleted: list[tuple[str, str, str]]
     inbox: list[Payload]
     inbox_deleted: list[int]
     chunks: list[Chunk]
@@ -113,6 +116,8 @@ class _Rows(NamedTuple):
             {each.id: ENCODER.encode(each) for each in batch.rewritten},
             list(batch.entities),
             list(batch.entities_deleted),
+            list(batch.fields),
+            list(batch.fields_deleted),
             [encode(each) for each in batch.inbox],
             list(batch.inbox_deleted),
             list(batch.chunks),
@@ -205,6 +210,10 @@ class MemoryStorage(Ownership):
             database.entities.pop(name, None)
         for state in rows.entities:
             self._write_entity(state)
+        for place in rows.fields_deleted:
+            database.fields.pop(place, None)
+        for each in rows.fields:
+            database.fields[each.entity, each.key, each.name] = each
         for number in rows.inbox_deleted:
             database.inbox.pop(number, None)
             database.calls.pop(number, None)

@@ -90,6 +90,11 @@ def prepare(batch: CommitBatch) -> Todo:
         parts.append(
             Part("entity_delete", [[each[0] for each in names], [each[1] for each in names]])
         )
+    if batch.fields:
+        parts.append(Part("field_upsert", [rows.fields(batch.fields)]))
+    if batch.fields_deleted:
+        columns = zip(*batch.fields_deleted, strict=True)
+        parts.append(Part("field_delete", [list(each) for each in columns]))
     if batch.inbox:
         parts.append(Part("inbox_insert", rows.inbox_columns(batch.inbox)))
     if batch.inbox_deleted:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from fenbu._core.expiry import OPERATION
-from fenbu._core.model import FINISHED, EntityState, Loaded, Outcome, Status
+from fenbu._core.model import FINISHED, EntityField, EntityState, Loaded, Outcome, Status
 from fenbu._storage.expiry import EntityRange, misdated
-from fenbu._storage.postgres.rows import entity_row, loaded_rows
+from fenbu._storage.postgres.rows import entity_row, field_row, loaded_rows
 from fenbu._storage.postgres.session import Pool
 from fenbu._storage.protocol import Open
 from fenbu._storage.rows import failure_of, status_of
@@ -79,6 +79,15 @@ async def entities(pool: Pool, keys: Sequence[tuple[str, str]]) -> list[EntitySt
         "entity.load", [each[0] for each in wanted], [each[1] for each in wanted]
     )
     return [entity_row(row) for row in rows]
+
+
+async def fields(pool: Pool, places: Sequence[tuple[str, str, str]]) -> list[EntityField]:
+    """See `Storage.load_fields`."""
+    wanted = list(dict.fromkeys(places))
+    if not wanted:
+        return []
+    rows = await pool.fetch("field.load", *(list(each) for each in zip(*wanted, strict=True)))
+    return [field_row(row) for row in rows]
 
 
 async def expired_entities(

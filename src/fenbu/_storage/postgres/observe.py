@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from fenbu._core import ids
 from fenbu._core.attribute import Condition
 from fenbu._core.message import Making
-from fenbu._core.model import Chunk, EntityState, Invocation, Status
+from fenbu._core.model import Chunk, EntityField, EntityState, Invocation, Status
 from fenbu._storage.expiry import EntityRange
 from fenbu._storage.observer import CallFilter
 from fenbu._storage.postgres.check import Check, check
-from fenbu._storage.postgres.load import expired_entities, misdated_entities
+from fenbu._storage.postgres.load import expired_entities, fields, misdated_entities
 from fenbu._storage.postgres.retention import delete_chunks
-from fenbu._storage.postgres.rows import entity_row, invocation_row, message_of
+from fenbu._storage.postgres.rows import entity_row, field_row, invocation_row, message_of
 from fenbu._storage.postgres.session import Pool
 from fenbu._storage.postgres.streams import infos, last, scan
 from fenbu._storage.postgres.url import Target
@@ -129,6 +129,9 @@ class Observation(ABC):
     async def list_streams(self, id: str) -> list[StreamInfo]:  # noqa: A002
         return await infos(self._pool, id)
 
+    async def load_fields(self, places: Sequence[tuple[str, str, str]]) -> list[EntityField]:
+        return await fields(self._pool, places)
+
     async def expired_entities(
         self, entity: str, partitions: Sequence[int], now: float, *, limit: int
     ) -> list[tuple[str, int]]:
@@ -146,6 +149,12 @@ class Observation(ABC):
     async def scan_entities(self, after: tuple[str, str], *, limit: int) -> list[EntityState]:
         rows = await self._pool.fetch("entity.scan", *after, limit)
         return [entity_row(row) for row in rows]
+
+    async def list_fields(self, entity: str, key: str) -> list[tuple[str, int]]:
+        return [(name, size) for name, size in await self._pool.fetch("field.sizes", entity, key)]
+
+    async def scan_fields(self, after: tuple[str, str, str], *, limit: int) -> list[EntityField]:
+        return [field_row(row) for row in await self._pool.fetch("field.scan", *after, limit)]
 
     async def scan_chunks(self, after: int, *, limit: int) -> list[Chunk]:
         return await scan(self._pool, after, limit)

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fenbu._core.model import Chunk, EntityState, Entry, Failure, Invocation, Payload, Stored
+from fenbu._core.model import (
+    Chunk,
+    EntityField,
+    EntityState,
+    Entry,
+    Failure,
+    Invocation,
+    Payload,
+    Stored,
+)
 from fenbu._storage.postgres.driver import Connection
 from fenbu._storage.postgres.session import Pool
 from fenbu._storage.rows import text_of
@@ -36,6 +45,8 @@ def _place(row: Stored) -> tuple[str, list[Any]]:
             return "invocation.rewrite_entry", [row.id, row.position]
         case EntityState():
             return "entity.rewrite", [row.entity, row.key]
+        case EntityField():
+            return "field.rewrite", [row.entity, row.key, row.name]
         case Chunk():
             return "chunk.rewrite", [row.number]
 
@@ -50,7 +61,7 @@ def _cells(row: Stored) -> list[Any]:
             return [row.name, *_payload(row.value), _text(row.failure)]
         case EntityState():
             return _payload(row.state)
-        case Chunk():
+        case EntityField() | Chunk():
             return _payload(row.value)
 
 

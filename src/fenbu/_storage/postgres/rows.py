@@ -17,6 +17,7 @@ from fenbu._core.message import Making, Message, decode, encode
 from fenbu._core.model import (
     Address,
     Chunk,
+    EntityField,
     EntityState,
     Entry,
     Failure,
@@ -122,6 +123,11 @@ def entities(states: Sequence[EntityState]) -> str:
     return _document(states, "state")
 
 
+def fields(rows: Sequence[EntityField]) -> str:
+    """Whole lazy fields."""
+    return _document(rows, "value")
+
+
 def chunks(rows: Sequence[Chunk]) -> str:
     """Whole chunks; the server numbers them."""
     return _document(rows, "value")
@@ -189,9 +195,19 @@ def _position(entry: Entry) -> int:
 
 def entity_row(row: Row) -> EntityState:
     """The struct of a row of `columns`."""
-    entity, key, partition, state, version, changed_at, alarms, state_bytes, expires_at = row
+    (
+        entity, key, partition, state, version, changed_at, alarms, state_bytes, expires_at, fields,
+    ) = row  # fmt: skip
     payload = state if state_bytes is None else state_bytes
-    return EntityState(entity, key, partition, payload, version, changed_at, alarms, expires_at)
+    return EntityState(
+        entity, key, partition, payload, version, changed_at, alarms, expires_at, fields
+    )
+
+
+def field_row(row: Row) -> EntityField:
+    """The struct of a row of `columns`."""
+    entity, key, name, value, value_bytes = row
+    return EntityField(entity, key, name, value if value_bytes is None else value_bytes)
 
 
 def message_of(text: str | None, data: bytes | None) -> Message:

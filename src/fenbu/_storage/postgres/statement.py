@@ -16,6 +16,7 @@ NOUNS: Final = (
     "meta",
     "invocation",
     "entity",
+    "field",
     "inbox",
     "chunk",
     "node",

@@ -23,6 +23,7 @@ from fenbu._storage.sqlite.rows import (
     CHUNK_SQL,
     ENTITY_SQL,
     ENTRY_SQL,
+    FIELD_SQL,
     INBOX_SQL,
     INSERT_CHUNKS,
     INSERT_ENTRIES,
@@ -32,9 +33,11 @@ from fenbu._storage.sqlite.rows import (
     INVOCATION_SQL,
     UPDATE_INVOCATIONS,
     UPSERT_ENTITIES,
+    UPSERT_FIELDS,
     chunk_parameters,
     entity_parameters,
     entry_parameters,
+    field_parameters,
     inbox_parameters,
     invocation_parameters,
     update_parameters,
@@ -77,6 +80,10 @@ def prepare(batch: CommitBatch) -> list[Statement]:
         todo.append(Statement(ENTITY_SQL["delete"], (text_of(batch.entities_deleted),)))
     if batch.entities:
         todo += UPSERT_ENTITIES.statements(entity_parameters(batch.entities))
+    if batch.fields_deleted:
+        todo.append(Statement(FIELD_SQL["delete"], (text_of(batch.fields_deleted),)))
+    if batch.fields:
+        todo += UPSERT_FIELDS.statements(field_parameters(batch.fields))
     if batch.inbox_deleted:
         todo.append(Statement(INBOX_SQL["delete"], (text_of(batch.inbox_deleted),)))
     if batch.inbox:

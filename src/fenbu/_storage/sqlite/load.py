@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from fenbu._core.expiry import OPERATION
-from fenbu._core.model import FINISHED, EntityState, Loaded, Outcome, Status
+from fenbu._core.model import FINISHED, EntityField, EntityState, Loaded, Outcome, Status
 from fenbu._storage.expiry import EntityRange, misdated
 from fenbu._storage.protocol import Open
 from fenbu._storage.rows import entry_of, failure_of, invocation_of, status_of, text_of
 from fenbu._storage.sqlite.rows import (
     ENTITY_SQL,
     ENTRY_SQL,
+    FIELD_SQL,
     INBOX_SQL,
     INVOCATION_SQL,
 )
@@ -69,6 +70,12 @@ def entities(session: Session, keys: Sequence[tuple[str, str]]) -> list[EntitySt
     """See `Storage.load_entities`."""
     rows = session.execute(ENTITY_SQL["load"], (text_of(keys),)).fetchall()
     return [EntityState(*row) for row in rows]
+
+
+def fields(session: Session, places: Sequence[tuple[str, str, str]]) -> list[EntityField]:
+    """See `Storage.load_fields`."""
+    rows = session.execute(FIELD_SQL["load"], (text_of(places),)).fetchall()
+    return [EntityField(*row) for row in rows]
 
 
 def expired_entities(

@@ -17,17 +17,18 @@ from typing import Any
 from fenbu._core import ids
 from fenbu._core.attribute import Condition
 from fenbu._core.message import Making, decode
-from fenbu._core.model import Chunk, EntityState, Invocation, Status, Stored
+from fenbu._core.model import Chunk, EntityField, EntityState, Invocation, Status, Stored
 from fenbu._storage.expiry import EntityRange
 from fenbu._storage.observer import CallFilter
 from fenbu._storage.rows import invocation_of, status_of, text_of
 from fenbu._storage.sqlite.connection import Connection
-from fenbu._storage.sqlite.load import expired_entities, misdated_entities
+from fenbu._storage.sqlite.load import expired_entities, fields, misdated_entities
 from fenbu._storage.sqlite.migrate import META_SQL
 from fenbu._storage.sqlite.ownership import owner_of, present_owner_of
 from fenbu._storage.sqlite.rewrite import rewrite
 from fenbu._storage.sqlite.rows import (
     ENTITY_SQL,
+    FIELD_SQL,
     INBOX_SQL,
     INVOCATION_SQL,
 )
@@ -80,6 +81,9 @@ class Observation(ABC):
     async def list_streams(self, id: str) -> list[StreamInfo]:  # noqa: A002
         return await self._reader.run(infos, id)
 
+    async def load_fields(self, places: Sequence[tuple[str, str, str]]) -> list[EntityField]:
+        return await self._reader.run(fields, places)
+
     async def expired_entities(
         self, entity: str, partitions: Sequence[int], now: float, *, limit: int
     ) -> list[tuple[str, int]]:
@@ -95,6 +99,12 @@ class Observation(ABC):
 
     async def scan_entities(self, after: tuple[str, str], *, limit: int) -> list[EntityState]:
         return await self._reader.run(scan_entities, after, limit)
+
+    async def list_fields(self, entity: str, key: str) -> list[tuple[str, int]]:
+        return await self._reader.run(list_fields, entity, key)
+
+    async def scan_fields(self, after: tuple[str, str, str], *, limit: int) -> list[EntityField]:
+        return await self._reader.run(scan_fields, after, limit)
 
     async def scan_chunks(self, after: int, *, limit: int) -> list[Chunk]:
         return await self._reader.run(scan, after, limit)
@@ -203,6 +213,17 @@ def scan_entities(session: Session, after: tuple[str, str], limit: int) -> list[
     parameters = {"entity": after[0], "key": after[1], "limit": limit}
     rows = session.execute(ENTITY_SQL["scan"], parameters).fetchall()
     return [EntityState(*row) for row in rows]
+
+
+def list_fields(session: Session, entity: str, key: str) -> list[tuple[str, int]]:
+    """See `Observer.list_fields`."""
+    return session.execute(FIELD_SQL["sizes"], {"entity": entity, "key": key}).fetchall()
+
+
+def scan_fields(session: Session, after: tuple[str, str, str], limit: int) -> list[EntityField]:
+    """See `Observer.scan_fields`."""
+    parameters = {"entity": after[0], "key": after[1], "name": after[2], "limit": limit}
+    return [EntityField(*row) for row in session.execute(FIELD_SQL["scan"], parameters).fetchall()]
 
 
 def inbox_count(session: Session) -> int:

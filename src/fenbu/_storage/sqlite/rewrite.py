@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from fenbu._core.model import Chunk, EntityState, Entry, Invocation, Stored
+from fenbu._core.model import Chunk, EntityField, EntityState, Entry, Invocation, Stored
 from fenbu._storage.rows import text_of
 from fenbu._storage.sqlite.rows import (
     CHUNK_SQL,
     ENTITY_SQL,
     ENTRY_SQL,
+    FIELD_SQL,
     INSERT_LARGE_ARGS,
     INVOCATION_SQL,
     Parameters,
@@ -21,6 +22,7 @@ CELLS: Final[dict[type[Stored], tuple[str, ...]]] = {
     Invocation: ("args", "result", "failure", "waiting", "cancel_reason", "heartbeats"),
     Entry: ("name", "value", "failure"),
     EntityState: ("state",),
+    EntityField: ("value",),
     Chunk: ("value",),
 }
 
@@ -57,6 +59,8 @@ def _key(row: Stored) -> dict[str, Any]:
             return {"id": row.id, "position": row.position}
         case EntityState():
             return {"entity": row.entity, "key": row.key}
+        case EntityField():
+            return {"entity": row.entity, "key": row.key, "name": row.name}
         case Chunk():
             return {"number": row.number}
 
@@ -69,6 +73,8 @@ def _statement(row: Stored) -> str:
             return ENTRY_SQL["rewrite"]
         case EntityState():
             return ENTITY_SQL["rewrite"]
+        case EntityField():
+            return FIELD_SQL["rewrite"]
         case Chunk():
             return CHUNK_SQL["rewrite"]
 

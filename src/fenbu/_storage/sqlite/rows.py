@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from fenbu._core.message import Making, Message, encode
-from fenbu._core.model import Chunk, EntityState, Entry, Invocation, Payload
+from fenbu._core.model import Chunk, EntityField, EntityState, Entry, Invocation, Payload
 from fenbu._storage.query import load_queries
 from fenbu._storage.rows import text_of
 from fenbu._storage.sqlite.shape import Shape
@@ -20,6 +20,7 @@ Parameters = list[Any]
 INVOCATION_SQL: Final = load_queries("fenbu._storage.sqlite", "invocation")
 ENTRY_SQL: Final = load_queries("fenbu._storage.sqlite", "entry")
 ENTITY_SQL: Final = load_queries("fenbu._storage.sqlite", "entity")
+FIELD_SQL: Final = load_queries("fenbu._storage.sqlite", "field")
 CHUNK_SQL: Final = load_queries("fenbu._storage.sqlite", "chunk")
 INBOX_SQL: Final = load_queries("fenbu._storage.sqlite", "inbox")
 
@@ -27,7 +28,8 @@ INSERT_INVOCATIONS: Final = Shape(INVOCATION_SQL["insert"], 27)
 INSERT_LARGE_ARGS: Final = Shape(INVOCATION_SQL["insert_large_args"], 2)
 UPDATE_INVOCATIONS: Final = Shape(INVOCATION_SQL["update"], 18)
 INSERT_ENTRIES: Final = Shape(ENTRY_SQL["insert"], 13)
-UPSERT_ENTITIES: Final = Shape(ENTITY_SQL["upsert"], 8)
+UPSERT_ENTITIES: Final = Shape(ENTITY_SQL["upsert"], 9)
+UPSERT_FIELDS: Final = Shape(FIELD_SQL["upsert"], 4)
 INSERT_CHUNKS: Final = Shape(CHUNK_SQL["insert"], 8)
 INSERT_MESSAGES: Final = Shape(INBOX_SQL["insert"], 3)
 
@@ -147,7 +149,16 @@ def entity_parameters(entities: Iterable[EntityState]) -> Parameters:
             each.changed_at,
             each.alarms,
             each.expires_at,
+            each.fields,
         )
+    return flat
+
+
+def field_parameters(fields: Iterable[EntityField]) -> Parameters:
+    """All columns of each, one after the other."""
+    flat: Parameters = []
+    for each in fields:
+        flat += (each.entity, each.key, each.name, each.value)
     return flat
 
 

@@ -72,13 +72,13 @@ DELETE FROM {schema}.entry WHERE id = ANY ($1::text[])
 
 -- name: entity_upsert
 INSERT INTO {schema}.entity (
-    entity, key, partition, state, version, changed_at, alarms, expires_at, state_bytes
+    entity, key, partition, state, version, changed_at, alarms, expires_at, fields, state_bytes
 )
 SELECT
-    entity, key, partition, state, version, changed_at, alarms, expires_at, decode(state_bytes, 'base64')
+    entity, key, partition, state, version, changed_at, alarms, expires_at, fields, decode(state_bytes, 'base64')
 FROM json_to_recordset($1::text::json) AS new (
     entity text, key text, partition integer, state text, version integer, changed_at float8,
-    alarms text, expires_at float8, state_bytes text
+    alarms text, expires_at float8, fields text, state_bytes text
 )
 ON CONFLICT (entity, key) DO UPDATE SET
     state = excluded.state,
@@ -86,11 +86,24 @@ ON CONFLICT (entity, key) DO UPDATE SET
     changed_at = excluded.changed_at,
     alarms = excluded.alarms,
     expires_at = excluded.expires_at,
+    fields = excluded.fields,
     state_bytes = excluded.state_bytes
 
 -- name: entity_delete
 DELETE FROM {schema}.entity USING unnest($1::text[], $2::text[]) AS old (entity, key)
 WHERE entity.entity = old.entity AND entity.key = old.key
+
+-- name: field_upsert
+INSERT INTO {schema}.entity_field (entity, key, name, value, value_bytes)
+SELECT entity, key, name, value, decode(value_bytes, 'base64')
+FROM json_to_recordset($1::text::json) AS new (
+    entity text, key text, name text, value text, value_bytes text
+)
+ON CONFLICT (entity, key, name) DO UPDATE SET value = excluded.value, value_bytes = excluded.value_bytes
+
+-- name: field_delete
+DELETE FROM {schema}.entity_field USING unnest($1::text[], $2::text[], $3::text[]) AS old (entity, key, name)
+WHERE entity_field.entity = old.entity AND entity_field.key = old.key AND entity_field.name = old.name
 
 -- name: inbox_insert
 INSERT INTO {schema}.inbox (partition, call_id, message, message_bytes)

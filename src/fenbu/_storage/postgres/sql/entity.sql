@@ -1,8 +1,8 @@
 -- name: columns
-entity, key, partition, state, version, changed_at, alarms, state_bytes, expires_at
+entity, key, partition, state, version, changed_at, alarms, state_bytes, expires_at, fields
 
 -- name: load
-SELECT entity.entity, entity.key, partition, state, version, changed_at, alarms, state_bytes, expires_at
+SELECT entity.entity, entity.key, partition, state, version, changed_at, alarms, state_bytes, expires_at, fields
 FROM unnest($1::text[], $2::text[]) AS wanted (entity, key)
 JOIN {schema}.entity ON entity.entity = wanted.entity AND entity.key = wanted.key;
 

@@ -11,7 +11,7 @@ SELECT
 -- name: privileges
 -- What is missing.
 SELECT format('%s on %s', privilege, name) AS missing
-FROM unnest('{invocation, entry, entity, inbox, chunk, node, partition, meta, step_result}'::text[]) AS name
+FROM unnest('{invocation, entry, entity, entity_field, inbox, chunk, node, partition, meta, step_result}'::text[]) AS name
 CROSS JOIN unnest('{SELECT, INSERT, UPDATE, DELETE}'::text[]) AS privilege
 WHERE NOT has_table_privilege(format('%I.%I', $1::text, name), privilege);
 

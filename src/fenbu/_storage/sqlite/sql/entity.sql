@@ -1,5 +1,5 @@
 -- name: columns
-entity, key, partition, state, version, changed_at, alarms, expires_at
+entity, key, partition, state, version, changed_at, alarms, expires_at, fields
 
 -- name: upsert
 INSERT INTO entity ({columns}) SELECT * FROM (VALUES {rows}) WHERE column1 <> -1
@@ -8,7 +8,8 @@ ON CONFLICT (entity, key) DO UPDATE SET
     version = excluded.version,
     changed_at = excluded.changed_at,
     alarms = excluded.alarms,
-    expires_at = excluded.expires_at;
+    expires_at = excluded.expires_at,
+    fields = excluded.fields;
 
 -- name: rewrite
 UPDATE entity SET state = :state WHERE entity = :entity AND key = :key AND state IS :old_state;
