@@ -49,12 +49,17 @@ def is_fresh(entries: Sequence[Entry]) -> bool:
 
 def run_of(activation: Activation, number: int) -> str:
     """The run whose command this is: it names the call that the command has started."""
-    for each in activation.forks:
+    return owner_of(activation.forks, activation.run, number)
+
+
+def owner_of(forks: Sequence[Fork], run: str, number: int) -> str:
+    """The same, from a journal's forks and the name of the present run."""
+    for each in forks:
         if number == each.anew:
             break
         if number <= each.last:
             return each.run
-    return activation.run
+    return run
 
 
 def child_id(activation: Activation, number: int) -> str:

@@ -47,6 +47,7 @@ from fenbu._core.model import (
     Unreadable,
     UnreadableFailure,
 )
+from fenbu._core.tree import Seen
 
 MARK: Final = "sealed:"
 """How a text begins that was sealed; base64 follows."""
@@ -255,8 +256,11 @@ class Seal:
             case Reply():
                 return replace(message, outcome=self.outcome(message.outcome))
             case Restore():
-                call, entries = message.invocation, message.entries
-                return Restore(self.invocation(call), [self.entry(each) for each in entries])
+                return Restore(
+                    self.invocation(message.invocation),
+                    [self.entry(each) for each in message.entries],
+                    tuple(self.chunk(each) for each in message.chunks),
+                )
             case Cancel() | Pause():
                 return replace(message, reason=self._reason(message.reason) or "")
             case Withheld():
@@ -280,11 +284,22 @@ class Seal:
                 return guarded(replace(message, failure=self.open_failure(message.failure)))
             case Restore():
                 self.open_loaded(Loaded(message.invocation, message.entries))
-                return message
+                chunks = tuple(self.open_chunk(each) for each in message.chunks)
+                return replace(message, chunks=chunks)
             case Cancel() | Pause():
                 return replace(message, reason=self.open_text(message.reason))
             case _:
                 return message
+
+    def open_seen(self, seen: Seen) -> Seen:
+        """What a walk has found."""
+        return Seen(
+            [self.open_loaded(each) for each in seen.calls],
+            [self.open_chunk(each) for each in seen.chunks],
+            seen.children,
+            [self.open_state(each) for each in seen.states],
+            [self.open_message(each) for each in seen.messages],
+        )
 
     def batch(self, batch: CommitBatch) -> CommitBatch:
         """A copy of a batch."""

@@ -15,6 +15,7 @@ from fenbu._core.batch import CommitBatch
 from fenbu._core.codec import CodecHook
 from fenbu._core.message import Message
 from fenbu._core.model import EntityState, Invocation, Loaded, Outcome, Payload
+from fenbu._core.tree import Walk, opened
 from fenbu._storage.observer import CallFilter
 from fenbu._storage.protocol import (
     Commit,
@@ -31,6 +32,7 @@ from fenbu._storage.stream import StreamCursor, StreamPage
 from fenbu.errors import EncodingError
 
 S = TypeVar("S", bound=Storage)
+T = TypeVar("T")
 
 
 def sealed(storage: S, hook: CodecHook | None) -> S:
@@ -69,6 +71,18 @@ class SealedStorage:
         except Exception as error:
             raise EncodingError(f"the codec's hook failed: {error!r}") from error
         await self._storage.enqueue(found)
+
+    async def enqueue_new(self, messages: Sequence[Message]) -> list[str]:
+        try:
+            found = [self._seal.message(each) for each in messages]
+        except Exception as error:
+            raise EncodingError(f"the codec's hook failed: {error!r}") from error
+        existing: list[str] = await self._storage.enqueue_new(found)
+        return existing
+
+    async def snapshot(self, walk: Walk[T]) -> T:
+        found: T = await self._storage.snapshot(opened(walk, self._seal.open_seen))
+        return found
 
     async def run_step(
         self, step: StepKey, kind: str, work: Callable[[Any], Awaitable[Payload]]

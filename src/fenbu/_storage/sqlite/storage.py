@@ -10,11 +10,12 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fenbu._core.batch import CommitBatch
 from fenbu._core.message import Message
 from fenbu._core.model import EntityState, Loaded, Outcome, Payload
+from fenbu._core.tree import Walk
 from fenbu._storage.position import number_of
 from fenbu._storage.protocol import (
     ONE_TRANSACTION,
@@ -33,6 +34,7 @@ from fenbu._storage.sqlite import (
     migrate,
     notify,
     retention,
+    tree,
 )
 from fenbu._storage.sqlite.connection import Connection
 from fenbu._storage.sqlite.node import Ownership
@@ -47,6 +49,8 @@ from fenbu._storage.sqlite.session import (
     use_wal,
 )
 from fenbu.errors import Unavailable, UnsupportedDatabase, UsageError
+
+T = TypeVar("T")
 
 
 class SQLiteStorage(Ownership):
@@ -185,6 +189,12 @@ class SQLiteStorage(Ownership):
             await self._writer.run(inbox.place_and_put, list(messages))
         elif todo:
             await self._writer.run(inbox.put, todo)
+
+    async def enqueue_new(self, messages: Sequence[Message]) -> list[str]:
+        return await self._writer.run(tree.put_new, list(messages))
+
+    async def snapshot(self, walk: Walk[T]) -> T:
+        return await self._reader.run(tree.snapshot, walk)
 
     async def outcomes(self, ids: Sequence[str]) -> dict[str, Outcome | Open]:
         return await self._reader.run(load.outcomes, ids)
