@@ -18,7 +18,13 @@ QUERIES = {
     **{f"chunk.{name}": query for name, query in CHUNK_SQL.items()},
     **{f"inbox.{name}": query for name, query in INBOX_SQL.items()},
 }
-FOR_PEOPLE = {"invocation.count", "invocation.count_parked", "entity.list", "inbox.count"}
+FOR_PEOPLE = {
+    "invocation.count",
+    "invocation.count_parked",
+    "entity.list",
+    "inbox.all",
+    "inbox.count",
+}
 TABLES = "invocation|entry|entity|inbox|chunk"
 
 

@@ -33,8 +33,7 @@ def grove_on(url: str, **options: Any) -> App:
     async def leaf(name: str) -> str:
         found = [await step(charge, name)]
         try:
-            for _ in range(2):
-                found.append(await wait_signal("go", str))
+            found += [await wait_signal("go", str), await wait_signal("go", str)]
         except asyncio.CancelledError:
             await step(charge, f"{name} back")
             raise
