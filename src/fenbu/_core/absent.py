@@ -439,7 +439,8 @@ class Absent:
             return
         batch.rows.inserted.append(invocation)
         engine.loads.changed(invocation.id, batch.number)
-        self._partition.resolve_version(invocation)
+        if not invocation.version:
+            engine.choose_version(invocation)
         # It gets its place behind all others; the backlog brings it, if it can run.
         self._partition.requeue(invocation, is_new=True)
         if invocation.status is Status.PENDING and invocation.wake_at is not None:

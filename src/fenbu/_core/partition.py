@@ -176,7 +176,8 @@ class Partition:
             batch.forget(invocation, chunks=True)
         else:
             batch.rows.inserted.append(invocation)
-        self.resolve_version(invocation)
+        if not invocation.version:
+            self.engine.choose_version(invocation)
         spec = self._spec_of(invocation)
         if spec is None:
             return
@@ -202,15 +203,6 @@ class Partition:
             self.residents[invocation.id] = resident
             self.set_active(resident, active=True)
             resident.start(now)
-
-    def resolve_version(self, invocation: Invocation) -> None:
-        """The sender of a new call, such as SQL, may not know its handler."""
-        if not invocation.version:
-            invocation.version = self.engine.version(invocation.handler)
-            if invocation.deadline_at is None:
-                invocation.deadline_at = self.engine.deadline(
-                    invocation.handler, invocation.version, None, invocation.created_at
-                )
 
     def _spec_of(self, invocation: Invocation) -> HandlerSpec | None:
         """Its handler; without one here, the call waits for a node that has it."""

@@ -219,7 +219,30 @@ class Streams(Protocol):
         ...
 
 
-class Storage(Ownership, Streams, Protocol):
+class Moves(Protocol):
+    """Calls that leave for another database, and calls that come from one."""
+
+    async def enqueue_new(self, messages: Sequence[Message]) -> list[str]:
+        """Like `enqueue`, but only if none of the calls that the messages make exists, as a row or a message.
+
+        For calls that come from elsewhere. Two of these at once are one after the other. Returns the ids of
+        those that exist, in order: then nothing was written.
+
+        Raises:
+            Unavailable: It was not written, or, after an I/O error, perhaps not: doing it again tells.
+        """
+        ...
+
+    async def snapshot(self, walk: Walk[T]) -> T:
+        """Answer what a walk asks, all of it as it is in one moment; what the walk has found.
+
+        Raises:
+            Unavailable: The database cannot be reached. The walk cannot be used again.
+        """
+        ...
+
+
+class Storage(Ownership, Streams, Moves, Protocol):
     """A database that holds calls, journals, entities and inboxes.
 
     `now` is always an argument: no statement reads a clock.
@@ -379,25 +402,6 @@ class Storage(Ownership, Streams, Protocol):
         """
         ...
 
-    async def enqueue_new(self, messages: Sequence[Message]) -> list[str]:
-        """Like `enqueue`, but only if none of the calls that the messages make exists, as a row or a message.
-
-        For calls that come from elsewhere. Two of these at once are one after the other. Returns the ids of
-        those that exist, in order: then nothing was written.
-
-        Raises:
-            Unavailable: It was not written, or, after an I/O error, perhaps not: doing it again tells.
-        """
-        ...
-
-    async def snapshot(self, walk: Walk[T]) -> T:
-        """Answer what a walk asks, all of it as it is in one moment; what the walk has found.
-
-        Raises:
-            Unavailable: The database cannot be reached. The walk cannot be used again.
-        """
-        ...
-
     async def outcomes(self, ids: Sequence[str]) -> dict[str, Outcome | Open]:
         """For each known id its outcome, if it has one.
 
@@ -450,6 +454,7 @@ __all__ = [
     "InboxRead",
     "Loaded",
     "Meta",
+    "Moves",
     "NodeInfo",
     "Open",
     "Ownership",

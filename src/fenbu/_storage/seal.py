@@ -47,7 +47,6 @@ from fenbu._core.model import (
     Unreadable,
     UnreadableFailure,
 )
-from fenbu._core.tree import Seen
 
 MARK: Final = "sealed:"
 """How a text begins that was sealed; base64 follows."""
@@ -290,16 +289,6 @@ class Seal:
                 return replace(message, reason=self.open_text(message.reason))
             case _:
                 return message
-
-    def open_seen(self, seen: Seen) -> Seen:
-        """What a walk has found."""
-        return Seen(
-            [self.open_loaded(each) for each in seen.calls],
-            [self.open_chunk(each) for each in seen.chunks],
-            seen.children,
-            [self.open_state(each) for each in seen.states],
-            [self.open_message(each) for each in seen.messages],
-        )
 
     def batch(self, batch: CommitBatch) -> CommitBatch:
         """A copy of a batch."""

@@ -15,7 +15,7 @@ from fenbu._core.batch import CommitBatch
 from fenbu._core.codec import CodecHook
 from fenbu._core.message import Message
 from fenbu._core.model import EntityState, Invocation, Loaded, Outcome, Payload
-from fenbu._core.tree import Walk, opened
+from fenbu._core.tree import Seen, Walk, opened
 from fenbu._storage.observer import CallFilter
 from fenbu._storage.protocol import (
     Commit,
@@ -81,7 +81,7 @@ class SealedStorage:
         return existing
 
     async def snapshot(self, walk: Walk[T]) -> T:
-        found: T = await self._storage.snapshot(opened(walk, self._seal.open_seen))
+        found: T = await self._storage.snapshot(opened(walk, self._seen))
         return found
 
     async def run_step(
@@ -95,6 +95,15 @@ class SealedStorage:
 
     def _opened(self, found: list[Loaded]) -> list[Loaded]:
         return [self._seal.open_loaded(each) for each in found]
+
+    def _seen(self, seen: Seen) -> Seen:
+        return Seen(
+            self._opened(seen.calls),
+            [self._seal.open_chunk(each) for each in seen.chunks],
+            seen.children,
+            [self._seal.open_state(each) for each in seen.states],
+            [self._seal.open_message(each) for each in seen.messages],
+        )
 
     def _shown(self, found: list[Invocation]) -> list[Invocation]:
         return [self._seal.open_invocation(each) for each in found]

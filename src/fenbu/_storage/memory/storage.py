@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -38,9 +38,8 @@ from fenbu._core.model import (
     Payload,
     Status,
 )
-from fenbu._core.tree import Walk, drive
 from fenbu._storage.memory.database import ENCODER, MemoryDatabase
-from fenbu._storage.memory.ownership import Ownership
+from fenbu._storage.memory.tree import Moves
 from fenbu._storage.position import number_of, read_of
 from fenbu._storage.protocol import (
     ONE_TRANSACTION,
@@ -56,8 +55,6 @@ from fenbu._storage.protocol import (
 )
 from fenbu._storage.resolve import resolve
 from fenbu.errors import CallNotFound, InternalError, OwnershipLost, Unavailable, UsageError
-
-T = TypeVar("T")
 
 CHANGING: Final = (
     "partition",
@@ -128,7 +125,7 @@ class _Rows(NamedTuple):
         )
 
 
-class MemoryStorage(Ownership):
+class MemoryStorage(Moves):
     """A node's or client's connection to a MemoryDatabase; a new database if none is given."""
 
     def __init__(self, database: MemoryDatabase | None = None) -> None:
@@ -386,21 +383,6 @@ class MemoryStorage(Ownership):
         database = await self._database()
         database.put([encode(each) for each in self._placed(messages)])
         database.changed(self)
-
-    async def enqueue_new(self, messages: Sequence[Message]) -> list[str]:
-        messages = list(messages)
-        database = await self._database()
-        found = {each.invocation.id for each in database.calls.values() if isinstance(each, Making)}
-        made = {each.invocation.id for each in messages if isinstance(each, Making)}
-        existing = sorted(made & (found | database.invocations.keys()))
-        if not existing:
-            database.put([encode(each) for each in messages])
-            database.changed(self)
-        return existing
-
-    async def snapshot(self, walk: Walk[T]) -> T:
-        database = await self._database()
-        return drive(walk, database.look_up)
 
     def _placed(self, messages: list[Message]) -> list[Message]:
         database = self.database

@@ -9,21 +9,19 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Collection, Mapping, Sequence
-from typing import TypeVar
 
 from msgspec import Struct
 
 from fenbu._core.batch import CommitBatch
 from fenbu._core.message import Message
 from fenbu._core.model import EntityState, Loaded, Outcome, Stored
-from fenbu._core.tree import Walk
-from fenbu._storage.postgres import commit, inbox, load, retention, rewrite, streams, tree
+from fenbu._storage.postgres import commit, inbox, load, retention, rewrite, streams
 from fenbu._storage.postgres.driver import Connection
 from fenbu._storage.postgres.hint import Hints
 from fenbu._storage.postgres.migrate import open_schema
-from fenbu._storage.postgres.ownership import Ownership
 from fenbu._storage.postgres.session import Pool, is_pooled
 from fenbu._storage.postgres.step import StepRunner
+from fenbu._storage.postgres.tree import Moves
 from fenbu._storage.postgres.url import target_of
 from fenbu._storage.protocol import (
     Commit,
@@ -36,8 +34,6 @@ from fenbu._storage.protocol import (
 from fenbu._storage.stream import StreamCursor, StreamPage
 from fenbu.errors import Unavailable
 
-T = TypeVar("T")
-
 
 class _Opened(Struct, eq=False):
     """What there is between `open` and `close`."""
@@ -49,7 +45,7 @@ class _Opened(Struct, eq=False):
     steps: StepRunner
 
 
-class PostgresStorage(Ownership):
+class PostgresStorage(Moves):
     """See the module; the URL's parameters are in `url.py`.
 
     Args:
@@ -186,17 +182,6 @@ class PostgresStorage(Ownership):
         opened = self._get()
         opened.hints.give(await opened.sender.send(messages), ())
         opened.hints.busy()
-
-    async def enqueue_new(self, messages: Sequence[Message]) -> list[str]:
-        opened, messages = self._get(), list(messages)
-        existing = await tree.put_new(opened.pool, self._target.schema, messages)
-        if not existing:
-            opened.hints.give({each.partition for each in messages}, ())
-            opened.hints.busy()
-        return existing
-
-    async def snapshot(self, walk: Walk[T]) -> T:
-        return await tree.snapshot(self._pool, walk)
 
     async def outcomes(self, ids: Sequence[str]) -> dict[str, Outcome | Open]:
         opened, loop = self._get(), asyncio.get_running_loop()

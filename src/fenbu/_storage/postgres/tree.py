@@ -8,6 +8,7 @@ from typing import TypeVar
 from fenbu._core.message import Making, Message
 from fenbu._core.tree import Look, Seen, Walk
 from fenbu._storage.postgres.driver import Connection
+from fenbu._storage.postgres.ownership import Ownership
 from fenbu._storage.postgres.rows import (
     chunk_row,
     entity_row,
@@ -19,6 +20,21 @@ from fenbu._storage.postgres.session import Pool
 from fenbu._storage.rows import range_of_address
 
 T = TypeVar("T")
+
+
+class Moves(Ownership):
+    """The part of the storage that is Moves."""
+
+    async def enqueue_new(self, messages: Sequence[Message]) -> list[str]:
+        messages = list(messages)
+        existing = await put_new(self._pool, self._target.schema, messages)
+        if not existing:
+            self._hints.give({each.partition for each in messages}, ())
+            self._hints.busy()
+        return existing
+
+    async def snapshot(self, walk: Walk[T]) -> T:
+        return await snapshot(self._pool, walk)
 
 
 async def snapshot(pool: Pool, walk: Walk[T]) -> T:

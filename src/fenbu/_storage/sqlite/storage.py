@@ -10,12 +10,11 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from fenbu._core.batch import CommitBatch
 from fenbu._core.message import Message
 from fenbu._core.model import EntityState, Loaded, Outcome, Payload
-from fenbu._core.tree import Walk
 from fenbu._storage.position import number_of
 from fenbu._storage.protocol import (
     ONE_TRANSACTION,
@@ -34,10 +33,8 @@ from fenbu._storage.sqlite import (
     migrate,
     notify,
     retention,
-    tree,
 )
 from fenbu._storage.sqlite.connection import Connection
-from fenbu._storage.sqlite.node import Ownership
 from fenbu._storage.sqlite.rows import Statement
 from fenbu._storage.sqlite.session import (
     LOOK_MILLISECONDS,
@@ -48,12 +45,11 @@ from fenbu._storage.sqlite.session import (
     run_script,
     use_wal,
 )
+from fenbu._storage.sqlite.tree import Moves
 from fenbu.errors import Unavailable, UnsupportedDatabase, UsageError
 
-T = TypeVar("T")
 
-
-class SQLiteStorage(Ownership):
+class SQLiteStorage(Moves):
     """See the module.
 
     Args:
@@ -189,12 +185,6 @@ class SQLiteStorage(Ownership):
             await self._writer.run(inbox.place_and_put, list(messages))
         elif todo:
             await self._writer.run(inbox.put, todo)
-
-    async def enqueue_new(self, messages: Sequence[Message]) -> list[str]:
-        return await self._writer.run(tree.put_new, list(messages))
-
-    async def snapshot(self, walk: Walk[T]) -> T:
-        return await self._reader.run(tree.snapshot, walk)
 
     async def outcomes(self, ids: Sequence[str]) -> dict[str, Outcome | Open]:
         return await self._reader.run(load.outcomes, ids)

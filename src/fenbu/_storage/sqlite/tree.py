@@ -10,6 +10,7 @@ from fenbu._core.message import Making, Message, decode
 from fenbu._core.model import EntityState, Loaded
 from fenbu._core.tree import Look, Seen, Walk, drive
 from fenbu._storage.rows import chunk_of, entry_of, invocation_of, range_of_address, text_of
+from fenbu._storage.sqlite.node import Ownership
 from fenbu._storage.sqlite.rows import (
     CHUNK_SQL,
     ENTITY_SQL,
@@ -22,6 +23,16 @@ from fenbu._storage.sqlite.rows import (
 from fenbu._storage.sqlite.session import SQL, Session
 
 T = TypeVar("T")
+
+
+class Moves(Ownership):
+    """The part of the storage that is Moves."""
+
+    async def enqueue_new(self, messages: Sequence[Message]) -> list[str]:
+        return await self._writer.run(put_new, list(messages))
+
+    async def snapshot(self, walk: Walk[T]) -> T:
+        return await self._reader.run(snapshot, walk)
 
 
 def snapshot(session: Session, walk: Walk[T]) -> T:
