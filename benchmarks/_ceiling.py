@@ -28,6 +28,8 @@ from pathlib import Path
 from typing import Any
 
 COMMIT = "COMMIT"
+SKIPPED = -1
+"""How a row begins that only fills up a statement of a fixed size."""
 BLOCK_ROWS = 32
 
 Step = tuple[Callable[[str, Any], object], str, Any]
@@ -120,7 +122,8 @@ class Recording:
 
 WRITES = re.compile(r"(?:--[^\n]*\n|\s)*(insert|update|delete|replace)\b", re.IGNORECASE)
 SETTING = re.compile(r"(?:--[^\n]*\n|\s)*pragma\s+\w+\s*=\s*\w", re.IGNORECASE)
-ROW = re.compile(r"\((\?(?:, \?)*)\)")
+ROW = re.compile(r"\((\?(?:, (?:\?|NULL))*)\)")
+"""A row of VALUES. Columns that are empty in all rows have no parameter."""
 
 
 def recording_of(recorder: Recorder, database: Path) -> Recording:
@@ -169,7 +172,7 @@ def _table(sql: str) -> str:
 
 
 def rows_of(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]] | None:
-    """The rows of a statement over VALUES, without padding; None if it has another form."""
+    """The rows of a statement over VALUES, without those that fill up; None if it has another form."""
     if "VALUES" not in sql.upper() or isinstance(parameters, dict):
         return None
     found = ROW.search(sql)
@@ -178,7 +181,7 @@ def rows_of(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]] | None
     columns = found[1].count("?")
     flat = tuple(parameters)
     rows = [flat[start : start + columns] for start in range(0, len(flat), columns)]
-    return [row for row in rows if row[0] is not None]
+    return [row for row in rows if row[0] != SKIPPED]
 
 
 def row_count(sql: str, parameters: Any) -> int:
@@ -195,6 +198,8 @@ class Single:
     """A statement for one row, made from one for many."""
 
     sql: str
+    row: str
+    """Of VALUES, in the statement for many."""
     order: tuple[int, ...]
     """Which value of the row each parameter is."""
     insert: bool
@@ -205,9 +210,8 @@ class Single:
         return len(self.order)
 
     def multiple(self, count: int) -> str:
-        row = f"({', '.join('?' * len(self.order))})"
-        head, _, tail = self.sql.partition(row)
-        return head + ", ".join([row] * count) + tail
+        head, _, tail = self.sql.partition(self.row)
+        return head + ", ".join([self.row] * count) + tail
 
 
 @cache
@@ -217,23 +221,24 @@ def single_of(sql: str) -> Single | None:
     found = ROW.search(text)
     if found is None:
         return None
-    columns = found[1].count("?")
-    row = f"({', '.join('?' * columns)})"
+    row, values = found[0], found[1].split(", ")
+    columns = values.count("?")
     insert = re.match(r"INSERT INTO (\w+) \(([^)]*)\)", text, re.IGNORECASE)
     if insert is not None:
         conflict = re.search(r"ON CONFLICT .*$", text, re.IGNORECASE)
         tail = f" {conflict[0]}" if conflict else ""
         names = f"INSERT INTO {insert[1]} ({insert[2]})"
-        return Single(f"{names} VALUES {row}{tail}", tuple(range(columns)), insert=True)
+        return Single(f"{names} VALUES {row}{tail}", row, tuple(range(columns)), insert=True)
     update = re.match(r"UPDATE (\w+) SET (.*?) FROM \(VALUES", text, re.IGNORECASE)
-    where = re.search(r"WHERE \w+\.(\w+) = new\.column(\d+)", text, re.IGNORECASE)
+    where = re.search(r"AND \w+\.(\w+) = new\.column(\d+)", text, re.IGNORECASE)
     if update is None or where is None:
         return None
-    order = [int(each) - 1 for each in re.findall(r"new\.column(\d+)", update[2])]
-    order.append(int(where[2]) - 1)
-    assigned = re.sub(r"new\.column\d+", "?", update[2])
+    given = [index for index, each in enumerate(values) if each == "?"]
+    used = [int(each) - 1 for each in re.findall(r"new\.column(\d+)", update[2])]
+    order = [given.index(each) for each in [*used, int(where[2]) - 1] if each in given]
+    assigned = re.sub(r"new\.column(\d+)", lambda each: values[int(each[1]) - 1], update[2])
     return Single(
-        f"UPDATE {update[1]} SET {assigned} WHERE {where[1]} = ?", tuple(order), insert=False
+        f"UPDATE {update[1]} SET {assigned} WHERE {where[1]} = ?", row, tuple(order), insert=False
     )
 
 

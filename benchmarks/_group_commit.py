@@ -19,7 +19,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from _ceiling import Recording, fresh, removed, rows_of, single_of
+from _ceiling import SKIPPED, Recording, fresh, removed, rows_of, single_of
 
 Row = tuple[Any, ...]
 Write = list[tuple[str, Row]]
@@ -77,7 +77,7 @@ def _templates(recording: Recording) -> dict[str, list[tuple[int, int, str]]]:
 def _statements(
     templates: dict[str, list[tuple[int, int, str]]], gathered: dict[str, list[Row]]
 ) -> list[tuple[str, list[Any]]]:
-    """As few statements as the known sizes allow, padded with rows of NULL."""
+    """As few statements as the known sizes allow, filled up with rows that they skip."""
     todo: list[tuple[str, list[Any]]] = []
     for key, rows in gathered.items():
         sizes = templates[key]
@@ -86,7 +86,7 @@ def _statements(
             left = len(rows) - start
             size, columns, sql = next((each for each in sizes if each[0] >= left), sizes[-1])
             flat = [value for row in rows[start : start + size] for value in row]
-            flat += [None] * (size * columns - len(flat))
+            flat += [SKIPPED] * (size * columns - len(flat))
             todo.append((sql, flat))
             start += size
     return todo

@@ -6,7 +6,7 @@ from fenbu._api.answer import UpdateHandler, on_query, on_update, updates_runnin
 from fenbu._api.app import App, Client
 from fenbu._api.ask import SyncUpdateHandle, UpdateHandle
 from fenbu._api.batch import BatchError, BatchProgress
-from fenbu._api.callback import Callback, callback
+from fenbu._api.callback import Callback, CallbackInfo, callback
 from fenbu._api.context import (
     current_attempt,
     current_context,
@@ -89,6 +89,7 @@ __all__ = [
     "CallPage",
     "CallTimedOut",
     "Callback",
+    "CallbackInfo",
     "Chunk",
     "Client",
     "CodecHook",

@@ -112,20 +112,6 @@ class Follower:
         return self._process.returncode
 
 
-FORKED = """
-from fenbu import App, step
-
-app = App("shop")
-
-async def charge(what: str) -> str:
-    raise ValueError("no money")
-
-@app.workflow
-async def checkout(what: str) -> str:
-    return f"{what} {await step(charge, what)}"
-"""
-
-
 class Shell:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -206,22 +192,6 @@ def test_calls_are_paused_and_steered_in_bulk(shell: Shell) -> None:
             "bulk", "retry", "--status", "completed"
         )
     assert "0 calls to cancel" in shell.says("bulk", "cancel", "--yes")
-
-
-def test_a_call_is_forked(shell: Shell) -> None:
-    (shell.folder / "shop.py").write_text(FORKED)
-    with NodeProcess(shell.url, app=shell.folder / "shop.py"):
-        assert shell.run("call", "checkout", "tea", "--id", "a").returncode == 1
-        forked = shell.says("fork", "a", "--result", 'charge="by hand"', "--id", "b").strip()
-        assert forked == "b"
-        until(shell, "b", "completed")
-        assert shell.json("show", "b")["result"] == "tea by hand"
-        assert "forked from a" in shell.says("show", "b")
-        assert shell.says("replay", "b").startswith("checkout b is completed: this code agrees")
-        assert "has no command 7" in shell.refuses("fork", "a", "--step", "7")
-        assert "write STEP=JSON" in shell.refuses("fork", "a", "--result", "charge")
-        assert "there is a call with the id 'b' already" in shell.refuses("fork", "a", "--id", "b")
-        assert "fork accepted by 1 call" in shell.says("bulk", "fork", "--yes", "--step", "charge")
 
 
 def test_a_call_from_its_start_to_its_end(shell: Shell) -> None:
@@ -439,7 +409,7 @@ def test_the_debugger_stops_where_a_journal_says(shell: Shell) -> None:
 
 COMMANDS = (
     ",dev,run,call,start,ls,show,explain,signal,complete,fail,cancel,terminate,retry,export,replay,check-deploy,"
-    "entity,entity ls,entity show,nodes,migrate,doctor,demo"
+    "entity,entity ls,entity show,batch,nodes,migrate,doctor,demo"
 )
 
 

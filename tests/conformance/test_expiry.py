@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from fenbu._core.model import EntityState, Status
+from fenbu._storage.expiry import EntityRange
 from tests.fixture.row import call, write
 
 
@@ -47,3 +48,30 @@ async def test_an_instant_is_taken_back_by_what_is_written_later(storage):
     await write(storage, entities=[expiring("a", None), expiring("b", 20.0)])
     assert await storage.expired_entities("Cart", [1], 15.0, limit=9) == []
     assert await storage.expired_entities("Cart", [1], 20.0, limit=9) == [("b", 1)]
+
+
+async def test_those_whose_instant_is_not_what_the_ttl_says_are_found_page_by_page(storage):
+    """They were last changed at 1.0."""
+    states = [
+        expiring("", None),
+        expiring("a", None),
+        expiring("älter", 1.0 + 60.0),
+        expiring("b", 1.0 + 30.0),
+        expiring("c", 1.0 + 0.1),
+        EntityState("Cart", "d", 1, "{}", 1, 1.0, '{"add":"x"}', None),
+        expiring("e", None, partition=3),
+        expiring("f", None, partition=2),
+        expiring("other", None, entity="Stock"),
+    ]
+    asked = call("asked", 1, handler="Cart._forget", entity="Cart", key="f", partition=2)
+    other = call("other", 2, handler="Cart.add", entity="Cart", key="a", partition=1)
+    await write(storage, inserted=[asked, other], entities=states)
+    find = storage.misdated_entities
+    found, last = await find(EntityRange("Cart", [1, 2], 30.0, "", 99))
+    assert (found, last) == ([("", 1), ("a", 1), ("älter", 1)], None)
+    assert await find(EntityRange("Cart", [1, 2], 30.0, "", 2)) == ([("", 1), ("a", 1)], "a")
+    assert await find(EntityRange("Cart", [1, 2], 30.0, "a", 3)) == ([("a", 1)], "c")
+    found, last = await find(EntityRange("Cart", [1, 2, 3], 0.1, "b", 99))
+    assert (found, last) == ([("b", 1), ("e", 3), ("älter", 1)], None)
+    assert await find(EntityRange("None", [1], 30.0, "", 9)) == ([], None)
+    assert await find(EntityRange("Cart", [], 30.0, "", 99)) == ([], None)

@@ -39,7 +39,7 @@ from fenbu.errors import CallNotFound, InternalError
 from tests.fixture.loop import Runner
 from tests.fixture.postgres import new_url
 from tests.fixture.row import own
-from tests.fixture.storage import SimulatedDisk
+from tests.fixture.storage import SimulatedDisk, calls_with_large_args
 
 IDS = ["a", "b", "c", "a/1", "a/2", "a/1/1", "a~1/1", "b/1", "ü", "7"]
 PARTITIONS = [0, 1, 255]
@@ -50,6 +50,8 @@ WRITERS = ["ü", "7"]
 ids = st.sampled_from(IDS)
 text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
 payloads = text | st.binary(max_size=8)
+large = st.sampled_from(["語" * 9_000, b"\xff" * 9_000])
+"""What SQLite keeps apart from the rows of open calls."""
 instants = st.floats(0, 100, allow_nan=False) | st.sampled_from(
     [1.0, 2.0, 50.5, 1_700_000_000.123_457]
 )
@@ -71,7 +73,7 @@ def invocations(draw: st.DrawFn, sequence: int) -> Invocation:
         version=draw(st.integers(1, 3)),
         entity=entity,
         key=key,
-        args=draw(payloads),
+        args=draw(payloads | large),
         created_at=draw(instants),
         sequence=sequence,
         parent=draw(st.none() | addresses),
@@ -336,6 +338,12 @@ class StorageMachine(RuleBasedStateMachine):
         self.read_streams(99)
         for each in WRITERS:
             self.both("list_streams", each)
+
+    @invariant()
+    def nothing_is_left_of_arguments(self):
+        path = self.folder / "fenbu.db"
+        if path.exists():
+            calls_with_large_args(path)
 
 
 UNORDERED = {"load_calls", "load_entities"}

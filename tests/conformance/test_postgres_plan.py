@@ -27,6 +27,7 @@ REPEATED = [
     "invocation.children",
     "invocation.awaited",
     "entity.load",
+    "entity.misdated",
     "inbox.load",
     "inbox.find",
     "chunk.load",

@@ -11,11 +11,14 @@ import sys
 from contextlib import closing
 
 import pytest
+from msgspec.structs import replace
 
+from fenbu._core.model import Status
+from fenbu._storage.sqlite import migrate, rows
 from fenbu._storage.sqlite.migrate import MIGRATIONS
 from fenbu._storage.sqlite.storage import SQLiteStorage
 from fenbu.errors import SchemaMismatch, UnsupportedDatabase
-from tests.fixture.row import call, entry, stored, write
+from tests.fixture.row import call, entry, own, stored, write
 
 
 @pytest.fixture
@@ -108,6 +111,36 @@ async def test_the_database_of_another_application_is_left_alone(path):
     before = path.read_bytes()
     await refused(path, UnsupportedDatabase, "another application")
     assert path.read_bytes() == before
+
+
+async def test_a_file_whose_large_arguments_stand_in_their_rows_goes_on_working(path, monkeypatch):
+    """As they did before there was a table for them."""
+    (ours,) = [n for n, script in enumerate(MIGRATIONS) if "CREATE TABLE large_args" in script]
+    large = [call(each, args=each * 100_000) for each in ("a", "b", "c", "d")]
+    with monkeypatch.context() as older:
+        older.setattr(migrate, "MIGRATIONS", MIGRATIONS[:ours])
+        older.setattr(rows, "ARGS_IN_ROW_MAX", 1_000_000)
+        storage = SQLiteStorage(path)
+        await storage.open()
+        await write(storage, inserted=large)
+        await storage.close()
+    storage = SQLiteStorage(path)
+    await storage.open()
+    await own(storage)
+    found = await storage.load_ready({1: 0}, limit=9)
+    assert sorted(each.invocation.id for each in found) == ["a", "b", "c", "d"]
+    assert all(each.invocation in large for each in found)
+    begun, ended = (replace(each, crashes=1) for each in large[:2])
+    ended = replace(ended, status=Status.COMPLETED, finished_at=1.0)
+    anew = replace(large[2], args="e" * 100_000)
+    await write(storage, updated=[begun, ended], rewritten=[anew], deleted=["d"])
+    assert await storage.rewrite([(begun, replace(begun, args="f" * 100_000))]) == 1
+    assert await storage.delete_finished("checkout", 2.0, limit=9) == 1
+    found = await storage.load_calls(["a", "b", "c", "d"])
+    assert [(each.invocation.id, each.invocation.args[0]) for each in found] == [
+        ("a", "f"), ("c", "e"),
+    ]  # fmt: skip
+    await storage.close()
 
 
 async def test_tables_of_a_newer_fenbu_are_left_alone(path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -184,6 +185,8 @@ def everything(app: App) -> Iterator[str]:
         for (name,) in names:
             for row in session.rows(f"SELECT t::text FROM {session.schema}.{name} AS t"):
                 yield row[0]
+                for digits in re.findall(r"x((?:[0-9a-f]{2})+)", row[0]):
+                    yield bytes.fromhex(digits).decode("latin1")  # As texts in them would be.
 
 
 @outliving

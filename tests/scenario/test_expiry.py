@@ -162,6 +162,45 @@ def test_a_longer_ttl_holds_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("before", [None, 3600])
+def test_a_first_ttl_and_a_shorter_one_hold_for_those_that_were_written_before(
+    app: App, before: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if app.url == "memory:":
+        pytest.skip("what is in memory does not outlive the app")
+    monkeypatch.setattr(limit, "FORGET_SECONDS", 0.05)
+    monkeypatch.setattr(limit, "FORGET_ENTITIES", 7)
+    monkeypatch.setattr(limit, "FORGET_PAGES", 2)
+    new = App("expiry", url=app.url)
+    old_cart, new_cart = make(app, before), make(new, 0.2)
+
+    async def states(which: App) -> list[EntityState]:
+        assert which.node is not None
+        return await which.node.storage.list_entities("Cart", limit=99)  # type: ignore[attr-defined]
+
+    async def main() -> None:
+        async with app:
+            await asyncio.gather(*(old_cart(f"cart-{n}").put("one") for n in range(40)))
+            await old_cart("alarm").put("one")
+            await old_cart("alarm").remind(3600)
+            await old_cart("later").put("one")
+            await old_cart("later").put_after(3600)
+            for each in await states(app):
+                assert each.expires_at == (before and each.changed_at + before) or each.alarms
+        async with new:
+            async with asyncio.timeout(20):
+                while len(left := await states(new)) > 2:
+                    await asyncio.sleep(0)
+                while not all(each.expires_at for each in left if each.alarms is None):
+                    await asyncio.sleep(0)
+                    left = await states(new)
+            assert {each.key for each in left} == {"alarm", "later"}
+            assert [each.expires_at for each in left if each.alarms] == [None]
+            await new_cart("cart-1").put("anew")
+
+    asyncio.run(main())
+
+
 def test_a_state_that_does_not_fit_its_class_any_more_is_forgotten_as_well(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

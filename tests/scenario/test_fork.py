@@ -12,6 +12,7 @@ from fenbu import (
     App,
     CallFailed,
     CallNotFound,
+    CallTimedOut,
     Status,
     UsageError,
     now,
@@ -20,7 +21,8 @@ from fenbu import (
     step,
     wait_signal,
 )
-from fenbu.testing import crash_everywhere
+from fenbu._api.forking import fork_of
+from fenbu.testing import crash_everywhere, run
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -224,6 +226,71 @@ async def test_in_bulk(app: App) -> None:
         assert await app.steer_calls("fork", step="nothing") == 0
 
 
+async def test_a_fork_has_the_timeout_of_its_handler(app: App) -> None:
+    """However it was made: what makes it need not know the handler."""
+
+    async def fails() -> None:
+        raise ValueError("broken")
+
+    @app.workflow(timeout=3600)
+    async def slow() -> None:
+        await step(fails)
+        await asyncio.sleep(7200)
+
+    async with app:
+        handle = await slow.options(id="a", timeout=60).start()
+        await failed(handle)
+        by_handle = await handle.fork(results={"fails": None})
+        gateway, clock = app.runtime.gateway, app.runtime.gateway.clock
+        loaded = await gateway.load("a")
+        assert loaded is not None
+        shell, _ = await fork_of(
+            gateway.storage,
+            loaded,
+            step=None,
+            results={"fails": "null"},
+            new_id="by-shell",
+            clock=clock,
+            partition_count=app.runtime.registry.partition_count,
+        )
+        await gateway.send_many([shell])
+        assert await app.steer_calls("fork", handler=slow.name, step="fails") == 1
+        begun: set[str] = set()
+        async with asyncio.timeout(20):
+            while len(begun) < 3:
+                for each in (await app.list_calls()).calls:
+                    found = await gateway.load(each.id)
+                    if found is None or each.id == "a" or not found.entries[-1].attempt:
+                        continue
+                    call = found.invocation
+                    assert call.deadline_at == call.created_at + 3600
+                    begun.add(each.id)
+        assert {by_handle.id, "by-shell"} < begun
+
+
+def test_the_time_of_a_fork_runs_out() -> None:
+    app = App("late", url="memory:")
+
+    async def fails() -> None:
+        raise ValueError("broken")
+
+    @app.workflow(timeout=60)
+    async def slow() -> None:
+        await step(fails)
+        await asyncio.sleep(7200)
+
+    async def scenario() -> None:
+        handle = await slow.start()
+        await failed(handle)
+        again = await handle.fork(results={"fails": None})
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(CallTimedOut):
+            await again.result()
+        assert 59 <= asyncio.get_running_loop().time() - began <= 61
+
+    run(app, scenario)
+
+
 async def test_what_cannot_be_forked(app: App) -> None:
     shop = Shop(app)
 
@@ -255,11 +322,11 @@ async def test_what_cannot_be_forked(app: App) -> None:
             await waiting.fork()
         await waiting.signal("go")
         await waiting.result()
-        with pytest.raises(UsageError, match="no step or call that failed"):
+        with pytest.raises(UsageError, match="no step, call or callback that failed"):
             await waiting.fork()
         done = await task.start()
         await done.result()
-        with pytest.raises(UsageError, match="no step or call that failed"):
+        with pytest.raises(UsageError, match="no step, call or callback that failed"):
             await done.fork()
 
 

@@ -12,7 +12,8 @@ from tests.simulation.world import here
 
 app = App("simulated", url="memory:")
 
-RETENTION_SECONDS = 500.0
+RETENTION_SECONDS = 120.0
+"""Over before the first round of those who delete comes to this handler: a later one costs much time."""
 
 TTL_SECONDS = 60.0
 

@@ -6,15 +6,17 @@ import asyncio
 import gc
 
 import pytest
+from msgspec.structs import replace
 
 from fenbu import App
+from fenbu._api.signal import wait_signal
 from fenbu._api.step import step
 from fenbu._core.activation import Activation
 from fenbu._core.effect import Ended, LoadCalls, LoadReady, StopBody, WakeAt
 from fenbu._core.event import CallsLoaded, DueLoaded
-from fenbu._core.message import Call, Cancel, Restore
+from fenbu._core.message import Call, Cancel, Restore, Signal
 from fenbu._core.message import Retry as RetryMessage
-from fenbu._core.model import Invocation, Kind, Status
+from fenbu._core.model import EntryKind, Invocation, Kind, Status
 from fenbu._core.retry import Retry
 from tests.unit.drive import Drive, bodies
 
@@ -337,6 +339,28 @@ def test_a_call_with_a_chosen_id_is_durable_with_the_journal_that_says_it_was_se
     (message,) = drive.inbox.values()
     assert isinstance(message, Call)
     assert message.invocation.id == "chosen"
+
+
+def test_what_comes_behind_a_call_with_a_journal_waits_until_that_is_durable(drive: Drive) -> None:
+    async def work() -> str:
+        await step(double, 1)
+        return await wait_signal("go", str)
+
+    drive.register(work, Kind.WORKFLOW)
+    (body,) = bodies(drive.call("work", id="a"))
+    drive.completed(body, 2)
+    made = replace(drive.rows["a"], id="b", status=Status.RUNNING)
+    entries = [replace(each, id="b") for each in drive.entries["a"]]
+    effects = drive.from_inbox(Restore(made, entries))
+    assert not drive.from_inbox(Signal(0, "b", "go", '"now"'))
+    (request,) = [each for each in effects if isinstance(each, LoadCalls)]
+    effects = drive.event(CallsLoaded(0, request.batch, request.ids, []))
+    (request,) = [each for each in effects if isinstance(each, LoadCalls)]
+    found = drive.loaded(*request.ids)
+    drive.marks(drive.event(CallsLoaded(0, request.batch, request.ids, found)))
+    assert (drive.rows["b"].status, drive.rows["b"].result) == (Status.COMPLETED, '"now"')
+    kinds = [each.kind for each in drive.entries["b"]]
+    assert kinds == [EntryKind.STEP_COMPLETED, EntryKind.SIGNAL_RECEIVED]
 
 
 def test_a_call_that_is_imported_is_written_once(drive: Drive) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from fenbu._core.event import EntityLoaded
 from fenbu._core.expiry import OPERATION, forget, forget_call
@@ -92,6 +93,20 @@ def test_a_longer_ttl_is_written_down_and_none_forgets_nothing(carts: Drive) -> 
     carts.tick(9 * TTL)
     expire(carts, "none")
     assert carts.states["Cart", "k"] == state
+
+
+def test_one_that_was_written_without_a_ttl_has_an_instant_first_and_goes_then(
+    carts: Drive,
+) -> None:
+    state = EntityState("Cart", "k", 0, '{"n":7}', 1, carts.now, None, None)
+    carts.states["Cart", "k"] = state
+    began = carts.now
+    carts.tick(2 * TTL)
+    expire(carts)
+    carts.event(EntityLoaded(0, "Cart", "k", state))
+    assert carts.states["Cart", "k"] == replace(state, expires_at=began + TTL)
+    expire(carts, "again")
+    assert ("Cart", "k") not in carts.states
 
 
 def test_one_with_an_alarm_or_without_a_state_is_left_alone(carts: Drive) -> None:

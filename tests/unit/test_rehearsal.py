@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -253,3 +254,40 @@ def test_positions_are_told_before_the_code_comes_to_them() -> None:
     told: list[int] = []
     rehearse(drive.registry, recorded(), told.append)
     assert told == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("before", ["json", "msgpack"])
+def test_the_format_of_a_database_may_change(before: str) -> None:
+    async def answers(n: int) -> dict[str, Any]:
+        found = await step(charge, n)
+        return {"n": found, "at": datetime(2026, 1, 1, tzinfo=UTC), "raw": b"x"}
+
+    async def other(n: int) -> dict[str, Any]:
+        return {"n": await step(charge, n) + 1}
+
+    async def unknown(n: int) -> dict[Any, Any]:
+        await step(charge, n)
+        return {1.5: 1, (1, 2): 3}
+
+    drive = Drive()
+    drive.registry = Registry(Codec(format=before))  # type: ignore[arg-type]
+    drive.registry.partition_count = 1
+    drive.start()
+    drive.register(answers, Kind.WORKFLOW)
+    drive.completed(bodies(drive.call("answers", 1, id="a"))[0], 1)
+    found = History(drive.loaded("a")[0])
+    assert isinstance(found.loaded.invocation.result, str if before == "json" else bytes)
+
+    def today(code: Any) -> Divergence | None:
+        after = Drive()
+        code.__name__ = "answers"
+        format_ = "msgpack" if before == "json" else "json"
+        after.registry = Registry(Codec(format=format_))  # type: ignore[arg-type]
+        after.register(code, Kind.WORKFLOW)
+        return rehearse(after.registry, found)
+
+    assert today(answers) is None
+    divergence = today(other)
+    assert divergence is not None
+    assert "with the code of today it ends completed" in divergence.reason
+    assert today(unknown) is not None

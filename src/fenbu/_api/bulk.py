@@ -113,12 +113,13 @@ def _fork(forks: Forks, loaded: Loaded) -> Restore | None:
     """What makes another call of one; None of one that cannot be forked, such as a task."""
     now = forks.clock.now()
     try:
-        return forked(
+        made, _ = forked(
             loaded, step=forks.step, results={}, id_=invocation_id(now, forks.clock.entropy()),
             partition_count=forks.partition_count, now=now,
         )  # fmt: skip
     except UsageError:
         return None
+    return made
 
 
 def message_for(action: Action, call: Invocation, reason: str) -> Told:

@@ -6,22 +6,40 @@ import asyncio
 from datetime import timedelta
 from typing import Any, Generic, TypeVar, cast, overload
 
+from msgspec import Struct
+
 from fenbu._api.context import activation, required_activation
 from fenbu._api.options import seconds
 from fenbu._api.outcome import sent
 from fenbu._api.runtime import Runtime
+from fenbu._core import journal
 from fenbu._core.codec import TypeCodec
 from fenbu._core.command import OpenCallback, SendSignal
 from fenbu._core.failure import failure_of
+from fenbu._core.fork import run_of
 from fenbu._core.handler import Registry
 from fenbu._core.ids import callback_name, callback_token, read_callback_token
 from fenbu._core.location import caller
 from fenbu._core.message import Signal
-from fenbu._core.model import Entry, Failure, Payload
+from fenbu._core.model import Entry, Failure, Loaded, Payload
 from fenbu._storage.protocol import UNPLACED
 from fenbu.errors import TerminalError, UsageError
 
 T = TypeVar("T")
+
+
+class CallbackInfo(Struct, frozen=True):
+    """A callback that nobody has completed yet.
+
+    Attributes:
+        token: For `App.complete` and `App.fail`.
+        command: Its number, as `fenbu show` has it, for `Handle.fork`.
+        location: Where the code has opened it.
+    """
+
+    token: str
+    command: int
+    location: str
 
 
 class Callback(Generic[T]):
@@ -85,9 +103,30 @@ async def callback(type: Any = Any) -> Callback[Any]:  # noqa: A002
     running = required_activation("callback()")
     codec = cast("Registry", running.context).codec.of(type)
     invocation = running.invocation
-    name = callback_name(running.issue(OpenCallback(caller())), invocation.attempt)
+    number = running.issue(OpenCallback(caller()))
+    name = callback_name(number, run_of(running, number))
     token = callback_token(name, invocation.partition, invocation.id)
     return Callback(token, running.next_signal(name), codec)
+
+
+def open_callbacks(loaded: Loaded) -> list[CallbackInfo]:
+    """Those of a call that are open, in the order in which they were opened."""
+    call, commands = loaded.invocation, journal.commands_of(loaded)
+    return [
+        CallbackInfo(callback_token(name, call.partition, call.id), number, commands[number][2])
+        for number, name in journal.open_callbacks(loaded).items()
+    ]
+
+
+async def list_callbacks(runtime: Runtime, id_: str) -> list[CallbackInfo]:
+    """See `App.list_callbacks`."""
+    if activation() is not None:
+        raise UsageError("list_callbacks() changes from moment to moment: ask for it in a step")
+    loaded = await runtime.gateway.load(id_)
+    if loaded is None:
+        await runtime.gateway.status(id_)  # It may be in the inbox: then nothing of it has run.
+        return []
+    return open_callbacks(loaded)
 
 
 async def complete(runtime: Runtime, token: str, value: object) -> None:

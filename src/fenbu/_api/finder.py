@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from fenbu._api.bulk import Action
+from fenbu._api.callback import CallbackInfo, list_callbacks
 from fenbu._api.listing import CallPage, Where, list_calls, steer_calls
 from fenbu._api.moving import export_call, import_calls
 from fenbu._api.runtime import Runtime
@@ -169,6 +170,27 @@ class Finder:
             alone=alone,
             restart_operations=restart_operations,
         )
+
+    async def list_callbacks(self, id: str) -> list[CallbackInfo]:  # noqa: A002
+        """The callbacks of a call that nobody has completed yet, with their tokens, oldest first.
+
+        A fork has tokens of its own: completing a callback of the call that was forked does not complete
+        that of the fork.
+
+        Args:
+            id: The call's id.
+
+        Raises:
+            CallNotFound: There is no such call, or its retention is over.
+            UsageError: This is the code of a workflow or operation.
+
+        Example:
+            ```python
+            for each in await app.list_callbacks("order-7"):
+                await app.complete(each.token, "ref-7")
+            ```
+        """
+        return await list_callbacks(self.runtime, id)
 
     async def list_entities(
         self, cls: type[E], *, limit: int = 100, after: str | None = None

@@ -10,7 +10,7 @@ from fenbu._api.options import checked_id
 from fenbu._api.runtime import Runtime
 from fenbu._core import ids
 from fenbu._core.fork import forked, place_of
-from fenbu._core.message import Restore
+from fenbu._core.message import Restore, Signal
 from fenbu._core.model import Invocation, Loaded, Payload
 from fenbu._node.clock import Clock
 from fenbu._storage.protocol import Storage
@@ -32,8 +32,7 @@ async def fork_call(
     if loaded is None:
         raise CallNotFound(f"no call has the id {id_!r}, or its retention is over")
     codec, clock = runtime.registry.codec.of(Any), gateway.clock
-    spec = runtime.registry.get(loaded.invocation.handler, loaded.invocation.version)
-    message = await fork_of(
+    made, completions = await fork_of(
         gateway.storage,
         loaded,
         step=step,
@@ -41,10 +40,9 @@ async def fork_call(
         new_id=new_id,
         clock=clock,
         partition_count=runtime.registry.partition_count,
-        timeout_seconds=None if spec is None else spec.timeout_seconds,
     )
-    await gateway.send_many([message])
-    return message.invocation
+    await gateway.send_many([made, *completions])
+    return made.invocation
 
 
 async def fork_of(
@@ -56,9 +54,8 @@ async def fork_of(
     new_id: str | None,
     clock: Clock,
     partition_count: int,
-    timeout_seconds: float | None = None,
-) -> Restore:
-    """The message that makes the new call.
+) -> tuple[Restore, list[Signal]]:
+    """What makes the new call, and what completes callbacks of it.
 
     Raises:
         AlreadyExists: There is a call with the new id.
@@ -75,5 +72,4 @@ async def fork_of(
         id_=chosen,
         partition_count=partition_count,
         now=now,
-        deadline_at=None if timeout_seconds is None else now + timeout_seconds,
     )

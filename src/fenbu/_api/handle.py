@@ -302,13 +302,14 @@ class Handle(Generic[R]):
 
         The new call has a copy of the history up to there: what was done before is not done again, and what
         comes from there on is done anew, by the code as it is now. This call stays as it is. Calls that it
-        has started belong to both: the new one gets their outcomes, and starts none of them again.
+        has started belong to both: the new one gets their outcomes, and starts none of them again. Callbacks
+        that are open are so under new tokens, see `App.list_callbacks`.
 
         Args:
             step: The number of the command that is done again first, as `fenbu show` has it, or the name of a
                 step or called handler, of which the last is meant. Default: the last one that failed.
-            results: Other results for steps or calls, by number or name. That of `step` itself stands for it,
-                so it is not done again either.
+            results: Other results for steps or calls, by number or name, and for callbacks, by number. That
+                of `step` itself stands for it, so it is not done again either.
             id: The new call's id.
 
         Returns:

@@ -6,7 +6,7 @@ from typing import Any
 
 from fenbu._core.codec import TypeCodec
 from fenbu._core.failure import error_of
-from fenbu._core.model import Entry, Outcome, Status
+from fenbu._core.model import COMPLETED, Entry, Outcome, Status
 from fenbu.errors import CallCancelled, InternalError
 
 
@@ -28,7 +28,7 @@ def value_of(outcome: Outcome | Entry, result: TypeCodec, what: str) -> Any:
         CallCancelled: The call was cancelled.
         Exception: The error that the call or step ended with.
     """
-    if outcome.status is Status.COMPLETED:
+    if outcome.status is COMPLETED:
         return None if outcome.value is None else result.decode(outcome.value)
     if outcome.failure is not None:
         raise error_of(outcome.failure)

@@ -39,6 +39,8 @@ class Handlers:
         self._logs = Logs(self)
         self.topics: dict[str, Topic[Any]] = {}
         """Those that were registered, by name."""
+        self.batches: dict[str, DurableFunction[..., BatchProgress]] = {}
+        """The same."""
 
     @property
     def registry(self) -> Registry:
@@ -303,7 +305,9 @@ class Handlers:
             handle = await thumbnails.options(id="thumbnails-2026").start(None, "photos")
             ```
         """
-        return batch.register(self, name, batch.Plan(source, each, concurrency, retry), **options)
+        plan = batch.Plan(source, each, concurrency, retry)
+        made = self.batches[name] = batch.register(self, name, plan, **options)
+        return made
 
     def middleware(self, what: M) -> M:
         """Register middleware: a class, of which one object is made, or an object. See `Middleware`.

@@ -8,6 +8,7 @@ from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
 
 from fenbu._api import callback
+from fenbu._api.callback import CallbackInfo
 from fenbu._api.function import Bound, start_many
 from fenbu._api.handle import SyncHandle
 from fenbu._api.runtime import Runtime
@@ -50,6 +51,10 @@ class SyncApp:
         """See `App.start_many`."""
         handles = self._runtime.run(lambda: start_many(self._runtime, calls))
         return [each.sync for each in handles]
+
+    def list_callbacks(self, id: str) -> list[CallbackInfo]:  # noqa: A002
+        """See `App.list_callbacks`."""
+        return self._runtime.run(lambda: callback.list_callbacks(self._runtime, id))
 
     def list_entities(
         self, cls: type[T], *, limit: int = 100, after: str | None = None

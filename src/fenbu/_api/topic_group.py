@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import datetime
 from hashlib import sha256
-from typing import Any, Final, Generic, Literal, TypeVar
+from typing import Any, Final, Generic, Literal, Protocol, TypeVar
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from fenbu._api.context import current_id, required_activation
+from fenbu._api.context import activation, current_id, required_activation
 from fenbu._api.entity import Operation
 from fenbu._api.function import DurableFunction
 from fenbu._api.signal import wait_signal, wait_until
@@ -34,15 +35,19 @@ from fenbu._api.topic_log import (
     seen_with,
 )
 from fenbu._core import limit
+from fenbu._core.codec import Codec
 from fenbu._core.handler import HandlerSpec, Standing
 from fenbu._core.ids import is_valid
-from fenbu._core.model import Kind, Payload
+from fenbu._core.message import Signal
+from fenbu._core.model import Kind, Loaded
 from fenbu._core.topic import log_key
 from fenbu.errors import CallNotFound, EncodingError, UsageError
 
 T = TypeVar("T")
 
 PAGE_EVENTS_MAX: Final = 1000
+
+ANY: Final = Codec().of(Any)
 
 
 class Position(Struct, frozen=True, omit_defaults=True):
@@ -137,6 +142,44 @@ def workflow_id(group: str, key: str) -> str:
 def consumer_id(topic: str, group: str, shard: int) -> str:
     """The id of a group's own workflow."""
     return f"{topic}:{group}:{shard}"
+
+
+class Consumer(Struct, frozen=True):
+    """A group in a shard, as its own workflow stands in the database."""
+
+    group: str
+    shard: int
+    id: str
+    partition: int
+    position: Position
+
+    def told(self, notice: Notice) -> Signal:
+        """What tells it something."""
+        payload = msgspec.json.encode(notice).decode()
+        return Signal(self.partition, self.id, NOTICE, payload)
+
+
+class Calls(Protocol):
+    """What is asked of a database."""
+
+    async def load_calls(self, ids: Sequence[str]) -> list[Loaded]:
+        """Calls with their journals."""
+        ...
+
+
+async def find_consumers(
+    database: Calls, topic: str, groups: Iterable[str], shards: Sequence[int]
+) -> list[Consumer]:
+    """Those of these groups that there are in these shards, by group and shard; their code is not needed."""
+    wanted = {
+        consumer_id(topic, group, shard): (group, shard) for group in groups for shard in shards
+    }
+    found: list[Consumer] = []
+    for loaded in await database.load_calls(list(wanted)):
+        call = loaded.invocation
+        position = msgspec.convert(ANY.decode(call.args)["position"], Position)
+        found.append(Consumer(*wanted[call.id], call.id, call.partition, position))
+    return sorted(found, key=lambda each: (each.group, each.shard))
 
 
 def subscribe(app: Registering, subscription: Subscription) -> ConsumerGroup:
@@ -304,38 +347,35 @@ class ConsumerGroup:
 
     async def positions(self) -> list[GroupPosition]:
         """Where it is in each shard."""
-        gateway, found = self._feed.runtime.gateway, list[GroupPosition]()
-        for shard in range(self._feed.spec.shard_count):
-            loaded = await gateway.load(self._id(shard))
-            position = Position()
-            if loaded is not None:
-                position = self._position(loaded.invocation.args)
-            behind = None
+        shards, found = range(self._feed.spec.shard_count), list[GroupPosition]()
+        known = {each.shard: each.position for each in await self._consumers(shards)}
+        for shard in shards:
+            position, behind = known.get(shard, Position()), None
             if position.after is not None:
                 behind = max(0, await self._feed.log(shard).length() - position.seen)
             found.append(GroupPosition(shard, position.after, behind, position.is_paused))
         return found
 
-    def _position(self, args: Payload) -> Position:
-        spec = self._feed.runtime.registry.latest(self._consume.name)
-        if spec is None:
-            raise AssertionError(self._consume.name)
-        (_, position), _ = spec.signature.decode(args)
-        return position
-
-    def _id(self, shard: int) -> str:
-        return consumer_id(self._feed.spec.name, self.name, shard)
+    async def _consumers(self, shards: Sequence[int]) -> list[Consumer]:
+        storage = self._feed.runtime.gateway.storage
+        return await find_consumers(storage, self._feed.spec.name, [self.name], shards)
 
     async def _tell(self, notice: Notice, shard: int | None = None) -> None:
-        shards = range(self._feed.spec.shard_count) if shard is None else (shard,)
-        for each in shards:
-            try:
-                await self._consume.handle(self._id(each)).signal(NOTICE, notice)
-            except CallNotFound:
-                raise CallNotFound(
-                    f"group {self.name!r} of topic {self._feed.spec.name!r} has not begun: no node has "
-                    "had its code yet"
-                ) from None
+        topic = self._feed.spec
+        shards = range(topic.shard_count) if shard is None else (shard,)
+        if activation() is not None:
+            for each in shards:  # A durable command, which looks at nothing.
+                id_ = consumer_id(topic.name, self.name, each)
+                await self._consume.handle(id_).signal(NOTICE, notice)
+            return
+        found = await self._consumers(shards)
+        if len(found) < len(shards):
+            raise CallNotFound(
+                f"group {self.name!r} of topic {topic.name!r} has not begun: no node has had its code yet"
+            )
+        for each in found:
+            # One by one: where the group runs in this process it has heard of it when this returns.
+            await self._feed.runtime.gateway.send(each.told(notice))
 
 
 def spec_of(runtime: Any, handler: Any) -> HandlerSpec:

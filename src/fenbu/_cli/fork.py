@@ -11,7 +11,9 @@ from fenbu._api.forking import fork_of
 from fenbu._cli.bulk import step_of
 from fenbu._cli.find import find_call
 from fenbu._cli.target import app_option, find_url, no_node, url_option, with_database
-from fenbu._core.model import Payload
+from fenbu._core.ids import callback_token
+from fenbu._core.journal import open_callbacks
+from fenbu._core.model import Loaded, Payload
 from fenbu._node.clock import SystemClock
 from fenbu._storage.open import Database
 
@@ -59,7 +61,7 @@ def fork(
     async def work(database: Database) -> None:
         meta = await database.open(create=False)
         loaded = (await find_call(database, id_)).loaded
-        message = await fork_of(
+        made, completions = await fork_of(
             database,
             loaded,
             step=step_of(step),
@@ -68,8 +70,12 @@ def fork(
             clock=SystemClock(),
             partition_count=meta.partition_count,
         )
-        await database.enqueue([message])
-        click.echo(message.id)
+        await database.enqueue([made, *completions])
+        click.echo(made.id)
+        is_open = open_callbacks(Loaded(made.invocation, made.entries))
+        for name in sorted(set(is_open.values()) - {each.name for each in completions}):
+            token = callback_token(name, made.partition, made.id)
+            click.echo(f"its callback {token} is open: only `fenbu complete` ends it", err=True)
         if await database.owner() is None:
             click.echo(f"accepted, but {no_node(place)}", err=True)
 

@@ -42,6 +42,7 @@ COMMANDS = {
     "rekey": "fenbu._cli.rekey:rekey",
     "entity": "fenbu._cli.entity:entity",
     "topic": "fenbu._cli.topic:topic",
+    "batch": "fenbu._cli.batch:batch",
     "nodes": "fenbu._cli.nodes:nodes",
     "migrate": "fenbu._cli.migrate:migrate",
     "doctor": "fenbu._cli.doctor:doctor",

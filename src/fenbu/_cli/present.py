@@ -18,7 +18,7 @@ from rich.table import Table
 
 from fenbu._core import journal
 from fenbu._core.attribute import Condition, condition, decoded
-from fenbu._core.command import UNNUMBERED, MarkPatch
+from fenbu._core.command import MarkPatch
 from fenbu._core.model import (
     EntityState,
     Entry,
@@ -129,13 +129,6 @@ def failure_text(failure: Failure | None) -> str:
 def attributes_text(text: str | None) -> str:
     """Search attributes for reading."""
     return ", ".join(f"{name}={value}" for name, value in decoded(text).items())
-
-
-def commands_of(loaded: Loaded) -> dict[int, tuple[str, str, str]]:
-    """(kind, name, location) of everything that a call's code asked for, by number."""
-    texts = [loaded.invocation.commands, *(each.commands for each in loaded.entries)]
-    asked = (each for text in texts for each in journal.recorded(text))
-    return dict(enumerate((each for each in asked if each[0] not in UNNUMBERED), start=1))
 
 
 def patches_of(loaded: Loaded) -> list[str]:

@@ -6,15 +6,16 @@ import asyncio
 from typing import Any
 
 import click
+import msgspec
 from rich.markup import escape
 from rich.table import Table
 
+from fenbu._api.callback import open_callbacks
 from fenbu._cli.find import Found, find_call
 from fenbu._cli.present import (
     attributes_text,
     call_data,
     commands_data,
-    commands_of,
     console,
     count_of,
     duration,
@@ -31,7 +32,6 @@ from fenbu._cli.present import (
 )
 from fenbu._cli.target import app_option, find_url, json_option, url_option, with_database
 from fenbu._core import ids, journal
-from fenbu._core.command import OpenCallback
 from fenbu._core.model import FINISHED, Entry, EntryKind, Invocation, Loaded, Status
 from fenbu._storage.open import Database
 from fenbu._storage.stream import StreamInfo
@@ -64,6 +64,7 @@ def show(id_: str, app_name: str | None, url: str | None, *, as_json: bool) -> N
         data: dict[str, Any] = call_data(found.call)
         data["commands"] = commands_data(found.call.commands)
         data["journal"] = [entry_data(each) for each in found.loaded.entries]
+        data["callbacks"] = [msgspec.to_builtins(each) for each in open_callbacks(found.loaded)]
         data["children"] = [call_data(each) for each in children]
         data["streams"] = [stream_data(each) for each in streams]
         print_json(data)
@@ -133,18 +134,15 @@ def _by_command(call: Invocation, children: list[Invocation]) -> dict[int, Invoc
 
 def _timeline(loaded: Loaded, children: dict[int, Invocation]) -> None:
     call = loaded.invocation
-    commands = commands_of(loaded)
+    commands = journal.commands_of(loaded)
     if not commands and not loaded.entries:
         return
     table = Table(box=None, header_style="dim", pad_edge=False)
     for name in ("AT", "NO.", "WHAT", "ATTEMPT", "TOOK", "RESULT OR ERROR", "WHERE"):
         table.add_column(name, no_wrap=name in {"AT", "NO.", "TOOK"})
     begin = call.started_at or call.created_at
-    opened = {
-        ids.callback_name(number, call.attempt): number
-        for number, (kind, _, _) in commands.items()
-        if kind == OpenCallback.kind
-    }
+    callbacks = journal.callbacks_of(loaded)
+    opened = {name: number for number, name in callbacks.items()}
     ended: set[int] = set()
     for entry in loaded.entries:
         is_fork = entry.kind is EntryKind.FORKED
@@ -160,9 +158,9 @@ def _timeline(loaded: Loaded, children: dict[int, Invocation]) -> None:
         if number not in ended:
             child = children.get(number)
             what = f"{kind} {name}".strip() + (f" {child.id}" if child is not None else "")
-            if kind == OpenCallback.kind:
-                its_name = ids.callback_name(number, call.attempt)
-                what = f"callback {ids.callback_token(its_name, call.partition, call.id)}"
+            if number in callbacks:
+                token = ids.callback_token(callbacks[number], call.partition, call.id)
+                what = f"callback {token}"
             state = escape(_progress(call, number, 80)) or _state(call, kind, child)
             table.add_row("", str(number), escape(what), "", "", state, escape(where))
     console.print()

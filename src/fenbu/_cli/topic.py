@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -12,8 +11,8 @@ from msgspec import Struct
 from rich.markup import escape
 from rich.table import Table
 
-from fenbu._api.topic_group import Position, consumer_id
-from fenbu._api.topic_log import LOG, NOTICE, Notice, opened
+from fenbu._api.topic_group import ANY, Consumer, find_consumers
+from fenbu._api.topic_log import LOG, Notice, opened
 from fenbu._cli.present import (
     console,
     count_of,
@@ -35,7 +34,6 @@ from fenbu._cli.target import (
 from fenbu._core import limit
 from fenbu._core.codec import Codec
 from fenbu._core.handler import Registry
-from fenbu._core.message import Signal
 from fenbu._core.model import Chunk
 from fenbu._core.topic import STREAM, log_id, log_key
 from fenbu._node.clock import SystemClock
@@ -53,18 +51,6 @@ Examples:
 """
 
 
-ANY = Codec().of(Any)
-
-
-class _Group(Struct, frozen=True):
-    """A group in one shard."""
-
-    name: str
-    id: str
-    partition: int
-    position: Position
-
-
 class _Log(Struct, frozen=True):
     """A shard of a topic, as the database has it."""
 
@@ -72,7 +58,7 @@ class _Log(Struct, frozen=True):
     shard: int
     count: int
     changed_at: float
-    groups: list[_Group]
+    groups: list[Consumer]
 
 
 @click.group(epilog=EXAMPLE)
@@ -108,11 +94,11 @@ def list_topics(name: str | None, app_name: str | None, url: str | None, *, as_j
     console.print(table if logs else "no topics: nothing has been published yet")
 
 
-def _cells(log: _Log, group: _Group) -> list[str]:
+def _cells(log: _Log, group: Consumer) -> list[str]:
     position = group.position
     begun = position.after is not None
     return [
-        escape(group.name),
+        escape(group.group),
         f"{position.after:,}" if begun else "-",
         f"{max(0, log.count - position.seen):,}" if begun else "-",
         "[yellow]paused[/]" if position.is_paused else "",
@@ -127,7 +113,7 @@ def _data(log: _Log) -> dict[str, Any]:
         "changed_at": log.changed_at,
         "groups": [
             {
-                "group": each.name,
+                "group": each.group,
                 "call": each.id,
                 "offset": each.position.after,
                 "behind": max(0, log.count - each.position.seen),
@@ -152,19 +138,9 @@ async def _logs(database: Database, name: str | None) -> list[_Log]:
                 if handler.startswith(f"{of}:")
             ]
             state = ANY.decode(each.state)
-            made = await _groups(database, of, int(shard), groups)
+            made = await find_consumers(database, of, groups, [int(shard)])
             found.append(_Log(of, int(shard), state["count"], each.changed_at, made))
     return sorted(found, key=lambda log: (log.topic, log.shard))
-
-
-async def _groups(database: Database, name: str, shard: int, groups: Iterable[str]) -> list[_Group]:
-    ids = {consumer_id(name, each, shard): each for each in groups}
-    found: list[_Group] = []
-    for loaded in await database.load_calls(list(ids)):
-        call = loaded.invocation
-        position = msgspec.convert(ANY.decode(call.args)["position"], Position)
-        found.append(_Group(ids[call.id], call.id, call.partition, position))
-    return sorted(found, key=lambda group: group.name)
 
 
 # Reading and writing.
@@ -328,13 +304,12 @@ def _tell(
     url: str | None,
 ) -> None:
     place = find_url(app_name, url)
-    payload = msgspec.json.encode(notice).decode()
 
     async def work(database: Database) -> None:
         logs = [each for each in await _logs(database, name) if shard in (None, each.shard)]
-        found = [each for log in logs for each in log.groups if each.name == group]
+        found = [each for log in logs for each in log.groups if each.group == group]
         if not found:
-            known = sorted({each.name for log in logs for each in log.groups})
+            known = sorted({each.group for log in logs for each in log.groups})
             raise FenbuError(
                 f"topic {name} has no group {group}"
                 + (f"; it has {', '.join(known)}" if known else "")
@@ -343,7 +318,7 @@ def _tell(
             raise UsageError(
                 f"{name} has several shards, and an offset belongs to one: give --shard"
             )
-        await database.enqueue([Signal(each.partition, each.id, NOTICE, payload) for each in found])
+        await database.enqueue([each.told(notice) for each in found])
         click.echo(f"{group} of {name}: {notice.what} accepted")
         if await database.owner() is None:
             click.echo(f"accepted, but {no_node(place)}", err=True)

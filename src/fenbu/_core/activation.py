@@ -164,8 +164,6 @@ class Activation:
         loop.now = max(loop.now, entry.at)
         self.position = entry.position
         match entry.kind:
-            case EntryKind.FORKED:
-                raise AssertionError(entry)  # The code sees nothing of it.
             case EntryKind.STEP_COMPLETED | EntryKind.STEP_FAILED | EntryKind.CALL_FINISHED:
                 found = self.waiting.pop(entry.command, None)
                 if found is None:
@@ -188,6 +186,8 @@ class Activation:
                 self.retries[entry.command] = entry.retry_at or 0.0
                 self.began.setdefault(entry.command, entry.at - (entry.seconds or 0.0))
                 return
+            case EntryKind.FORKED:
+                raise AssertionError(entry)  # The code sees nothing of it.
             case EntryKind.INNER_BEGAN:
                 self.lent = entry.name
                 return

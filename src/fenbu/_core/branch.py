@@ -22,9 +22,15 @@ def branch(engine: Engine, activation: Activation, entries: list[Entry], now: fl
     Steps and timers are left to whoever resumes it, which asks for all that are waited for.
     """
     asked, mark, batch = activation.issued, entries[-1], engine.batch
+    invocation = activation.invocation
+    if invocation.deadline_at is None:
+        # Who has forked it need not know its handler, and the node that has accepted it neither.
+        invocation.deadline_at = engine.deadline(
+            invocation.handler, invocation.version, None, invocation.created_at
+        )
     mark.attempt, mark.at = 1, now
     mark.commands = journal.record([command for _, command in asked])
-    batch.forget(activation.invocation)
+    batch.forget(invocation)
     batch.rows.entries.extend(entries)
     for number in fork.unanswered(activation, entries):
         command = activation.waiting[number][1]

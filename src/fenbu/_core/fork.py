@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from fenbu._core import ids, journal
 from fenbu._core.command import UNNUMBERED, AwaitCall, SendUpdate, StartCall
 from fenbu._core.journal import Fork, forks_of
-from fenbu._core.message import Restore
+from fenbu._core.message import Restore, Signal
 from fenbu._core.model import (
     FINISHED,
     PARKED,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 OUTCOMES: Final = frozenset(
     {EntryKind.STEP_COMPLETED, EntryKind.STEP_FAILED, EntryKind.CALL_FINISHED}
 )
-"""The entries that another result can be put in the place of."""
+"""The entries about a step or call that another result can be put in the place of."""
 
 WAITS: Final = (StartCall, AwaitCall, SendUpdate)
 """The commands to other calls that are waited for."""
@@ -49,17 +49,7 @@ def is_fresh(entries: Sequence[Entry]) -> bool:
 
 def run_of(activation: Activation, number: int) -> str:
     """The run whose command this is: it names the call that the command has started."""
-    return owner_of(activation.forks, activation.run, number)
-
-
-def owner_of(forks: Sequence[Fork], run: str, number: int) -> str:
-    """The same, from a journal's forks and the name of the present run."""
-    for each in forks:
-        if number == each.anew:
-            break
-        if number <= each.last:
-            return each.run
-    return run
+    return journal.run_of(activation.forks, number, activation.run)
 
 
 def child_id(activation: Activation, number: int) -> str:
@@ -80,14 +70,6 @@ def unanswered(activation: Activation, entries: Sequence[Entry]) -> list[int]:
 # Making one.
 
 
-def numbered(loaded: Loaded) -> dict[int, tuple[str, str]]:
-    """The kind and name of each command in a journal, by its number."""
-    records = [loaded.invocation.commands, *(each.commands for each in loaded.entries)]
-    asked = [each for text in records for each in journal.recorded(text)]
-    known = [(kind, name) for kind, name, _ in asked if kind not in UNNUMBERED]
-    return dict(enumerate(known, 1))
-
-
 def place_of(loaded: Loaded, step: int | str | None) -> int:
     """The number of a command: by its number, by the name of a step or call, or the last that failed.
 
@@ -96,7 +78,7 @@ def place_of(loaded: Loaded, step: int | str | None) -> int:
     Raises:
         UsageError: There is none.
     """
-    call, commands = loaded.invocation, numbered(loaded)
+    call, commands = loaded.invocation, journal.commands_of(loaded)
     if isinstance(step, int):
         if step in commands:
             return step
@@ -106,14 +88,18 @@ def place_of(loaded: Loaded, step: int | str | None) -> int:
     if step is not None:
         found = [
             number
-            for number, (kind, name) in commands.items()
+            for number, (kind, name, _) in commands.items()
             if kind in ("step", "call") and step in (name, name.rpartition(".")[2])
         ]
         what = f"step or call named {step!r}"
     else:
-        ends = [each for each in loaded.entries if each.kind in OUTCOMES]
-        found = [each.command for each in ends if each.status is not Status.COMPLETED]
-        what = "step or call that failed: say from which one it is to go on"
+        about = _completions(loaded)
+        found = [
+            number
+            for each in loaded.entries
+            if (number := _ended(each, about)) and _has_failed(each)
+        ]
+        what = "step, call or callback that failed: say from which one it is to go on"
     if not found:
         raise UsageError(f"{call.handler} {call.id} has no {what}")
     return found[-1]
@@ -127,9 +113,8 @@ def forked(
     id_: str,
     partition_count: int,
     now: float,
-    deadline_at: float | None = None,
-) -> Restore:
-    """The message that makes a call which goes on before the outcome of a command of another one.
+) -> tuple[Restore, list[Signal]]:
+    """What makes a call that goes on before the outcome of a command of another one.
 
     Args:
         loaded: The other one.
@@ -138,7 +123,9 @@ def forked(
         id_: The new call's.
         partition_count: That of the database.
         now: The instant.
-        deadline_at: The new call's.
+
+    Returns:
+        The call with its journal; and what completes those callbacks of it that a result was given for.
 
     Raises:
         UsageError: The call cannot be forked so.
@@ -150,12 +137,14 @@ def forked(
         raise UsageError(
             f"{call.handler} {call.id} is {call.status}: only a call that has ended, or is parked, is forked"
         )
-    place = place_of(loaded, step)
-    kept = [_changed(each, results) for each in _until(loaded.entries, place)]
-    before = max(numbered(Loaded(call, kept[:-1])), default=0) if kept else 0
-    last = max(numbered(Loaded(call, kept)), default=0)
+    place, about = place_of(loaded, step), _completions(loaded)
+    kept = [_changed(each, results, about) for each in _until(loaded.entries, place, about)]
+    before = max(journal.commands_of(Loaded(call, kept[:-1])), default=0) if kept else 0
+    last = max(journal.commands_of(Loaded(call, kept)), default=0)
     begin, anew = call.commands, 0
-    if place in results:
+    if place in results and place in about.values():
+        pass  # It is completed when the new call is there.
+    elif place in results:
         kept.append(_outcome(loaded, place, results[place]))
     elif place <= before:
         anew = place  # Asked for long before its outcome: all that was asked for meanwhile stays.
@@ -165,8 +154,10 @@ def forked(
             kept[-1].commands = _first(kept[-1].commands, last - before)
         else:
             begin = _first(begin, last)
-    unknown = set(results) - {each.command for each in kept if each.kind in OUTCOMES}
-    if unknown:
+    ended = {_ended(each, about) for each in kept}
+    completed = [each for each in about.values() if each in results and each not in ended]
+    completed = [each for each in completed if each <= last]
+    if unknown := set(results) - ended - set(completed):
         raise UsageError(
             f"{call.handler} {call.id} has no outcome of command {min(unknown)} before command {place}"
         )
@@ -179,14 +170,16 @@ def forked(
         version=call.version,
         args=call.args,
         created_at=now,
-        deadline_at=deadline_at,
         status=Status.RUNNING,
         started_at=call.started_at,
         commands=begin,
         context=call.context,
         attributes=call.attributes,
     )
-    return Restore(made, entries)
+    forks = forks_of(entries)
+    names = {each: ids.callback_name(each, journal.run_of(forks, each, id_)) for each in completed}
+    signals = [Signal(made.partition, id_, names[each], results[each]) for each in completed]
+    return Restore(made, entries), signals
 
 
 def _mark(loaded: Loaded, id_: str, position: int, fork: Fork, now: float) -> Entry:
@@ -208,23 +201,42 @@ def _first(commands: str | None, count: int) -> str | None:
     return msgspec.json.encode(kept).decode() if kept else None
 
 
-def _until(entries: Sequence[Entry], place: int) -> list[Entry]:
+def _completions(loaded: Loaded) -> dict[str, int]:
+    """The callbacks of a call, by the names under which it receives what completes them."""
+    return {name: number for number, name in journal.callbacks_of(loaded).items()}
+
+
+def _ended(entry: Entry, about: Mapping[str, int]) -> int:
+    """The command whose outcome an entry is; 0 if it is none."""
+    if entry.kind is EntryKind.SIGNAL_RECEIVED:
+        return about.get(entry.name or "", 0)
+    return entry.command if entry.kind in OUTCOMES else 0
+
+
+def _has_failed(entry: Entry) -> bool:
+    if entry.kind is EntryKind.SIGNAL_RECEIVED:
+        return entry.failure is not None
+    return entry.status is not Status.COMPLETED
+
+
+def _until(entries: Sequence[Entry], place: int, about: Mapping[str, int]) -> list[Entry]:
     """What came before the first that is about a command."""
     kept: list[Entry] = []
     for each in entries:
-        if each.command == place and each.kind is not EntryKind.FORKED:
+        if each.kind is not EntryKind.FORKED and place in (each.command, _ended(each, about)):
             break
         kept.append(each)
     return kept
 
 
-def _changed(entry: Entry, results: Mapping[int, Payload]) -> Entry:
-    if entry.kind not in OUTCOMES or entry.command not in results:
-        return replace(entry)
-    return _with(entry, results[entry.command])
+def _changed(entry: Entry, results: Mapping[int, Payload], about: Mapping[str, int]) -> Entry:
+    number = _ended(entry, about)
+    return _with(entry, results[number]) if number in results else replace(entry)
 
 
 def _with(entry: Entry, value: Payload) -> Entry:
+    if entry.kind is EntryKind.SIGNAL_RECEIVED:
+        return replace(entry, value=value, failure=None)
     kind = entry.kind if entry.kind is EntryKind.CALL_FINISHED else EntryKind.STEP_COMPLETED
     return replace(entry, kind=kind, status=Status.COMPLETED, value=value, failure=None)
 
@@ -234,7 +246,7 @@ def _outcome(loaded: Loaded, place: int, value: Payload) -> Entry:
     found = [each for each in loaded.entries if each.command == place and each.kind in OUTCOMES]
     if found:
         return replace(_with(found[0], value), commands=None)
-    kind = numbered(loaded)[place][0]
+    kind = journal.commands_of(loaded)[place][0]
     if kind not in ("step", "call"):
         raise UsageError(
             f"command {place} of {loaded.invocation.id} is a {kind}, which has no result"

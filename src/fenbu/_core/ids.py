@@ -71,9 +71,10 @@ def seed(run: str, created_at: float) -> str:
     return f"{run} {created_at!r}"
 
 
-def callback_name(command: int, run: int) -> str:
-    """Under what name a run of a call receives what completes its `command`, a callback."""
-    return f"{CALLBACK}{command}.{run}" if run else f"{CALLBACK}{command}"
+def callback_name(command: int, run: str) -> str:
+    """Under what name a run of a call, see `run_id`, receives what completes its `command`, a callback."""
+    number = run.rpartition("/")[2].partition("~")[2]
+    return f"{CALLBACK}{command}.{number}" if number else f"{CALLBACK}{command}"
 
 
 def callback_token(name: str, partition: int, id: str) -> str:  # noqa: A002

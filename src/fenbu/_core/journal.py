@@ -12,9 +12,9 @@ from typing import NoReturn
 import msgspec
 from msgspec import Struct
 
-from fenbu._core.command import Command, EndUpdate, MarkPatch
-from fenbu._core.ids import CALLBACK
-from fenbu._core.model import Entry, EntryKind, Invocation
+from fenbu._core.command import UNNUMBERED, Command, EndUpdate, MarkPatch, OpenCallback
+from fenbu._core.ids import CALLBACK, callback_name, run_id
+from fenbu._core.model import FINISHED, Entry, EntryKind, Invocation, Loaded
 from fenbu.errors import NonDeterminismError
 
 _decoder = msgspec.json.Decoder(list[tuple[str, str, str]])
@@ -48,6 +48,32 @@ def _text(command: Command) -> str:
 def recorded(text: str | None) -> list[tuple[str, str, str]]:
     """The (kind, name, location) of each command in a record."""
     return _decoder.decode(text) if text else []
+
+
+def commands_of(loaded: Loaded) -> dict[int, tuple[str, str, str]]:
+    """(kind, name, location) of everything that a call's code has asked for, by number."""
+    texts = [loaded.invocation.commands, *(each.commands for each in loaded.entries)]
+    asked = (each for text in texts for each in recorded(text))
+    return dict(enumerate((each for each in asked if each[0] not in UNNUMBERED), start=1))
+
+
+def callbacks_of(loaded: Loaded) -> dict[int, str]:
+    """Under which names a call receives what completes its callbacks, by their numbers."""
+    call, forks = loaded.invocation, forks_of(loaded.entries)
+    own = run_id(call.id, call.attempt)
+    return {
+        number: callback_name(number, run_of(forks, number, own))
+        for number, (kind, _, _) in commands_of(loaded).items()
+        if kind == OpenCallback.kind
+    }
+
+
+def open_callbacks(loaded: Loaded) -> dict[int, str]:
+    """The same, of those that nobody has completed."""
+    if loaded.invocation.status in FINISHED:
+        return {}
+    came = {each.name for each in loaded.entries if each.kind is EntryKind.SIGNAL_RECEIVED}
+    return {number: name for number, name in callbacks_of(loaded).items() if name not in came}
 
 
 def signal_text(name: str) -> str:
@@ -104,6 +130,16 @@ def forks_of(entries: Iterable[Entry]) -> tuple[Fork, ...]:
         for each in entries
         if each.kind is EntryKind.FORKED and isinstance(each.value, str)
     )
+
+
+def run_of(forks: Iterable[Fork], number: int, own: str) -> str:
+    """The run whose command this is: that of a call which was forked, or the call's own."""
+    for each in forks:
+        if number == each.anew:
+            break
+        if number <= each.last:
+            return each.run
+    return own
 
 
 def compare(

@@ -83,7 +83,10 @@ FORGET_SECONDS: Final = 10.0
 """How often a node looks for entities whose time is over: so late they may be forgotten."""
 
 FORGET_ENTITIES: Final = 500
-"""That are forgotten at a time."""
+"""That are forgotten, or looked at, at a time."""
+
+FORGET_PAGES: Final = 20
+"""So many times `FORGET_ENTITIES` of a class are looked at in a round, when its `ttl` may be another."""
 
 LOOK_SECONDS: Final = 2.0
 """How long a node waits for a hint of another process before it goes round."""

@@ -283,15 +283,19 @@ class Mailbox:
             self._write(now)
 
     def _expire(self, now: float) -> None:
-        """It is forgotten if nothing has changed it for as long as its class says, as that is today."""
+        """It is forgotten if nothing has changed it for as long as its class says, as that is today.
+
+        If its row says something else it is put right first, and goes the next time: who looks for those that
+        are to go leaves out the ones that something waits for.
+        """
         ttl = self.entity.ttl_seconds
         if ttl is None or self.state is None or self.alarms is not None:
             return
-        if self.changed_at + ttl <= now:
+        if self.changed_at + ttl != self.expires_at:
+            self._write(self.changed_at)
+        elif self.changed_at + ttl <= now:
             self.state = self.instance = None
             self._write(now)
-        elif self.changed_at + ttl != self.expires_at:
-            self._write(self.changed_at)
 
     def _write(self, now: float) -> None:
         """What the entity is now goes into the open batch."""

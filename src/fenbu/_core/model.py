@@ -67,6 +67,11 @@ class Status(StrEnum):
     TIMED_OUT = "timed_out"
 
 
+COMPLETED: Final = Status.COMPLETED
+"""By a name of its own, because every call and step asks for it: on Python 3.11 a member of an enum is looked
+up through its metaclass, at about 900 machine instructions."""
+
+
 FINISHED: Final = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.TIMED_OUT})
 TERMINATED: Final = "terminated: "
 """How the reason begins of a cancellation that has not asked the call's code."""

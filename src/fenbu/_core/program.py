@@ -35,7 +35,7 @@ from fenbu._core.handler import HandlerSpec
 from fenbu._core.loop import EndlessLoopError
 from fenbu._core.message import Cancel, Message, Reply, Signal
 from fenbu._core.middleware import around_code
-from fenbu._core.model import Entry, EntryKind, Invocation, Outcome, Payload, Status
+from fenbu._core.model import COMPLETED, Entry, EntryKind, Invocation, Outcome, Payload, Status
 from fenbu._core.resident import DEADLINE, HISTORY, TIMEOUT, set_attributes, stop_before
 from fenbu._core.serving import Serving
 from fenbu.errors import EncodingError, NonDeterminismError, PayloadUnreadable
@@ -98,11 +98,11 @@ class Program(Serving):
             else:
                 entries, self._entries = self._entries or [], None
                 activation.replay(entries)
-                self._arm_deadline()
                 if fork.is_fresh(entries):
                     branch(self.partition.engine, activation, entries, now)
                     self.saved_in = self.partition.engine.batch.number
                     self._carry_out(now)
+                self._arm_deadline()
                 self._resume(now)
         except NonDeterminismError as error:
             self.park(Status.STUCK, error)
@@ -245,7 +245,7 @@ class Program(Serving):
             except EncodingError as encoding_error:
                 error = advice.unencoded(self.invocation, encoding_error)
             else:
-                self.finish(Outcome(Status.COMPLETED, value), now)
+                self.finish(Outcome(COMPLETED, value), now)
                 return
         error = advice.explained(self.invocation, error)
         if self.mailbox is not None:
@@ -365,7 +365,7 @@ class Program(Serving):
             return
         outcome, command = event.outcome, activation.waiting[event.command][1]
         kind, retry_at = EntryKind.STEP_FAILED, None
-        if outcome.status is Status.COMPLETED:
+        if outcome.status is COMPLETED:
             kind = EntryKind.STEP_COMPLETED
             if isinstance(command, RunStep) and command.transaction is not None:
                 settled = (event.id, activation.run, event.command)

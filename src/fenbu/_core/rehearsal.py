@@ -5,18 +5,21 @@ Nothing is run again: steps, calls and timers get the outcomes that the journal 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from msgspec import Struct
 
 from fenbu._core.activation import Activation
+from fenbu._core.codec import Codec
 from fenbu._core.failure import failure_of
 from fenbu._core.handler import HandlerSpec, Registry
 from fenbu._core.history import History
 from fenbu._core.loop import EndlessLoopError
 from fenbu._core.middleware import replayed
-from fenbu._core.model import FINISHED, TERMINATED, Kind, Loaded, Status
+from fenbu._core.model import FINISHED, TERMINATED, Kind, Loaded, Payload, Status
 from fenbu.errors import EncodingError, NonDeterminismError, UsageError
 
 
@@ -127,14 +130,12 @@ def _unlike(spec: HandlerSpec, loaded: Loaded, activation: Activation) -> str | 
     was = (call.status, call.result, None if call.failure is None else call.failure.message)
     if call.status is Status.TIMED_OUT and ended[0] in (Status.CANCELLED, Status.FAILED):
         return None
-    if ended == was:
+    if ended[::2] == was[::2] and _same(activation.main, call.result, ended[1]):
         return None
     return f"it ended {_words(*was)}, and with the code of today it ends {_words(*ended)}"
 
 
-def _ended(
-    spec: HandlerSpec, activation: Activation
-) -> tuple[Status, str | bytes | None, str | None]:
+def _ended(spec: HandlerSpec, activation: Activation) -> tuple[Status, Payload | None, str | None]:
     main = activation.main
     if main.cancelled():
         return Status.CANCELLED, None, None
@@ -142,6 +143,17 @@ def _ended(
     if error is None:
         return Status.COMPLETED, spec.signature.result.encode(main.result()), None
     return Status.FAILED, None, failure_of(error).message
+
+
+def _same(main: asyncio.Task[Any], was: Payload | None, is_: Payload | None) -> bool:
+    """Whether two results are the same: the recorded one may be in another format than is written today."""
+    if was is None or is_ is None or isinstance(was, str) == isinstance(is_, str):
+        return was == is_
+    try:
+        data = Codec(format="json" if isinstance(was, str) else "msgpack").write(main.result())
+    except (TypeError, ValueError, OverflowError):
+        return False  # A value that the other format does not know.
+    return data == (was.encode() if isinstance(was, str) else was)
 
 
 def _words(status: Status, value: object, message: str | None) -> str:

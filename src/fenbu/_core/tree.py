@@ -15,10 +15,10 @@ from typing import Final, TypeAlias, TypeVar
 
 from msgspec import Struct, field
 
-from fenbu._core import fork, ids, update
+from fenbu._core import ids, update
 from fenbu._core.command import AwaitCall, SendUpdate, StartCall
 from fenbu._core.history import Histories, History, Outside
-from fenbu._core.journal import forks_of, recorded, update_of
+from fenbu._core.journal import commands_of, forks_of, run_of, update_of
 from fenbu._core.message import (
     Adopt,
     Call,
@@ -213,7 +213,7 @@ class _Tree:
                 yield ids.workflow_of(call.id)
             return
         answered = _answered(loaded)
-        for number, (kind, name, _) in _commands(loaded).items():
+        for number, (kind, name, _) in commands_of(loaded).items():
             if kind == StartCall.kind:
                 yield _child_id(loaded, number)
             elif kind == AwaitCall.kind and is_open and number not in answered:
@@ -285,19 +285,12 @@ class _Tree:
             if call.status in FINISHED or call.handler == update.HANDLER:
                 continue
             answered = _answered(each.loaded)
-            for number, (kind, name, location) in _commands(each.loaded).items():
+            for number, (kind, name, location) in commands_of(each.loaded).items():
                 if kind not in _WAITS or number in answered or (call.id, number) in waited_for:
                     continue
                 if name in found or _child_id(each.loaded, number) in found:
                     continue
                 yield Outside(call.id, number, kind, name, location)
-
-
-def _commands(loaded: Loaded) -> dict[int, tuple[str, str, str]]:
-    """By their numbers, with where they stand in the code."""
-    records = [loaded.invocation.commands, *(each.commands for each in loaded.entries)]
-    asked = [each for text in records for each in recorded(text)]
-    return dict(enumerate((each for each in asked if each[0] not in fork.UNNUMBERED), 1))
 
 
 def _answered(loaded: Loaded) -> set[int]:
@@ -307,4 +300,4 @@ def _answered(loaded: Loaded) -> set[int]:
 def _child_id(loaded: Loaded, number: int) -> str:
     call = loaded.invocation
     run = ids.run_id(call.id, call.attempt)
-    return ids.child_id(fork.owner_of(forks_of(loaded.entries), run, number), number)
+    return ids.child_id(run_of(forks_of(loaded.entries), number, run), number)

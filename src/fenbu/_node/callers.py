@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from fenbu._core.effect import Ended
 from fenbu._core.message import Call, Message, Update
-from fenbu._core.model import Outcome, Status
+from fenbu._core.model import COMPLETED, Outcome
 from fenbu._node.outcomes import OutcomeWatch
 from fenbu._node.states import EntityWatch
 from fenbu._node.streams import StreamWatch
@@ -112,7 +112,7 @@ class Callers:
     def tell(self, effect: Ended) -> None:
         """A call has ended here."""
         id_, outcome = effect.id, effect.outcome
-        if outcome.status is Status.COMPLETED:
+        if outcome.status is COMPLETED:
             # Any other may be tried again, and end differently.
             if len(self._recent) >= RECENT_OUTCOMES_MAX:
                 self._less_recent, self._recent = self._recent, {}

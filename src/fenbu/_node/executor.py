@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from itertools import islice
-from typing import Any
+from typing import Any, Final
 
 from msgspec.structs import replace
 
@@ -26,7 +26,7 @@ from fenbu._core.event import BodyBeat, BodyEnded
 from fenbu._core.failure import failure_of
 from fenbu._core.handler import Registry
 from fenbu._core.middleware import around, described
-from fenbu._core.model import Outcome, Payload, Status
+from fenbu._core.model import COMPLETED, Outcome, Payload, Status
 from fenbu._node.attempt import current, hosts
 from fenbu._node.clock import Clock
 from fenbu._node.heartbeat import Heartbeats
@@ -45,6 +45,9 @@ Transactor = Callable[[StepKey, str, Work], Coroutine[Any, Any, Payload]]
 """`Storage.run_step`."""
 
 _PLAIN = Codec().of(Any)
+
+CUT_OFF: Final = Outcome(Status.CANCELLED)
+"""Of a body that did not come to its end."""
 
 FEW = 8
 """Bodies whose end is reported without a further turn of the event loop."""
@@ -190,7 +193,7 @@ class Executor:
         waiting = self._waiting.pop(key, None)
         if waiting is not None:
             # One that runs with this name belongs to an earlier run of the call, and is cancelled already.
-            self._end(waiting, Outcome(Status.CANCELLED), 0.0)
+            self._end(waiting, CUT_OFF, 0.0)
             return
         running = self._running.get(key)
         if running is not None:
@@ -200,7 +203,7 @@ class Executor:
             if task is not None and not _has_begun(task):
                 # A task that is cancelled before its first line runs nothing at all.
                 del self._running[key]
-                self._end(body, Outcome(Status.CANCELLED), 0.0)
+                self._end(body, CUT_OFF, 0.0)
                 self._next()
 
     def hold(self, partitions: Iterable[int]) -> None:
@@ -288,12 +291,12 @@ class Executor:
     async def _run(self, key: Key, body: RunBody) -> None:
         began = self._time()
         retryable, after = False, None
-        outcome = Outcome(Status.CANCELLED)
+        outcome = CUT_OFF
         current.set(body)
         try:
             function = body.function
             if body.transaction is not None or self._middleware:
-                outcome = Outcome(Status.COMPLETED, await self._call_inside(body))
+                outcome = Outcome(COMPLETED, await self._call_inside(body))
             else:
                 if body.timeout_seconds is not None or body.limits is not None:
                     value = await self._call_in_time(body)
@@ -301,7 +304,7 @@ class Executor:
                     value = await function(*body.args, **body.kwargs)
                 else:
                     value = await self._call(body, None)
-                outcome = Outcome(Status.COMPLETED, body.result.encode(value))
+                outcome = Outcome(COMPLETED, body.result.encode(value))
         except asyncio.CancelledError:
             pass
         except KeyboardInterrupt:

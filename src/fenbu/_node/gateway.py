@@ -92,7 +92,9 @@ class Gateway(Protocol):
         """
         ...
 
-    async def send_many(self, messages: Sequence[Cancel | Retry | Pause | Restore]) -> None:
+    async def send_many(
+        self, messages: Sequence[Cancel | Retry | Pause | Restore | Signal]
+    ) -> None:
         """Make what is for calls whose places are known durable, all or none."""
         ...
 
@@ -172,7 +174,9 @@ class RemoteGateway:
             message = replace(message, listener=self.storage.listener)
         await self.storage.enqueue([message])
 
-    async def send_many(self, messages: Sequence[Cancel | Retry | Pause | Restore]) -> None:
+    async def send_many(
+        self, messages: Sequence[Cancel | Retry | Pause | Restore | Signal]
+    ) -> None:
         await self.storage.enqueue(messages)
 
     async def read_stream(self, id: str, stream: str, after: int) -> StreamPage:  # noqa: A002

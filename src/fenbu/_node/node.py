@@ -390,7 +390,9 @@ class Node:
         await self._settled(await self._running())
         return await load_call(self.storage, id)
 
-    async def send_many(self, messages: Sequence[Cancel | Retry | Pause | Restore]) -> None:
+    async def send_many(
+        self, messages: Sequence[Cancel | Retry | Pause | Restore | Signal]
+    ) -> None:
         """Make what is for calls whose places are known durable, all or none."""
         tenure = await self._running()
         await self.storage.enqueue(messages)

@@ -17,6 +17,7 @@ from fenbu._core.batch import CommitBatch
 from fenbu._core.message import Message
 from fenbu._core.model import EntityState, Loaded, Outcome, Payload, Status
 from fenbu._core.tree import Walk
+from fenbu._storage.expiry import Expiring
 from fenbu._storage.stream import StreamCursor, StreamPage
 
 T = TypeVar("T")
@@ -242,7 +243,7 @@ class Moves(Protocol):
         ...
 
 
-class Storage(Ownership, Streams, Moves, Protocol):
+class Storage(Expiring, Ownership, Streams, Moves, Protocol):
     """A database that holds calls, journals, entities and inboxes.
 
     `now` is always an argument: no statement reads a clock.
@@ -361,15 +362,6 @@ class Storage(Ownership, Streams, Moves, Protocol):
 
     async def load_entities(self, keys: Sequence[tuple[str, str]]) -> list[EntityState]:
         """The states of these (entity, key) pairs; unknown ones are left out."""
-        ...
-
-    async def expired_entities(
-        self, entity: str, partitions: Sequence[int], now: float, *, limit: int
-    ) -> list[tuple[str, int]]:
-        """Keys and partitions of entities in these whose `expires_at` has come, the earliest first.
-
-        Not those on which operations are open, also ones that wait for an instant.
-        """
         ...
 
     async def load_inbox(

@@ -452,7 +452,9 @@ class _Router:
         with _asking():
             return await self._here.read_state(cursor)
 
-    async def send_many(self, messages: Sequence[Cancel | Retry | Pause | Restore]) -> None:
+    async def send_many(
+        self, messages: Sequence[Cancel | Retry | Pause | Restore | Signal]
+    ) -> None:
         await self._here.send_many(messages)
 
     async def send(self, message: Signal | Cancel | Retry | Pause | Update) -> None:

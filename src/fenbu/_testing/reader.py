@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from fenbu._core.model import EntityState, Invocation, Loaded, Outcome, Payload
 from fenbu._core.tree import Walk
+from fenbu._storage.expiry import EntityRange
 from fenbu._storage.memory.storage import MemoryStorage
 from fenbu._storage.observer import CallFilter
 from fenbu._storage.protocol import InboxPosition, InboxRead, NodeInfo, Open, StepKey
@@ -157,6 +158,14 @@ class Reader:
     ) -> list[tuple[str, int]]:
         found: list[tuple[str, int]] = await self._read(
             lambda session: session.expired_entities(entity, partitions, now, limit=limit)
+        )
+        return found
+
+    async def misdated_entities(
+        self, where: EntityRange
+    ) -> tuple[list[tuple[str, int]], str | None]:
+        found: tuple[list[tuple[str, int]], str | None] = await self._read(
+            lambda session: session.misdated_entities(where)
         )
         return found
 

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Sequence
 
 from fenbu._core import ids
 from fenbu._core.attribute import holds
+from fenbu._core.expiry import OPERATION
 from fenbu._core.message import Making, decode
 from fenbu._core.model import Chunk, EntityState, Invocation, Status, Stored
+from fenbu._storage.expiry import EntityRange, misdated
 from fenbu._storage.memory.database import MemoryDatabase
 from fenbu._storage.observer import CallFilter
 from fenbu._storage.stream import StreamCursor, StreamInfo, StreamPage
@@ -139,6 +141,37 @@ class Observation(ABC):
             if at <= now and partition in places
         ]
         return found[:limit]
+
+    async def misdated_entities(
+        self, where: EntityRange
+    ) -> tuple[list[tuple[str, int]], str | None]:
+        places = set(where.partitions)
+        database = await self._database()
+        asked = {
+            each.key
+            for each in database.open_calls()
+            if each.handler == f"{where.entity}.{OPERATION}"
+        }
+        states = sorted(
+            (each for each in database.entities.values() if each.entity == where.entity),
+            key=lambda each: each.key,
+        )
+        page = [each for each in states if each.key >= where.start][: where.limit]
+        rows = [
+            (
+                each.key,
+                each.partition
+                if each.alarms is None
+                and each.partition in places
+                and (
+                    each.expires_at is None or each.expires_at > each.changed_at + where.ttl_seconds
+                )
+                and each.key not in asked
+                else None,
+            )
+            for each in page
+        ]
+        return misdated(rows, where.limit)
 
     async def list_entities(self, entity: str | None, *, limit: int) -> list[EntityState]:
         database = await self._database()

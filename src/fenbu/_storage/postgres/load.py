@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from fenbu._core.expiry import OPERATION
 from fenbu._core.model import FINISHED, EntityState, Loaded, Outcome, Status
+from fenbu._storage.expiry import EntityRange, misdated
 from fenbu._storage.postgres.rows import entity_row, loaded_rows
 from fenbu._storage.postgres.session import Pool
 from fenbu._storage.protocol import Open
@@ -85,6 +87,17 @@ async def expired_entities(
     """See `Storage.expired_entities`."""
     rows = await pool.fetch("entity.expired", entity, now, list(partitions), limit)
     return [(key, partition) for key, partition in rows]
+
+
+async def misdated_entities(
+    pool: Pool, where: EntityRange
+) -> tuple[list[tuple[str, int]], str | None]:
+    """See `Storage.misdated_entities`."""
+    rows = await pool.fetch(
+        "entity.misdated", where.entity, list(where.partitions), where.ttl_seconds,
+        f"{where.entity}.{OPERATION}", where.start, where.limit,
+    )  # fmt: skip
+    return misdated([(key, partition) for key, partition in rows], where.limit)
 
 
 async def outcomes(pool: Pool, ids: Sequence[str]) -> dict[str, Outcome | Open]:

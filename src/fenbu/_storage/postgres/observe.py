@@ -13,9 +13,10 @@ from fenbu._core import ids
 from fenbu._core.attribute import Condition
 from fenbu._core.message import Making
 from fenbu._core.model import Chunk, EntityState, Invocation, Status
+from fenbu._storage.expiry import EntityRange
 from fenbu._storage.observer import CallFilter
 from fenbu._storage.postgres.check import Check, check
-from fenbu._storage.postgres.load import expired_entities
+from fenbu._storage.postgres.load import expired_entities, misdated_entities
 from fenbu._storage.postgres.retention import delete_chunks
 from fenbu._storage.postgres.rows import entity_row, invocation_row, message_of
 from fenbu._storage.postgres.session import Pool
@@ -130,6 +131,11 @@ class Observation(ABC):
         self, entity: str, partitions: Sequence[int], now: float, *, limit: int
     ) -> list[tuple[str, int]]:
         return await expired_entities(self._pool, entity, partitions, now, limit)
+
+    async def misdated_entities(
+        self, where: EntityRange
+    ) -> tuple[list[tuple[str, int]], str | None]:
+        return await misdated_entities(self._pool, where)
 
     async def list_entities(self, entity: str | None, *, limit: int) -> list[EntityState]:
         rows = await self._pool.fetch("entity.list", entity, limit)

@@ -24,17 +24,23 @@ from fenbu._storage.sqlite.rows import (
     ENTITY_SQL,
     ENTRY_SQL,
     INBOX_SQL,
+    INSERT_CHUNKS,
+    INSERT_ENTRIES,
+    INSERT_INVOCATIONS,
+    INSERT_LARGE_ARGS,
+    INSERT_MESSAGES,
     INVOCATION_SQL,
-    Statement,
+    UPDATE_INVOCATIONS,
+    UPSERT_ENTITIES,
     chunk_parameters,
     entity_parameters,
     entry_parameters,
     inbox_parameters,
     invocation_parameters,
-    statements,
     update_parameters,
 )
 from fenbu._storage.sqlite.session import Session
+from fenbu._storage.sqlite.shape import Statement
 
 QUICK_SECONDS: Final = 0.001
 
@@ -55,11 +61,14 @@ def prepare(batch: CommitBatch) -> list[Statement]:
         if batch.chunks_deleted:
             todo.append(Statement(CHUNK_SQL["delete_all"], (text_of(batch.chunks_deleted),)))
     if inserted:
-        todo += statements(INVOCATION_SQL["insert"], 27, invocation_parameters(inserted))
+        rows, apart = invocation_parameters(inserted)
+        todo += INSERT_INVOCATIONS.statements(rows)
+        if apart:
+            todo += INSERT_LARGE_ARGS.statements(apart)
     if batch.updated:
-        todo += statements(INVOCATION_SQL["update"], 18, update_parameters(batch.updated))
+        todo += UPDATE_INVOCATIONS.statements(update_parameters(batch.updated))
     if batch.entries:
-        todo += statements(ENTRY_SQL["insert"], 13, entry_parameters(batch.entries))
+        todo += INSERT_ENTRIES.statements(entry_parameters(batch.entries))
     if batch.deleted:
         ids = (text_of(batch.deleted),)
         todo.append(Statement(INVOCATION_SQL["delete"], ids))
@@ -67,13 +76,13 @@ def prepare(batch: CommitBatch) -> list[Statement]:
     if batch.entities_deleted:
         todo.append(Statement(ENTITY_SQL["delete"], (text_of(batch.entities_deleted),)))
     if batch.entities:
-        todo += statements(ENTITY_SQL["upsert"], 8, entity_parameters(batch.entities))
+        todo += UPSERT_ENTITIES.statements(entity_parameters(batch.entities))
     if batch.inbox_deleted:
         todo.append(Statement(INBOX_SQL["delete"], (text_of(batch.inbox_deleted),)))
     if batch.inbox:
-        todo += statements(INBOX_SQL["insert"], 3, inbox_parameters(batch.inbox))
+        todo += INSERT_MESSAGES.statements(inbox_parameters(batch.inbox))
     if batch.chunks:
-        todo += statements(CHUNK_SQL["insert"], 8, chunk_parameters(batch.chunks))
+        todo += INSERT_CHUNKS.statements(chunk_parameters(batch.chunks))
     return todo
 
 

@@ -15,12 +15,12 @@ from fenbu._storage.protocol import UNPLACED, InboxRead, Received
 from fenbu._storage.rows import text_of
 from fenbu._storage.sqlite.rows import (
     INBOX_SQL,
+    INSERT_MESSAGES,
     INVOCATION_SQL,
-    Statement,
     inbox_parameters,
-    statements,
 )
 from fenbu._storage.sqlite.session import SQL, Session
+from fenbu._storage.sqlite.shape import Statement
 from fenbu.errors import CallNotFound
 
 
@@ -47,7 +47,7 @@ def prepare(messages: Sequence[Message]) -> list[Statement] | None:
     """Copy the messages into statements, in the caller's thread; None if a partition must be found first."""
     if any(_is_unplaced(each) for each in messages):
         return None
-    return statements(INBOX_SQL["insert"], 3, inbox_parameters(messages))
+    return INSERT_MESSAGES.statements(inbox_parameters(messages))
 
 
 def put(session: Session, todo: list[Statement]) -> None:
@@ -65,7 +65,7 @@ def place_and_put(session: Session, messages: Sequence[Message]) -> None:
     """Find the partitions that the sender does not know, then put all messages or none."""
     session.begin()
     parameters = inbox_parameters(_placed(session, messages))
-    for each in statements(INBOX_SQL["insert"], 3, parameters):
+    for each in INSERT_MESSAGES.statements(parameters):
         session.execute(*each)
     session.commit()
 

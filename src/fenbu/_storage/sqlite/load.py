@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from fenbu._core.expiry import OPERATION
 from fenbu._core.model import FINISHED, EntityState, Loaded, Outcome, Status
+from fenbu._storage.expiry import EntityRange, misdated
 from fenbu._storage.protocol import Open
 from fenbu._storage.rows import entry_of, failure_of, invocation_of, status_of, text_of
 from fenbu._storage.sqlite.rows import (
@@ -77,6 +79,18 @@ def expired_entities(
         "entity": entity, "now": now, "partitions": text_of(partitions), "limit": limit,
     }  # fmt: skip
     return session.execute(ENTITY_SQL["expired"], parameters).fetchall()
+
+
+def misdated_entities(
+    session: Session, where: EntityRange
+) -> tuple[list[tuple[str, int]], str | None]:
+    """See `Storage.misdated_entities`."""
+    parameters = {
+        "entity": where.entity, "partitions": text_of(where.partitions), "ttl": where.ttl_seconds,
+        "start": where.start, "handler": f"{where.entity}.{OPERATION}", "limit": where.limit,
+    }  # fmt: skip
+    rows = session.execute(ENTITY_SQL["misdated"], parameters).fetchall()
+    return misdated(rows, where.limit)
 
 
 def outcomes(session: Session, ids: Sequence[str]) -> dict[str, Outcome | Open]:

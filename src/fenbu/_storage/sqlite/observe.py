@@ -18,10 +18,11 @@ from fenbu._core import ids
 from fenbu._core.attribute import Condition
 from fenbu._core.message import Making, decode
 from fenbu._core.model import Chunk, EntityState, Invocation, Status, Stored
+from fenbu._storage.expiry import EntityRange
 from fenbu._storage.observer import CallFilter
 from fenbu._storage.rows import invocation_of, range_of_address, status_of, text_of
 from fenbu._storage.sqlite.connection import Connection
-from fenbu._storage.sqlite.load import expired_entities
+from fenbu._storage.sqlite.load import expired_entities, misdated_entities
 from fenbu._storage.sqlite.migrate import META_SQL
 from fenbu._storage.sqlite.ownership import owner_of, present_owner_of
 from fenbu._storage.sqlite.rewrite import rewrite
@@ -83,6 +84,11 @@ class Observation(ABC):
         self, entity: str, partitions: Sequence[int], now: float, *, limit: int
     ) -> list[tuple[str, int]]:
         return await self._reader.run(expired_entities, entity, partitions, now, limit)
+
+    async def misdated_entities(
+        self, where: EntityRange
+    ) -> tuple[list[tuple[str, int]], str | None]:
+        return await self._reader.run(misdated_entities, where)
 
     async def list_entities(self, entity: str | None, *, limit: int) -> list[EntityState]:
         return await self._reader.run(list_entities, entity, limit)

@@ -6,7 +6,15 @@ from typing import Any, Final
 
 from fenbu._core.model import Chunk, EntityState, Entry, Invocation, Stored
 from fenbu._storage.rows import text_of
-from fenbu._storage.sqlite.rows import CHUNK_SQL, ENTITY_SQL, ENTRY_SQL, INVOCATION_SQL
+from fenbu._storage.sqlite.rows import (
+    CHUNK_SQL,
+    ENTITY_SQL,
+    ENTRY_SQL,
+    INSERT_LARGE_ARGS,
+    INVOCATION_SQL,
+    Parameters,
+    invocation_parameters,
+)
 from fenbu._storage.sqlite.session import Session
 
 CELLS: Final[dict[type[Stored], tuple[str, ...]]] = {
@@ -21,13 +29,23 @@ def rewrite(session: Session, changes: list[tuple[Stored, Stored]]) -> int:
     """See `Storage.rewrite`."""
     count = 0
     for before, after in changes:
+        apart: Parameters = []
         parameters: dict[str, Any] = _key(before)
         for name in CELLS[type(before)]:
             parameters[name] = _cell(after, name)
             parameters[f"old_{name}"] = _cell(before, name)
+        if isinstance(after, Invocation):
+            _, apart = invocation_parameters([after])
+            if apart:
+                parameters["args"] = len(after.args)
         session.begin()
-        count += session.execute(_statement(before), parameters).rowcount
+        done = session.execute(_statement(before), parameters).rowcount
+        if done and apart:
+            # What stood apart before is gone: by a trigger, as `args` was set.
+            for each in INSERT_LARGE_ARGS.statements(apart):
+                session.execute(*each)
         session.commit()
+        count += done
     return count
 
 

@@ -35,7 +35,6 @@ from fenbu._storage.sqlite import (
     retention,
 )
 from fenbu._storage.sqlite.connection import Connection
-from fenbu._storage.sqlite.rows import Statement
 from fenbu._storage.sqlite.session import (
     LOOK_MILLISECONDS,
     SQL,
@@ -45,6 +44,7 @@ from fenbu._storage.sqlite.session import (
     run_script,
     use_wal,
 )
+from fenbu._storage.sqlite.shape import Statement
 from fenbu._storage.sqlite.tree import Moves
 from fenbu.errors import Unavailable, UnsupportedDatabase, UsageError
 

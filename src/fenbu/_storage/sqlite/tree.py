@@ -16,9 +16,9 @@ from fenbu._storage.sqlite.rows import (
     ENTITY_SQL,
     ENTRY_SQL,
     INBOX_SQL,
+    INSERT_MESSAGES,
     INVOCATION_SQL,
     inbox_parameters,
-    statements,
 )
 from fenbu._storage.sqlite.session import SQL, Session
 
@@ -73,7 +73,7 @@ def put_new(session: Session, messages: Sequence[Message]) -> list[str]:
     rows += session.execute(INBOX_SQL["calls"], made).fetchall()
     existing = sorted({id_ for id_, _ in rows})
     if not existing:
-        for each in statements(INBOX_SQL["insert"], 3, inbox_parameters(messages)):
+        for each in INSERT_MESSAGES.statements(inbox_parameters(messages)):
             session.execute(*each)
     session.commit()
     return existing

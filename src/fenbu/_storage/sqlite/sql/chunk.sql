@@ -2,8 +2,8 @@
 id, stream, run, command, position, at, value, ends
 
 -- name: insert
--- {rows} is padded with rows of NULL up to a size whose statement is prepared already.
-INSERT INTO chunk ({columns}) SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL
+-- {rows} is filled up with rows that begin with -1, to a size whose statement is prepared already.
+INSERT INTO chunk ({columns}) SELECT * FROM (VALUES {rows}) WHERE column1 <> -1
 ON CONFLICT (id, stream, run, command, position) DO NOTHING;
 
 -- name: load

@@ -2,7 +2,7 @@
 entity, key, partition, state, version, changed_at, alarms, expires_at
 
 -- name: upsert
-INSERT INTO entity ({columns}) SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL
+INSERT INTO entity ({columns}) SELECT * FROM (VALUES {rows}) WHERE column1 <> -1
 ON CONFLICT (entity, key) DO UPDATE SET
     state = excluded.state,
     version = excluded.version,
@@ -35,6 +35,23 @@ WHERE entity = :entity AND expires_at <= :now
         WHERE open.entity = old.entity AND open.key = old.key AND finished_at IS NULL AND open.entity IS NOT NULL
     )
 ORDER BY expires_at LIMIT :limit;
+
+-- name: misdated
+SELECT key, CASE
+    WHEN alarms IS NULL AND partition IN (SELECT value FROM json_each(:partitions))
+        AND (expires_at IS NULL OR expires_at > changed_at + :ttl)
+        AND NOT EXISTS (
+            SELECT 1 FROM invocation AS open
+            WHERE open.entity = looked_at.entity AND open.key = looked_at.key AND finished_at IS NULL
+                AND open.entity IS NOT NULL AND open.handler = :handler
+        )
+    THEN partition
+END
+FROM (
+    SELECT entity, key, partition, changed_at, alarms, expires_at FROM entity
+    WHERE entity = :entity AND key >= :start ORDER BY key LIMIT :limit
+) AS looked_at
+ORDER BY key;
 
 -- name: list
 SELECT {columns} FROM entity WHERE :entity IS NULL OR entity = :entity

@@ -2,7 +2,7 @@
 id, position, kind, at, command, name, attempt, seconds, status, value, failure, retry_at, commands
 
 -- name: insert
-INSERT INTO entry ({columns}) SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL;
+INSERT INTO entry ({columns}) SELECT * FROM (VALUES {rows}) WHERE column1 <> -1;
 
 -- name: rewrite
 UPDATE entry SET name = :name, value = :value, failure = :failure

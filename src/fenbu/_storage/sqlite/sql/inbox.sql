@@ -1,6 +1,6 @@
 -- name: insert
 INSERT INTO inbox (partition, call_id, message)
-SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL;
+SELECT * FROM (VALUES {rows}) WHERE column1 <> -1;
 
 -- name: delete
 DELETE FROM inbox WHERE number IN (SELECT value FROM json_each(?));

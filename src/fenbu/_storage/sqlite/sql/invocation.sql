@@ -1,11 +1,24 @@
+-- name: args
+-- From where they are: in the row is their length if they stand apart.
+CASE typeof(args)
+    WHEN 'integer' THEN (SELECT value FROM large_args WHERE call_id = invocation.id) ELSE args
+END
+
 -- name: columns
-id, partition, handler, version, entity, key, args, created_at, sequence, parent, waiters, chain,
+id, partition, handler, version, entity, key, {args}, created_at, sequence, parent, waiters, chain,
 deadline_at, status, attempt, crashes, started_at, finished_at, wake_at, waiting, cancel_reason,
 commands, result, failure, heartbeats, context, attributes
 
 -- name: insert
--- {rows} is padded with rows of NULL up to a size whose statement is prepared already.
-INSERT INTO invocation ({columns}) SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL;
+-- {rows} is filled up with rows that begin with -1, to a size whose statement is prepared already.
+INSERT INTO invocation (
+    id, partition, handler, version, entity, key, args, created_at, sequence, parent, waiters, chain,
+    deadline_at, status, attempt, crashes, started_at, finished_at, wake_at, waiting, cancel_reason,
+    commands, result, failure, heartbeats, context, attributes
+) SELECT * FROM (VALUES {rows}) WHERE column1 <> -1;
+
+-- name: insert_large_args
+INSERT INTO large_args (call_id, value) SELECT * FROM (VALUES {rows}) WHERE column1 <> -1;
 
 -- name: update
 UPDATE invocation SET
@@ -27,7 +40,7 @@ UPDATE invocation SET
     heartbeats = new.column17,
     attributes = new.column18
 FROM (VALUES {rows}) AS new
-WHERE invocation.id = new.column1;
+WHERE new.column1 <> -1 AND invocation.id = new.column1;
 
 -- name: rewrite
 UPDATE invocation SET
@@ -37,7 +50,7 @@ UPDATE invocation SET
     waiting = :waiting,
     cancel_reason = :cancel_reason,
     heartbeats = :heartbeats
-WHERE id = :id AND args IS :old_args AND result IS :old_result AND failure IS :old_failure
+WHERE id = :id AND {args} IS :old_args AND result IS :old_result AND failure IS :old_failure
     AND waiting IS :old_waiting AND cancel_reason IS :old_cancel_reason
     AND heartbeats IS :old_heartbeats;
 
