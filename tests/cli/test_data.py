@@ -36,6 +36,10 @@ async def checkout(card: str, total: float = 5.0) -> str:
     set_attributes(total=total, vip=total > 50)
     paid = await step(charge, card)
     return paid + await wait_signal("go", str)
+
+@app.workflow
+async def basket(card: str) -> str:
+    return f"{await checkout(card)}, {await checkout.options(id='chosen')(card)}"
 """
 
 
@@ -109,3 +113,35 @@ def test_a_call_moves_to_another_database(shell: Shell) -> None:
         assert json.loads(shell.says("call", "checkout", "x", "--id", "a")) == "charged 4711-0815!"
         assert "goes on under that id alone" in shell.refuses("import", str(file), "--id", "b")
     assert b"4711-0815" not in (shell.folder / "other.db").read_bytes()
+
+
+def test_a_call_moves_with_its_children_and_their_mail(shell: Shell) -> None:
+    file, other = shell.folder / "b.json", f"sqlite:///{shell.folder}/other.db"
+    with NodeProcess(shell.url, app=shell.folder / "shop.py"):
+        shell.says("start", "basket", "4711-0815", "--id", "b")
+        until(shell, "b/1", "suspended")
+    shell.says("signal", "b/1", "go", "!")
+    done = shell.run("export", "b", "-o", str(file))
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == [f"{file}: {len(file.read_bytes()):,} bytes"]
+    assert (
+        "b, command 1: call checkout is not in the file (shop.py:"
+        in shell.run("export", "b", "--alone").stderr
+    )
+    assert json.loads(file.read_text())["fenbu_history"] == 2
+    assert "agrees with its journal of 0 events" in shell.says("replay", str(file))
+    assert "agrees with its journal of 1 event" in shell.says("replay", str(file), "--call", "b/1")
+    assert "has no call c, but b, b/1" in shell.refuses("replay", str(file), "--call", "c")
+    with NodeProcess(other, app=shell.folder / "shop.py"):
+        shell.url = other
+        said = shell.says("import", str(file), "--go-on").splitlines()
+        assert said == ["basket b is imported: it goes on", "checkout b/1 is imported: it goes on"]
+        assert "there is a call b, b/1 already, and nothing was imported" in shell.refuses(
+            "import", str(file)
+        )
+        until(shell, "chosen", "suspended")
+        shell.says("signal", "chosen", "go", "?")
+        assert (
+            json.loads(shell.says("call", "basket", "x", "--id", "b"))
+            == "charged 4711-0815!, charged 4711-0815?"
+        )

@@ -27,7 +27,13 @@ QUERIES = {
     **{f"inbox.{name}": query for name, query in INBOX_SQL.items()},
 }
 FRAGMENTS = {"invocation.args", *(name for name in QUERIES if "columns" in name)}
-FOR_PEOPLE = {"invocation.count", "invocation.count_parked", "entity.list", "inbox.count"}
+FOR_PEOPLE = {
+    "invocation.count",
+    "invocation.count_parked",
+    "entity.list",
+    "inbox.all",
+    "inbox.count",
+}
 TABLES = "invocation|large_args|entry|entity|entity_field|inbox|chunk"
 
 

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from fenbu._core.message import Call
+from fenbu._core.message import Call, Cancel, Restore
 from fenbu._storage.protocol import CommitBatch, CommitOutcome
 from fenbu._storage.sqlite.storage import SQLiteStorage
 from fenbu.errors import Unavailable
@@ -29,11 +29,21 @@ async def test_a_file_at_its_limit(tmp_path):
         assert "no room left" in str(commit.error)
     with pytest.raises(Unavailable, match="no room left"):
         await storage.enqueue([Call(call("client", args=BIG))])
+    coming = [
+        Restore(call("small"), []),
+        Restore(call("big", args=BIG), []),
+        Cancel(1, "small", ""),
+    ]
+    with pytest.raises(Unavailable, match="no room left"):
+        await storage.enqueue_new(coming)
+    assert await storage.outcomes(["small", "big"]) == {}
+    assert await storage.inbox_count() == 0
     assert await storage.load_calls(["one", "many"]) == []
     await write(storage, inserted=[call("small")])
     await storage._writer.run(
         lambda connection: connection.execute("PRAGMA max_page_count = 10000")
     )
+    assert await storage.enqueue_new(coming[1:]) == []
     for batch in (many, one):
         assert (await storage.commit(batch)).outcome is CommitOutcome.COMMITTED
     assert (await stored(storage, "many")).entries == [entry("many")]

@@ -39,6 +39,10 @@ SAYS = {
         r"of customer 7: order-\d, order-\d",
         "the database has seen no card",
     ],
+    "moving_calls": [
+        r"^packing (tea|cup)\npacking (tea|cup)\nmoved: order-1, order-1-cup, order-1-tea\n",
+        r"order-1: .'tea packed, by bike', 'cup packed, by train'",
+    ],
     "live_stock": ["tea: 0 left", "to order: cup, tea", "forgotten after 30 days"],
     "long_history": [
         "the bank says no to 9000000",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fenbu._core.history import History, write
+from fenbu._core.history import Histories, History, write
 from fenbu._core.model import Entry, EntryKind, Invocation, Loaded, Status
 
 pytest_plugins = ["pytester"]
@@ -37,9 +37,10 @@ def test_an_example_runs(pytester: pytest.Pytester, name: str) -> None:
     pytester.runpytest_subprocess("-W", "error").assert_outcomes(passed=TESTS[name])
 
 
-def _history() -> History:
+def _history() -> Histories:
     call = Invocation(
         id="order-7", partition=0, handler="remind", args='{"name":"Ada"}', started_at=1.0,
         status=Status.COMPLETED, result='"reminded Ada"', commands='[["timer","","shop.py:32"]]',
     )  # fmt: skip
-    return History(Loaded(call, [Entry("order-7", 1, EntryKind.TIMER_FIRED, 9e6, 1)]))
+    entry = Entry("order-7", 1, EntryKind.TIMER_FIRED, 9e6, 1)
+    return Histories([History(Loaded(call, [entry]))])

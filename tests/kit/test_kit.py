@@ -21,7 +21,7 @@ from fenbu import (
     step,
     wait_signal,
 )
-from fenbu._core.history import History, write
+from fenbu._core.history import Histories, History, write
 from fenbu._core.model import Entry, EntryKind, Invocation, Loaded
 from fenbu.testing import (
     ReplayDiverged,
@@ -263,7 +263,7 @@ def test_histories_of_a_folder_are_replayed(app: App, tmp_path: Path) -> None:
         id="order-7", partition=0, handler="checkout", args='{"cents":5}', started_at=1.0,
         status=Status.COMPLETED, result="5", commands='[["step","debit","shop.py:7"]]',
     )  # fmt: skip
-    (tmp_path / "order-7.json").write_bytes(write(History(Loaded(call, [entry]))))
+    (tmp_path / "order-7.json").write_bytes(write(Histories([History(Loaded(call, [entry]))])))
     assert replay(tmp_path, app) == 1
     assert replay(str(tmp_path / "order-7.json"), app) == 1
 

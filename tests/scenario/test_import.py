@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from fenbu import (
+    AlreadyExists,
     App,
     Encryption,
     Entity,
@@ -21,8 +24,7 @@ from fenbu import (
     wait_signal,
 )
 from fenbu._core import history
-from fenbu._core.history import History
-from fenbu._core.model import Loaded
+from fenbu._core.arrival import arrivals
 from fenbu._core.rehearsal import rehearse
 from fenbu.testing import crash_everywhere, run
 from tests.fixture.postgres import new_url
@@ -93,15 +95,14 @@ async def until(handle: Handle[Any], status: Status) -> None:
 
 
 async def exported(app: App, id_: str) -> bytes:
-    (loaded,) = await app.runtime.gateway.storage.load_calls([id_])
-    # Its place among the calls of one database.
-    loaded.invocation.sequence = 0
-    return history.write(History(loaded))
+    return await app.export_call(id_)
 
 
 async def bring(app: App, text: bytes, **options: Any) -> None:
-    message = history.restored(history.read(text), app.registry.partition_count, **options)
-    await app.runtime.gateway.storage.enqueue([message])
+    """As by whoever is not sure whether it has come."""
+    await app.import_calls(text, **options)
+    with pytest.raises(AlreadyExists):
+        await app.import_calls(text, **options)
 
 
 async def test_a_finished_call_goes_round_and_is_the_same(apps: list[App]) -> None:
@@ -120,12 +121,14 @@ async def test_a_finished_call_goes_round_and_is_the_same(apps: list[App]) -> No
                 each.id for each in (await app.list_calls(where=[("customer", "=", 7)])).calls
             ] == ["a"]
             assert await exported(app, "a") == text
-            assert rehearse(app.registry, history.read(text)) is None
-            # An id that exists is left as it is.
+            assert rehearse(app.registry, history.read(text).root) is None
+            # An id that exists is left as it is, also by a message that was sent before it did.
             found = history.read(text)
-            other = replace(found.loaded.invocation, result='"other"')
-            await bring(app, history.write(History(Loaded(other, found.loaded.entries))))
-            await bring(app, text, id_="b")
+            found.root.loaded.invocation = replace(found.root.loaded.invocation, result='"other"')
+            with pytest.raises(AlreadyExists, match="there is a call a already"):
+                await app.import_calls(history.write(found))
+            await app.runtime.gateway.storage.enqueue(arrivals(found, 256))
+            await bring(app, text, id="b")
             await until(app.handle("b"), Status.COMPLETED)
             assert await exported(app, "a") == text
     assert ran == ["charge 5", "charge 1"]
@@ -140,11 +143,13 @@ async def test_an_open_call_goes_on_elsewhere_from_where_it_was(apps: list[App])
             while b"timer_fired" not in (text := await exported(first, "a")):
                 await asyncio.sleep(0)
     async with second:
-        await bring(second, text, goes_on=True)
+        await bring(second, text, go_on=True)
         await until(second.handle("a"), Status.SUSPENDED)
         text = await exported(second, "a")
+    # As a version of fenbu wrote it that knew one call only.
+    old = json.dumps({**json.loads(text), "fenbu_history": 1}).encode()
     async with last:
-        await bring(last, text)
+        await bring(last, old)
         await until(last.handle("a"), Status.QUARANTINED)
         await last.handle("a").signal("go", "y")
         await last.handle("a").retry()
@@ -162,11 +167,11 @@ async def test_a_delayed_call_waits_on_and_may_have_another_id(apps: list[App]) 
                 await asyncio.sleep(0)
         text = await exported(first, "a")
     async with last:
-        await bring(last, text, id_="b", goes_on=True)
+        await bring(last, text, id="b", go_on=True)
         async with asyncio.timeout(20):
             while not (found := await last.runtime.gateway.storage.load_calls(["b"])):
                 await asyncio.sleep(0)
-        assert found[0].invocation.wake_at == history.read(text).loaded.invocation.wake_at
+        assert found[0].invocation.wake_at == history.read(text).root.loaded.invocation.wake_at
     assert ran == []
 
 
@@ -177,11 +182,12 @@ async def test_what_cannot_go_on_elsewhere_is_refused(apps: list[App]) -> None:
         await until(first.handle("a"), Status.SUSPENDED)
         text = await exported(first, "a")
     with pytest.raises(UsageError, match="goes on under that id alone"):
-        history.restored(history.read(text), 256, id_="b")
-    found = history.read(text).loaded
-    operation = replace(found.invocation, entity="Till", key="a", handler="Till.add")
-    with pytest.raises(UsageError, match="is an operation that has not ended"):
-        history.restored(History(Loaded(operation, [])), 256)
+        arrivals(history.read(text), 256, id_="b")
+    found = history.read(text)
+    operation = replace(found.root.loaded.invocation, entity="Till", key="a", handler="Till.add")
+    found.root.loaded.invocation = operation
+    with pytest.raises(UsageError, match=r"Till\.add a on 'a' is an operation that has not ended"):
+        arrivals(found, 256)
 
 
 def test_a_crash_anywhere_while_it_comes_changes_nothing() -> None:
@@ -201,8 +207,9 @@ def test_a_crash_anywhere_while_it_comes_changes_nothing() -> None:
     ran.clear()
 
     async def arrive() -> Any:
-        await bring(app, ended, id_="b")
-        await bring(app, open_, goes_on=True)
+        for text, options in ((ended, {"id": "b"}), (open_, {"go_on": True})):
+            with contextlib.suppress(AlreadyExists):
+                await app.import_calls(text, **options)
         while not await app.runtime.gateway.storage.load_calls(["a"]):
             await asyncio.sleep(1)
         await order(app).handle("a").signal("go", "y")

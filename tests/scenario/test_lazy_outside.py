@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from fenbu import App, Entity, Lazy, operation
-from fenbu._core import limit
+from fenbu import App, Entity, Lazy, operation, step
+from fenbu._core import history, limit
+from fenbu._core.rehearsal import rehearse
 from fenbu.testing import crash_everywhere, run
 from tests.fixture.postgres import Session
 from tests.scenario.test_lazy import stored
@@ -36,6 +37,40 @@ def make(app: App, ttl: float | None = None) -> Any:
             return await self.lines.get()
 
     return Room
+
+
+async def test_an_open_operation_is_exported_with_the_values_that_it_has_seen(app: App) -> None:
+    begun, let_go = asyncio.Event(), asyncio.Event()
+
+    async def wait() -> None:
+        begun.set()
+        await let_go.wait()
+
+    @app.entity
+    class Diary(Entity):
+        lines: Lazy[list[str]]
+        unread: Lazy[str]
+
+        async def say(self, line: str) -> int:
+            self.lines.set([*await self.lines.get(), line])
+            return len(await self.lines.get())
+
+        async def slowly(self, line: str) -> int:
+            before = await self.lines.get()
+            self.lines.set([*before, line])
+            await step(wait)
+            return len(before)
+
+    async with app:
+        await Diary("a").say("first")
+        slow = await Diary("a").slowly.start("second")
+        await begun.wait()
+        data = await app.export_call(slow.id)
+        let_go.set()
+        assert await slow.result() == 1
+    exported = history.read(data).root
+    assert exported.fields == {"lines": '["first"]'}
+    assert rehearse(app.registry, exported) is None
 
 
 async def test_listing_and_watching_show_ordinary_fields(app: App) -> None:

@@ -22,7 +22,7 @@ from fenbu._core.absent import Absent
 from fenbu._core.activation import Activation
 from fenbu._core.engine import Engine
 from fenbu._core.field import Fields
-from fenbu._core.message import Cancel, Reply, Signal
+from fenbu._core.message import Cancel, Reply, Restore, Signal
 from fenbu._core.model import EntryKind
 from fenbu._core.partition import Partition
 from fenbu._core.program import Program
@@ -314,6 +314,37 @@ def fork_without_history(right: Any) -> Any:
     return until
 
 
+def import_the_same_again(right: Any) -> Any:
+    async def enqueue_new(self: Any, messages: Any) -> list[str]:
+        await self.enqueue(messages)
+        return []
+
+    return enqueue_new
+
+
+def leave_mail_behind(right: Any) -> Any:
+    def arrivals(*args: Any, **options: Any) -> Any:
+        return [each for each in right(*args, **options) if isinstance(each, Restore)]
+
+    return arrivals
+
+
+def look_again_and_again(right: Any) -> Any:
+    async def snapshot(self: Any, walk: Any) -> Any:
+        def once(look: Any) -> Any:
+            return (yield look)
+
+        look = next(walk)
+        while True:
+            seen = await right(self, once(look))
+            try:
+                look = walk.send(seen)
+            except StopIteration as end:
+                return end.value
+
+    return snapshot
+
+
 MUTANTS = (
     Mutant("give two events one number", "fenbu._core.topic", "chunk_of", number_events_twice),
     Mutant("tell not all who wait for events", Logs, "tell", tell_nobody_of_events),
@@ -351,6 +382,9 @@ MUTANTS = (
     Mutant("cancel all who wait for a batch", Committer, "durable", cancel_all_who_wait),
     Mutant("keep calls with chosen ids in memory", Partition, "carry", keep_chosen_ids_in_memory),
     Mutant("drop code outside its context", Activation, "leave", leave_in_any_context),
+    Mutant("import the same again", MemoryStorage, "enqueue_new", import_the_same_again),
+    Mutant("import without mail", "fenbu._api.moving", "arrivals", leave_mail_behind),
+    Mutant("export at several moments", SimulatedStorage, "snapshot", look_again_and_again),
     Mutant("trust hints alone", SimulatedStorage, "beat", never_look_by_oneself),
 )
 

@@ -12,7 +12,7 @@ from fenbu._api.step import step
 from fenbu._core import history
 from fenbu._core.effect import Effect, LoadEntity, LoadFields
 from fenbu._core.event import EntityLoaded, FieldsLoaded
-from fenbu._core.history import History
+from fenbu._core.history import Histories, History
 from fenbu._core.journal import fields_seen, recorded
 from fenbu._core.message import Cancel
 from fenbu._core.model import EntryKind, Status, Unreadable
@@ -245,7 +245,7 @@ def test_a_rehearsal_has_the_values(books: Drive) -> None:
     books.completed(first, 1)
     state = books.states["Book", "k"]
     found = History(books.loaded("b")[0], state.state, 1, {"text": '"old "'})
-    assert history.read(history.write(found)) == found
+    assert history.read(history.write(Histories([found]))).root == found
     assert rehearse(books.registry, found) is None
 
 

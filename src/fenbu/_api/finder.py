@@ -9,6 +9,7 @@ from typing import TypeVar
 from fenbu._api.bulk import Action
 from fenbu._api.callback import CallbackInfo, list_callbacks
 from fenbu._api.listing import CallPage, Where, list_calls, steer_calls
+from fenbu._api.moving import export_call, import_calls
 from fenbu._api.runtime import Runtime
 from fenbu._api.state import EntityPage, EntityWatcher, list_entities
 from fenbu._core.model import Status
@@ -100,6 +101,75 @@ class Finder:
             self.runtime, action, handler=handler, statuses=statuses, where=where, since=since,
             before=before, reason=reason, step=step, progress=progress,
         )  # fmt: skip
+
+    async def export_call(self, id: str, *, alone: bool = False) -> bytes:  # noqa: A002
+        """A call with its whole history as a file, for `import_calls` and `fenbu.testing.replay`.
+
+        With it come the calls that it has started or waits for, and theirs: with journals, streams, and the
+        signals, results and updates that were accepted and not applied yet. All are as they were in one
+        moment. They go on here as well: what is imported elsewhere is a second call with the same id.
+
+        Args:
+            id: The call.
+            alone: Without the calls that it has started or waits for.
+
+        Raises:
+            CallNotFound: No call has this id, or its retention is over.
+            UsageError: This is the code of a workflow or operation, or a message cannot be read.
+
+        Example:
+            ```python
+            Path("order-7.json").write_bytes(await app.export_call("order-7"))
+            ```
+        """
+        return await export_call(self.runtime, id, alone=alone)
+
+    async def import_calls(
+        self,
+        data: bytes,
+        *,
+        id: str | None = None,  # noqa: A002
+        go_on: bool = False,
+        alone: bool = False,
+        restart_operations: bool = False,
+    ) -> list[str]:
+        """Bring calls into this database that `export_call` or `fenbu export` wrote: all or none.
+
+        Those that have ended are there as they were. Open ones are parked as `quarantined` until they are
+        retried, unless `go_on` is true.
+
+        Args:
+            data: The file.
+            id: Another id, for a call that has ended or not begun. It comes alone, and no messages with it.
+            go_on: Open calls run at once. Be sure that they do not run where they come from as well.
+            alone: Only the call that was exported, without those of its tree.
+            restart_operations: Operations on entities that have begun and not ended begin anew, on the state
+                that their entity has here.
+
+        Returns:
+            The ids of the calls: durable, and applied by the nodes soon. The first is the one that was
+            exported.
+
+        Raises:
+            AlreadyExists: There is a call with one of these ids; nothing was written. Also if the same was
+                imported before, so it may be repeated by who is not sure whether it has come.
+            UsageError: It is no such file, the calls cannot be brought in like that, or this is the code of a
+                workflow or operation.
+            Unavailable: It was not written, or perhaps not.
+
+        Example:
+            ```python
+            await app.import_calls(Path("order-7.json").read_bytes(), go_on=True)
+            ```
+        """
+        return await import_calls(
+            self.runtime,
+            data,
+            id_=id,
+            go_on=go_on,
+            alone=alone,
+            restart_operations=restart_operations,
+        )
 
     async def list_callbacks(self, id: str) -> list[CallbackInfo]:  # noqa: A002
         """The callbacks of a call that nobody has completed yet, with their tokens, oldest first.

@@ -171,7 +171,8 @@ class Absent:
                 return held[index:]
             self._deliver_loaded(id_, loaded, message, number, now)
             if loaded is None and isinstance(message, Restore):
-                return held[index + 1 :]  # It is in no memory yet, and its journal is not durable.
+                # What follows it needs its journal, which is in the open batch: load it.
+                return held[index + 1 :]
             if loaded is None and isinstance(message, Making) and message.invocation.id == id_:
                 # Accepted just now: for what follows it exists, in memory or as a row.
                 loaded = Loaded(message.invocation, [])
@@ -430,10 +431,17 @@ class Absent:
 
     def _restore(self, message: Restore, now: float) -> None:
         """A call with its journal comes from elsewhere; if it is open, it goes on from there."""
-        invocation, batch = message.invocation, self._partition.engine.batch
-        batch.rows.inserted.append(invocation)
+        invocation, engine = message.invocation, self._partition.engine
+        batch = engine.batch
         batch.rows.entries.extend(message.entries)
-        self._partition.engine.loads.changed(invocation.id, batch.number)
+        batch.rows.chunks.extend(message.chunks)
+        if invocation.handler == update.HANDLER:
+            update.restore(engine, invocation)
+            return
+        batch.rows.inserted.append(invocation)
+        engine.loads.changed(invocation.id, batch.number)
+        if not invocation.version:
+            engine.choose_version(invocation)
         # It gets its place behind all others; the backlog brings it, if it can run.
         self._partition.requeue(invocation, is_new=True)
         if invocation.status is Status.PENDING and invocation.wake_at is not None:

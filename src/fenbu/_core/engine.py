@@ -27,6 +27,7 @@ from fenbu._core.idle import IdleCalls
 from fenbu._core.load import Loads
 from fenbu._core.mailbox import Mailbox
 from fenbu._core.message import Call, Message
+from fenbu._core.model import Invocation
 from fenbu._core.order import Receiver, receiver_of
 from fenbu._core.partition import Partition
 from fenbu._core.resident import body_beat
@@ -259,10 +260,12 @@ class Engine:
             return ids.partition_of_entity(entity, key, count)
         return ids.partition_of(id_, count)
 
-    def version(self, handler: str) -> int:
-        """The version that a new call is accepted for, if its sender names none."""
-        spec = self.registry.latest(handler)
-        return spec.version if spec is not None else 1
+    def choose_version(self, call: Invocation) -> None:
+        """That of a new call whose sender, such as SQL, does not know the handler."""
+        spec = self.registry.latest(call.handler)
+        call.version = spec.version if spec is not None else 1
+        if call.deadline_at is None:
+            call.deadline_at = self.deadline(call.handler, call.version, None, call.created_at)
 
     def deadline(
         self, handler: str, version: int, timeout_seconds: float | None, now: float

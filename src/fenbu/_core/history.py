@@ -1,27 +1,30 @@
-"""A call with its journal as a file: JSON that people can read and `fenbu.testing.replay` runs again.
+"""Calls with their journals as a file: JSON that people can read and `fenbu.testing.replay` runs again.
 
-`{"fenbu_history": 1, "call": {…}, "journal": [{…}, …], "state": …}`: the fields are those of `Invocation` and
-`Entry`, without the empty ones. A payload is `{"json": …}`, or `{"text": …}` or `{"base64": …}` if it is
+`{"fenbu_history": 2, "call": {…}, "journal": [{…}, …], …, "calls": [{"call": {…}, …}, …], "messages": […]}`:
+the call that was asked for, those of its tree, and what is on the way to them. The fields are those of the
+structs, without the empty ones. A payload is `{"json": …}`, or `{"text": …}` or `{"base64": …}` if it is
 something else. `state` is the entity's before the operation, for an operation that is still open, and
 `state_version` says which version of its class wrote it. `fields` are the lazy fields of the entity that the
-operation has seen.
+operation has seen. Format 1 has one call, and neither streams nor messages. See `docs/history.md`.
 """
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
-from msgspec import Struct, field, structs
+from msgspec import Struct, field
 
 from fenbu._core import journal
-from fenbu._core.ids import partition_of
-from fenbu._core.message import Restore
-from fenbu._core.model import FINISHED, Entry, Invocation, Loaded, Payload, Status
+from fenbu._core.message import Message, encode
+from fenbu._core.model import Chunk, Entry, Invocation, Loaded, Payload
 from fenbu.errors import UsageError
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+READ: Final = (1, FORMAT)
+"""The formats that can be read."""
 
 
 class History(Struct):
@@ -33,53 +36,110 @@ class History(Struct):
     """None is that of the class as it is."""
     fields: dict[str, Payload] = field(default_factory=dict)
     """Lazy fields of the entity that the operation has seen, if they have rows."""
+    chunks: list[Chunk] = field(default_factory=list)
+    """What it has written to its streams, in order."""
+    found_by: str | None = None
+    """The call of the same file that has started it, or waits for it; None for the first."""
 
 
-class _File(Struct):
-    fenbu_history: int
+class Outside(Struct, frozen=True):
+    """Something that a call of a file has asked for, without an answer so far; it is not in the file."""
+
+    id: str
+    """The call."""
+    command: int
+    kind: str
+    name: str
+    location: str
+
+
+class Histories(Struct):
+    """A call with those of its tree, as they were in one moment. The first is the call itself."""
+
+    calls: list[History]
+    messages: list[Message] = field(default_factory=list)
+    """Accepted, and not applied yet, in order."""
+    outside: list[Outside] = field(default_factory=list)
+
+    @property
+    def root(self) -> History:
+        """The call that was asked for."""
+        return self.calls[0]
+
+
+class _Call(Struct, omit_defaults=True):
     call: dict[str, Any]
     journal: list[dict[str, Any]]
     state: dict[str, Any] | None = None
     state_version: int | None = None
     fields: dict[str, dict[str, Any]] = field(default_factory=dict)
+    chunks: list[dict[str, Any]] = field(default_factory=list)
+    found_by: str | None = None
 
 
-def write(history: History) -> bytes:
+class _File(_Call, kw_only=True):
+    fenbu_history: int
+    calls: list[_Call] = field(default_factory=list)
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    outside: list[Outside] = field(default_factory=list)
+
+
+def write(histories: Histories) -> bytes:
     """The text of a file."""
-    file: dict[str, Any] = {
-        "fenbu_history": FORMAT,
-        "call": _fields(history.loaded.invocation, "args", "result"),
-        "journal": [_fields(each, "value") for each in history.loaded.entries],
-    }
-    if history.state is not None:
-        file["state"] = _shown(history.state)
-        file["state_version"] = history.state_version
-    if history.fields:
-        file["fields"] = {name: _shown(value) for name, value in history.fields.items()}
+    file: dict[str, Any] = {"fenbu_history": FORMAT}
+    file |= msgspec.to_builtins(_written(histories.root), builtin_types=(bytes,))
+    others = [_written(each) for each in histories.calls[1:]]
+    for name, value in (
+        ("calls", others),
+        ("messages", [_written_message(each) for each in histories.messages]),
+        ("outside", histories.outside),
+    ):
+        if value:
+            file[name] = value
     return msgspec.json.format(msgspec.json.encode(file)) + b"\n"
 
 
-def read(text: bytes) -> History:
-    """The history in a file.
+def read(text: bytes) -> Histories:
+    """The histories in a file.
 
     Raises:
         UsageError: It is none, or one of a newer version of fenbu.
     """
     try:
         file = msgspec.json.decode(text, type=_File)
-        if file.fenbu_history != FORMAT:
+        if file.fenbu_history not in READ:
             raise UsageError(
                 f"the history has format {file.fenbu_history}, and this version of fenbu reads {FORMAT}"
             )
-        invocation = _struct(Invocation, file.call, "args", "result")
-        entries = [_struct(Entry, each, "value") for each in file.journal]
-        state = None if file.state is None else _payload(file.state)
-        fields = {name: _payload(value) for name, value in file.fields.items()}
+        calls = [_read(each) for each in (file, *file.calls)]
+        messages = [_message(each) for each in file.messages]
     except (msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(
             f"this is no history of a call ({error}); `fenbu export ID` writes one"
         ) from None
-    return History(Loaded(invocation, entries), state, file.state_version, fields)
+    return Histories(calls, messages, file.outside)
+
+
+def _written(history: History) -> _Call:
+    return _Call(
+        _fields(history.loaded.invocation, "args", "result"),
+        [_fields(each, "value") for each in history.loaded.entries],
+        None if history.state is None else _shown(history.state),
+        None if history.state is None else history.state_version,
+        {name: _shown(value) for name, value in history.fields.items()},
+        [_chunk_fields(each) for each in history.chunks],
+        history.found_by,
+    )
+
+
+def _read(call: _Call) -> History:
+    invocation = _struct(Invocation, call.call, "args", "result")
+    entries = [_struct(Entry, each, "value") for each in call.journal]
+    state = None if call.state is None else _payload(call.state)
+    fields = {name: _payload(value) for name, value in call.fields.items()}
+    chunks = [_chunk(invocation.id, each) for each in call.chunks]
+    loaded = Loaded(invocation, entries)
+    return History(loaded, state, call.state_version, fields, chunks, call.found_by)
 
 
 def _fields(struct: Invocation | Entry, *payloads: str) -> dict[str, Any]:
@@ -100,6 +160,58 @@ def _struct(type_: type[Any], fields: dict[str, Any], *payloads: str) -> Any:
     return msgspec.convert(fields, type_)
 
 
+def _chunk_fields(chunk: Chunk) -> dict[str, Any]:
+    fields: dict[str, Any] = msgspec.to_builtins(chunk, builtin_types=(bytes,))
+    # Its call is known, and every database gives numbers of its own.
+    del fields["id"], fields["number"]
+    if chunk.value is not None:
+        fields["value"] = _shown(chunk.value)
+    return {name: each for name, each in fields.items() if each is not None and each is not False}
+
+
+def _chunk(id_: str, fields: dict[str, Any]) -> Chunk:
+    if "value" in fields:
+        fields["value"] = _payload(fields["value"])
+    return msgspec.convert({"id": id_, **fields}, Chunk)
+
+
+_PAYLOADS: Final = {
+    "call": (("invocation", "args"),),
+    "update": (("invocation", "args"),),
+    "reply": (("outcome", "value"),),
+    "signal": (("value",),),
+}
+"""Where the payloads are in a message, by its tag."""
+
+
+def _places(fields: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
+    """Each payload of a message: the object that has it, and its name there."""
+    for *path, name in _PAYLOADS.get(fields["type"], ()):
+        place = fields
+        for each in path:
+            place = place[each]
+        if place.get(name) is not None:
+            yield place, name
+
+
+def _written_message(message: Message) -> dict[str, Any]:
+    encoded = encode(message)
+    fields: dict[str, Any] = (
+        msgspec.json.decode(encoded)
+        if isinstance(encoded, str)
+        else msgspec.msgpack.decode(encoded)
+    )
+    for place, name in _places(fields):
+        place[name] = _shown(place[name])
+    return fields
+
+
+def _message(fields: dict[str, Any]) -> Message:
+    for place, name in _places(fields):
+        place[name] = _payload(place[name])
+    return msgspec.convert(fields, Message)
+
+
 def _shown(payload: Payload) -> dict[str, Any]:
     if isinstance(payload, bytes):
         return {"base64": base64.b64encode(payload).decode()}
@@ -117,48 +229,3 @@ def _payload(shown: dict[str, Any]) -> Payload:
     if "json" in shown:
         return msgspec.json.encode(shown["json"]).decode()
     return shown["text"] if "text" in shown else base64.b64decode(shown["base64"])
-
-
-IMPORTED: Final = "an operator: it was imported, and `fenbu retry` lets it go on"
-"""What an open call waits for that was imported without being told to go on."""
-
-
-def restored(
-    history: History, partition_count: int, *, id_: str | None = None, goes_on: bool = False
-) -> Restore:
-    """The message that brings a call into a database.
-
-    Args:
-        history: The call.
-        partition_count: That of the database.
-        id_: A new id, for a call that has ended or not begun.
-        goes_on: An open call runs at once; else it is parked until an operator lets it.
-
-    Raises:
-        UsageError: The call cannot be brought in like that.
-    """
-    call = structs.replace(history.loaded.invocation, crashes=0, waiters=())
-    is_open = call.status not in FINISHED
-    if is_open and call.key is not None:
-        raise UsageError(
-            f"{call.handler} {call.id} is an operation that has not ended: it belongs to the state of its "
-            "entity at that moment, and can be imported when it has"
-        )
-    if id_ is not None and id_ != call.id:
-        if is_open and call.started_at is not None:
-            raise UsageError(
-                f"{call.handler} {call.id} has begun: its random numbers, the ids of its calls and its "
-                "idempotency keys come from its id, so it goes on under that id alone"
-            )
-        call.id, call.parent = id_, None
-    place = call.id if call.key is None else f"{call.entity}/{call.key}"
-    call.partition = partition_of(place, partition_count)
-    if is_open:
-        begun = call.started_at is not None
-        call.status = Status.RUNNING if begun else Status.PENDING
-        call.waiting, call.failure = None, None if begun else call.failure
-        if begun:
-            call.wake_at = None  # Its timers are armed again from its journal.
-        if not goes_on:
-            call.status, call.waiting, call.wake_at = Status.QUARANTINED, IMPORTED, None
-    return Restore(call, [structs.replace(each, id=call.id) for each in history.loaded.entries])

@@ -48,6 +48,11 @@ def update_id(workflow: str, id: str) -> str:  # noqa: A002
     return f"{workflow}{UPDATE}{id}"
 
 
+def workflow_of(update: str) -> str:
+    """The workflow that an update's id belongs to."""
+    return update.partition(UPDATE)[0]
+
+
 def run_id(id: str, run: int) -> str:  # noqa: A002
     """Names one run of a workflow that was retried, as the parent of its children."""
     return f"{id}~{run}" if run else id

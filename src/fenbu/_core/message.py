@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from fenbu._core.model import (
     Address,
+    Chunk,
     Entry,
     Failure,
     Invocation,
@@ -179,6 +180,8 @@ class Restore(Struct, frozen=True, tag="restore", gc=False):
 
     invocation: Invocation
     entries: list[Entry]
+    chunks: tuple[Chunk, ...] = ()
+    """What it has written to its streams, in order; they get new numbers."""
 
     @property
     def partition(self) -> int:
@@ -232,7 +235,8 @@ def encode(message: Message) -> Payload:
             payload = message.value
         case Restore():
             call = message.invocation
-            values = (call.args, call.result, *(each.value for each in message.entries))
+            rows = (*message.entries, *message.chunks)
+            values = (call.args, call.result, *(each.value for each in rows))
             payload = next((each for each in values if isinstance(each, bytes)), None)
         case _:
             payload = None

@@ -178,12 +178,7 @@ class Partition:
         else:
             batch.rows.inserted.append(invocation)
         if not invocation.version:
-            # Its sender, such as SQL, does not know the handler.
-            invocation.version = self.engine.version(invocation.handler)
-            if invocation.deadline_at is None:
-                invocation.deadline_at = self.engine.deadline(
-                    invocation.handler, invocation.version, None, invocation.created_at
-                )
+            self.engine.choose_version(invocation)
         spec = self._spec_of(invocation)
         if spec is None:
             return

@@ -59,7 +59,13 @@ def insert(engine: Engine, call: Invocation, partition: int) -> None:
 
     Its sequence is below all others, so that it is never loaded to be run.
     """
-    call.partition, call.sequence, call.version = partition, 0, 1
+    call.partition, call.version = partition, 1
+    restore(engine, call)
+
+
+def restore(engine: Engine, call: Invocation) -> None:
+    """The same for one that comes from elsewhere, as it is."""
+    call.sequence = 0
     engine.batch.rows.inserted.append(call)
     engine.loads.changed(call.id, engine.batch.number)
 

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from enum import Enum
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from msgspec import Struct
 
 from fenbu._core.batch import CommitBatch
 from fenbu._core.message import Message
 from fenbu._core.model import EntityField, EntityState, Loaded, Outcome, Payload, Status
+from fenbu._core.tree import Walk
 from fenbu._storage.expiry import Expiring
 from fenbu._storage.stream import StreamCursor, StreamPage
+
+T = TypeVar("T")
 
 UNPLACED: Final = -1
 """The partition of a client's message that knows an id and nothing else."""
@@ -229,7 +232,30 @@ class Entities(Expiring, Protocol):
         ...
 
 
-class Storage(Ownership, Streams, Entities, Protocol):
+class Moves(Protocol):
+    """Calls that leave for another database, and calls that come from one."""
+
+    async def enqueue_new(self, messages: Sequence[Message]) -> list[str]:
+        """Like `enqueue`, but only if none of the calls that the messages make exists, as a row or a message.
+
+        For calls that come from elsewhere. Two of these at once are one after the other. Returns the ids of
+        those that exist, in order: then nothing was written.
+
+        Raises:
+            Unavailable: It was not written, or, after an I/O error, perhaps not: doing it again tells.
+        """
+        ...
+
+    async def snapshot(self, walk: Walk[T]) -> T:
+        """Answer what a walk asks, all of it as it is in one moment; what the walk has found.
+
+        Raises:
+            Unavailable: The database cannot be reached. The walk cannot be used again.
+        """
+        ...
+
+
+class Storage(Ownership, Streams, Entities, Moves, Protocol):
     """A database that holds calls, journals, entities and inboxes.
 
     `now` is always an argument: no statement reads a clock.
@@ -428,6 +454,7 @@ __all__ = [
     "InboxRead",
     "Loaded",
     "Meta",
+    "Moves",
     "NodeInfo",
     "Open",
     "Ownership",

@@ -40,6 +40,12 @@ def text_of(value: object) -> str:
     return _json.encode(value).decode()
 
 
+def range_of_address(partition: int, id_: str) -> tuple[str, str]:
+    """The range of texts in a `parent` column that begin so: the first, and the first that is too far."""
+    address = text_of((partition, id_))[:-1]
+    return f"{address},", f"{address}-"  # the character after the comma
+
+
 def invocation_of(row: Row) -> Invocation:
     """The struct of a row of `columns`."""
     (

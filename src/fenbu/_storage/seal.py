@@ -255,8 +255,11 @@ class Seal:
             case Reply():
                 return replace(message, outcome=self.outcome(message.outcome))
             case Restore():
-                call, entries = message.invocation, message.entries
-                return Restore(self.invocation(call), [self.entry(each) for each in entries])
+                return Restore(
+                    self.invocation(message.invocation),
+                    [self.entry(each) for each in message.entries],
+                    tuple(self.chunk(each) for each in message.chunks),
+                )
             case Cancel() | Pause():
                 return replace(message, reason=self._reason(message.reason) or "")
             case Withheld():
@@ -280,7 +283,8 @@ class Seal:
                 return guarded(replace(message, failure=self.open_failure(message.failure)))
             case Restore():
                 self.open_loaded(Loaded(message.invocation, message.entries))
-                return message
+                chunks = tuple(self.open_chunk(each) for each in message.chunks)
+                return replace(message, chunks=chunks)
             case Cancel() | Pause():
                 return replace(message, reason=self.open_text(message.reason))
             case _:

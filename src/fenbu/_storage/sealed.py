@@ -15,6 +15,7 @@ from fenbu._core.batch import CommitBatch
 from fenbu._core.codec import CodecHook
 from fenbu._core.message import Message
 from fenbu._core.model import EntityField, EntityState, Invocation, Loaded, Outcome, Payload
+from fenbu._core.tree import Seen, Walk, opened
 from fenbu._storage.observer import CallFilter
 from fenbu._storage.protocol import (
     Commit,
@@ -31,6 +32,7 @@ from fenbu._storage.stream import StreamCursor, StreamPage
 from fenbu.errors import EncodingError
 
 S = TypeVar("S", bound=Storage)
+T = TypeVar("T")
 
 
 def sealed(storage: S, hook: CodecHook | None) -> S:
@@ -70,6 +72,18 @@ class SealedStorage:
             raise EncodingError(f"the codec's hook failed: {error!r}") from error
         await self._storage.enqueue(found)
 
+    async def enqueue_new(self, messages: Sequence[Message]) -> list[str]:
+        try:
+            found = [self._seal.message(each) for each in messages]
+        except Exception as error:
+            raise EncodingError(f"the codec's hook failed: {error!r}") from error
+        existing: list[str] = await self._storage.enqueue_new(found)
+        return existing
+
+    async def snapshot(self, walk: Walk[T]) -> T:
+        found: T = await self._storage.snapshot(opened(walk, self._seen))
+        return found
+
     async def run_step(
         self, step: StepKey, kind: str, work: Callable[[Any], Awaitable[Payload]]
     ) -> Payload:
@@ -81,6 +95,19 @@ class SealedStorage:
 
     def _opened(self, found: list[Loaded]) -> list[Loaded]:
         return [self._seal.open_loaded(each) for each in found]
+
+    def _seen(self, seen: Seen) -> Seen:
+        return Seen(
+            self._opened(seen.calls),
+            [self._seal.open_chunk(each) for each in seen.chunks],
+            seen.children,
+            [self._seal.open_state(each) for each in seen.states],
+            [self._seal.open_message(each) for each in seen.messages],
+            [self._open_field(each) for each in seen.fields],
+        )
+
+    def _open_field(self, field: EntityField) -> EntityField:
+        return replace(field, value=self._seal.open(field.value))
 
     def _shown(self, found: list[Invocation]) -> list[Invocation]:
         return [self._seal.open_invocation(each) for each in found]
@@ -105,7 +132,7 @@ class SealedStorage:
 
     async def load_fields(self, places: Sequence[tuple[str, str, str]]) -> list[EntityField]:
         found: list[EntityField] = await self._storage.load_fields(places)
-        return [replace(each, value=self._seal.open(each.value)) for each in found]
+        return [self._open_field(each) for each in found]
 
     async def load_inbox(
         self,

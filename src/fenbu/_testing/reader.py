@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from fenbu._core.model import EntityField, EntityState, Invocation, Loaded, Outcome, Payload
+from fenbu._core.tree import Walk
 from fenbu._storage.expiry import EntityRange
 from fenbu._storage.memory.storage import MemoryStorage
 from fenbu._storage.observer import CallFilter
@@ -15,6 +16,8 @@ from fenbu._storage.stream import StreamCursor, StreamPage
 from fenbu._testing.database import SimulatedDatabase
 from fenbu._testing.network import Connection, Network
 from fenbu.errors import Unavailable
+
+T = TypeVar("T")
 
 
 class Transaction:
@@ -181,6 +184,10 @@ class Reader:
         found: InboxRead = await self._read(
             lambda session: session.load_inbox(partitions, after, limit=limit, until=until)
         )
+        return found
+
+    async def snapshot(self, walk: Walk[T]) -> T:
+        found: T = await self._read(lambda session: session.snapshot(walk))
         return found
 
     async def outcomes(self, ids: Sequence[str]) -> dict[str, Outcome | Open]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from fenbu._api.app import App
 from fenbu._core import history
+from fenbu._core.history import Histories, History
+from fenbu._core.model import FINISHED
 from fenbu._core.rehearsal import Divergence, rehearse
 from fenbu.errors import UsageError
 
@@ -33,7 +36,8 @@ def replay(place: str | Path, app: App) -> int:
         app: The app with the code of today.
 
     Returns:
-        How many histories were replayed.
+        How many histories were replayed. A file has one for each call of a tree: those of other services,
+        whose code the app does not have, and operations that have ended are passed over.
 
     Raises:
         ReplayDiverged: The code asks for something else than was recorded, or ends differently.
@@ -47,6 +51,7 @@ def replay(place: str | Path, app: App) -> int:
     """
     path = Path(place)
     files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+    count = 0
     for file in files:
         try:
             found = history.read(file.read_bytes())
@@ -54,7 +59,19 @@ def replay(place: str | Path, app: App) -> int:
             raise UsageError(f"{file} cannot be read: {error.strerror}") from None
         except UsageError as error:
             raise UsageError(f"{file}: {error}") from None
-        divergence = rehearse(app.registry, found)
-        if divergence is not None:
-            raise ReplayDiverged(file, divergence)
-    return len(files)
+        for each in _replayed(found, app):
+            count += 1
+            divergence = rehearse(app.registry, each)
+            if divergence is not None:
+                raise ReplayDiverged(file, divergence)
+    return count
+
+
+def _replayed(found: Histories, app: App) -> Iterator[History]:
+    """The call that was exported, and those of its tree whose code is here and can be replayed."""
+    yield found.root
+    for each in found.calls[1:]:
+        call = each.loaded.invocation
+        has_ended = call.entity is not None and call.status in FINISHED
+        if app.registry.latest(call.handler) is not None and not has_ended:
+            yield each

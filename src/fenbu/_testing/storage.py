@@ -173,6 +173,14 @@ class SimulatedStorage(Reader):
         session = self._sender
         await self.network.ask(self._with_hints(session.enqueue(messages)), session.connection)
 
+    async def enqueue_new(self, messages: Sequence[Message]) -> list[str]:
+        if not self._is_open:
+            raise Unavailable("the storage is not open")
+        session = Session(self.network)
+        request = self._with_hints(session.enqueue_new(messages))
+        existing: list[str] = await self.network.ask(request, session.connection)
+        return existing
+
     async def _with_hints(self, request: Coroutine[Any, Any, Any]) -> Any:
         """A request, and then hints to the owners of what it has put into the inbox."""
         request.send(None)

@@ -26,6 +26,7 @@ from fenbu._core.model import (
     Status,
     Stored,
 )
+from fenbu._core.tree import Look, Seen
 from fenbu._storage.protocol import Meta, NodeInfo
 from fenbu._storage.stream import StreamCursor, StreamPage
 
@@ -182,6 +183,29 @@ class MemoryDatabase:
             page = chunks[first : first + limit]
             pages.append(StreamPage(page, status, partition, len(page) < limit))
         return pages
+
+    def look_up(self, look: Look) -> Seen:
+        """See `Storage.snapshot`."""
+        calls = [self.invocations[each] for each in sorted(look.ids) if each in self.invocations]
+        chunks = [
+            chunk
+            for each in calls
+            for stream in self.chunks.get(each.id, {}).values()
+            for chunk in stream
+        ]
+        parents = set(look.parents)
+        return Seen(
+            self.load(calls),
+            sorted(chunks, key=_number),
+            sorted(
+                each.id
+                for each in self.invocations.values()
+                if each.parent is not None and (each.parent.partition, each.parent.id) in parents
+            ),
+            [self.entities[each] for each in look.entities if each in self.entities],
+            [decode(text) for _, text in sorted(self.inbox.items())] if look.messages else [],
+            [self.fields[each] for each in look.fields if each in self.fields],
+        )
 
     def copy(self, id_: str) -> Invocation:
         """A fresh copy of a call, which the caller may keep and change."""

@@ -40,7 +40,7 @@ from fenbu._core.model import (
     Status,
 )
 from fenbu._storage.memory.database import ENCODER, MemoryDatabase
-from fenbu._storage.memory.ownership import Ownership
+from fenbu._storage.memory.tree import Moves
 from fenbu._storage.position import number_of, read_of
 from fenbu._storage.protocol import (
     ONE_TRANSACTION,
@@ -130,7 +130,7 @@ class _Rows(NamedTuple):
         )
 
 
-class MemoryStorage(Ownership):
+class MemoryStorage(Moves):
     """A node's or client's connection to a MemoryDatabase; a new database if none is given."""
 
     def __init__(self, database: MemoryDatabase | None = None) -> None:

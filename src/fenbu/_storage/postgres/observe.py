@@ -23,7 +23,7 @@ from fenbu._storage.postgres.session import Pool
 from fenbu._storage.postgres.streams import infos, last, scan
 from fenbu._storage.postgres.url import Target
 from fenbu._storage.protocol import NodeInfo
-from fenbu._storage.rows import status_of, text_of
+from fenbu._storage.rows import range_of_address, status_of, text_of
 from fenbu._storage.stream import StreamInfo
 
 LAST_CHARACTER = "\U0010ffff"
@@ -109,12 +109,10 @@ class Observation(ABC):
         if not found:
             return []
         partition, attempt = found[0]
-        address = text_of((partition, id))[:-1]
         prefixes = [ids.child_id(ids.run_id(id, run), 0)[:-1] for run in range(attempt + 1)]
         rows = await self._pool.fetch(
             "invocation.children",
-            f"{address},",
-            f"{address}-",  # the character after the comma
+            *range_of_address(partition, id),
             prefixes,
             limit,
         )

@@ -125,6 +125,15 @@ class Pool:
                         return await work(connection)
                 return await work(connection)
 
+    async def run_snapshot(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
+        """Do work that only reads, and that sees the database as it is in one moment."""
+        with translated(self._target):
+            async with (
+                self._connection() as connection,
+                connection.transaction(isolation="repeatable_read", readonly=True),
+            ):
+                return await work(connection)
+
     async def close(self) -> None:
         self._open = False
         idle, self._idle = self._idle, []

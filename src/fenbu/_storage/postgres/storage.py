@@ -19,9 +19,9 @@ from fenbu._storage.postgres import commit, inbox, load, retention, rewrite, str
 from fenbu._storage.postgres.driver import Connection
 from fenbu._storage.postgres.hint import Hints
 from fenbu._storage.postgres.migrate import open_schema
-from fenbu._storage.postgres.ownership import Ownership
 from fenbu._storage.postgres.session import Pool, is_pooled
 from fenbu._storage.postgres.step import StepRunner
+from fenbu._storage.postgres.tree import Moves
 from fenbu._storage.postgres.url import target_of
 from fenbu._storage.protocol import (
     Commit,
@@ -45,7 +45,7 @@ class _Opened(Struct, eq=False):
     steps: StepRunner
 
 
-class PostgresStorage(Ownership):
+class PostgresStorage(Moves):
     """See the module; the URL's parameters are in `url.py`.
 
     Args:

@@ -20,7 +20,7 @@ from fenbu._core.message import Making, decode
 from fenbu._core.model import Chunk, EntityField, EntityState, Invocation, Status, Stored
 from fenbu._storage.expiry import EntityRange
 from fenbu._storage.observer import CallFilter
-from fenbu._storage.rows import invocation_of, status_of, text_of
+from fenbu._storage.rows import invocation_of, range_of_address, status_of, text_of
 from fenbu._storage.sqlite.connection import Connection
 from fenbu._storage.sqlite.load import expired_entities, fields, misdated_entities
 from fenbu._storage.sqlite.migrate import META_SQL
@@ -185,10 +185,10 @@ def children(session: Session, id_: str, limit: int) -> list[Invocation]:
     if row is None:
         return []
     partition, attempt = row
-    address = text_of((partition, id_))[:-1]
+    awaited_from, awaited_until = range_of_address(partition, id_)
     parameters = {
-        "awaited_from": f"{address},",
-        "awaited_until": f"{address}-",  # the character after the comma
+        "awaited_from": awaited_from,
+        "awaited_until": awaited_until,
         "prefixes": text_of(child_prefixes(id_, attempt)),
         "limit": limit,
     }

@@ -35,7 +35,6 @@ from fenbu._storage.sqlite import (
     retention,
 )
 from fenbu._storage.sqlite.connection import Connection
-from fenbu._storage.sqlite.node import Ownership
 from fenbu._storage.sqlite.session import (
     LOOK_MILLISECONDS,
     SQL,
@@ -46,10 +45,11 @@ from fenbu._storage.sqlite.session import (
     use_wal,
 )
 from fenbu._storage.sqlite.shape import Statement
+from fenbu._storage.sqlite.tree import Moves
 from fenbu.errors import Unavailable, UnsupportedDatabase, UsageError
 
 
-class SQLiteStorage(Ownership):
+class SQLiteStorage(Moves):
     """See the module.
 
     Args:

@@ -40,6 +40,10 @@ ORDER BY number DESC LIMIT 1;
 SELECT stream, count(*) FILTER (WHERE NOT ends), bool_or(ends), max(at) FROM {schema}.chunk WHERE id = $1
 GROUP BY stream ORDER BY stream;
 
+-- name: of_calls
+SELECT id, stream, run, command, position, at, value, ends, number, value_bytes FROM {schema}.chunk
+WHERE id = ANY ($1::text[]) ORDER BY number;
+
 -- name: scan
 SELECT id, stream, run, command, position, at, value, ends, number, value_bytes FROM {schema}.chunk
 WHERE number > $1 ORDER BY number LIMIT $2;

@@ -29,6 +29,13 @@ FROM (VALUES (pg_current_snapshot()::text)) AS snapshot (text) LEFT JOIN LATERAL
 INSERT INTO {schema}.inbox (partition, call_id, message, message_bytes)
 SELECT * FROM unnest($1::integer[], $2::text[], $3::text[], $4::bytea[]);
 
+-- name: all
+SELECT message, message_bytes FROM {schema}.inbox ORDER BY tx, number;
+
+-- name: import_lock
+-- Two imports at once are one after the other.
+SELECT pg_advisory_xact_lock(1717857891, hashtext($1));
+
 -- name: find
 SELECT message, message_bytes FROM {schema}.inbox
 WHERE call_id >= $1 AND call_id < $2 AND call_id IS NOT NULL

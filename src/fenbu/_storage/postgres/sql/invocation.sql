@@ -222,6 +222,15 @@ ORDER BY sequence LIMIT $4;
 -- name: run_of
 SELECT partition, attempt FROM {schema}.invocation WHERE id = $1;
 
+-- name: awaited
+-- The calls that addresses wait for, whose texts are in these ranges.
+SELECT invocation.id
+FROM unnest($1::text[], $2::text[]) AS address (first, until) CROSS JOIN LATERAL (
+    SELECT id FROM {schema}.invocation
+    WHERE parent >= address.first AND parent < address.until AND parent IS NOT NULL
+) AS invocation
+ORDER BY invocation.id COLLATE "C";
+
 -- name: children
 -- Those that it awaits, by the address in `parent`, and those that it started, by the ids derived from it.
 WITH child AS (

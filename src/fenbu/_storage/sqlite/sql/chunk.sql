@@ -31,6 +31,9 @@ WHERE chunk.id = wanted.id AND chunk.stream = wanted.stream
     AND number > wanted.after AND number < wanted.until
 ORDER BY wanted.place, chunk.number;
 
+-- name: of_calls
+SELECT {columns}, number FROM chunk WHERE id IN (SELECT value FROM json_each(?)) ORDER BY number;
+
 -- name: scan
 SELECT {columns}, number FROM chunk WHERE number > ? ORDER BY number LIMIT ?;
 

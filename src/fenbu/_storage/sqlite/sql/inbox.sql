@@ -11,6 +11,9 @@ WHERE number > :after AND number <= :until
     AND partition IN (SELECT value FROM json_each(:partitions))
 ORDER BY number LIMIT :limit;
 
+-- name: all
+SELECT message FROM inbox ORDER BY number;
+
 -- name: last_number
 SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'inbox'), 0);
 

@@ -206,6 +206,13 @@ ORDER BY sequence LIMIT ?;
 -- name: run_of
 SELECT partition, attempt FROM invocation WHERE id = ?;
 
+-- name: awaited
+-- The calls that these addresses wait for; each is [first, first that is too far].
+SELECT invocation.id FROM json_each(?) AS address CROSS JOIN invocation INDEXED BY child_call
+WHERE invocation.parent >= json_extract(address.value, '$[0]')
+    AND invocation.parent < json_extract(address.value, '$[1]') AND invocation.parent IS NOT NULL
+ORDER BY invocation.id;
+
 -- name: children
 -- Those that it awaits, by the address in `parent`, and those that it started, by the ids derived from it.
 WITH child (id) AS (
