@@ -16,7 +16,9 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from contextvars import Context, ContextVar, copy_context
 from random import Random
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
+
+from msgspec import Struct
 
 from fenbu.errors import FenbuError, UsageError
 
@@ -36,12 +38,32 @@ class NeverEnds(FenbuError):
     """A simulation came to a state from which nothing would ever happen, or went on for too long."""
 
 
+class _Handle(Struct, eq=False):
+    """A scheduled callback; what `call_soon` and `call_later` return."""
+
+    callback: Callable[..., object] | None
+    args: tuple[Any, ...]
+    context: Context
+    when_: float = 0.0
+
+    def cancel(self) -> None:
+        """It is passed over when its turn comes."""
+        self.callback = None
+        self.args = ()
+
+    def cancelled(self) -> bool:
+        return self.callback is None
+
+    def when(self) -> float:
+        return self.when_
+
+
 class Process:
     """One simulated process of an operating system."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.ready: deque[asyncio.Handle] = deque()
+        self.ready: deque[_Handle] = deque()
         self.is_alive = True
         self.is_stopped = False
         """It is there, and nothing of it runs: SIGSTOP."""
@@ -72,7 +94,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         """If given, says when something will happen that is not just somebody looking."""
         self._idle_since = 0.0
         self._now = 0.0
-        self._timers: list[tuple[float, int, asyncio.TimerHandle, Process]] = []
+        self._timers: list[tuple[float, int, _Handle, Process]] = []
         self._timer_count = 0
         self._running = False
         self._closed = False
@@ -130,10 +152,10 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
 
     def _turn(self) -> None:
         able = [each for each in self.processes if each.ready and not each.is_stopped]
-        if not able:
-            self._pass_time()
-            return
-        process = able[0] if len(able) == 1 else able[int(self.random.random() * len(able))]
+        if len(able) > 1:
+            process = able[int(self.random.random() * len(able))]
+        else:
+            process = able[0] if able else self._pass_time()
         ready = process.ready
         for _ in range(len(ready)):
             if process.fuse >= 0:
@@ -144,23 +166,31 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
             if not process.is_alive or process.is_stopped:
                 return
             handle = ready.popleft()
-            if not handle._cancelled:  # noqa: SLF001
+            if handle.callback is not None:
                 self.turns += 1
-                handle._run()  # noqa: SLF001
+                try:
+                    handle.context.run(handle.callback, *handle.args)
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as error:  # noqa: BLE001 - whatever a callback raises ends the run
+                    self.call_exception_handler(
+                        {"message": "a callback failed", "exception": error}
+                    )
         if self.turns > self.turns_max:
             raise NeverEnds(f"more than {self.turns_max} callbacks ran, and no end is in sight")
 
-    def _pass_time(self) -> None:
+    def _pass_time(self) -> Process:
+        """Until the next timer rings: its process."""
         if self.foresee is not None and self._now - self._idle_since > IDLE_SECONDS:
             self._skip(self.foresee)
         timers = self._timers
         while timers:
             when, _, handle, process = heapq.heappop(timers)
-            if handle._cancelled or not process.is_alive:  # noqa: SLF001
+            if handle.callback is None or not process.is_alive:
                 continue
             self._now = max(self._now, when)
             process.ready.append(handle)
-            return
+            return process
         raise NeverEnds("everybody waits, and nothing is left that could happen")
 
     def busy(self) -> None:
@@ -170,8 +200,8 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def timers(self) -> Iterator[tuple[float, Process, Context]]:
         """Those that will ring."""
         for when, _, handle, process in self._timers:
-            if not handle._cancelled and process.is_alive:  # noqa: SLF001
-                yield when, process, handle._context  # noqa: SLF001
+            if handle.callback is not None and process.is_alive:
+                yield when, process, handle.context
 
     def _skip(self, foresee: Callable[[], float | None]) -> None:
         """Pass over the time in which everybody would only look whether something has happened."""
@@ -198,10 +228,10 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
         process = (process_now.get() if context is None else context.get(process_now)) or self.world
-        handle = asyncio.Handle(callback, args, self, context)
+        handle = _Handle(callback, args, context or copy_context())
         if process.is_alive:
             process.ready.append(handle)
-        return handle
+        return cast("asyncio.Handle", handle)
 
     call_soon_threadsafe = call_soon
 
@@ -222,14 +252,11 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
         process = (process_now.get() if context is None else context.get(process_now)) or self.world
-        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        handle = _Handle(callback, args, context or copy_context(), when)
         if process.is_alive:
             self._timer_count += 1
             heapq.heappush(self._timers, (when, self._timer_count, handle, process))
-        return handle
-
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """It is passed over when its time comes."""
+        return cast("asyncio.TimerHandle", handle)
 
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self)
