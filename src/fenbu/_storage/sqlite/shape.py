@@ -60,7 +60,7 @@ class Shape:
     def _statement(self, flat: list[Any]) -> Statement:
         count = len(flat) // self._columns
         self._until_look -= 1
-        if self._until_look == 0:
+        if self._until_look <= 0:
             self._look(flat)
         given = self._given
         if False in given:
@@ -77,7 +77,7 @@ class Shape:
         self._until_look = LOOK_EVERY
         self._seen = _either(self._seen, _filled(flat, self._columns))
         self._looks_left -= 1
-        if self._looks_left == 0:
+        if self._looks_left <= 0:
             self._given, self._seen = self._seen, [False] * self._columns
             self._looks_left = self._looks
 
