@@ -13,8 +13,6 @@ import pytest
 
 from fenbu import App, CodecHook, Encryption, Entity, Handle, Retry, Status, step, wait_signal
 from fenbu._api.hook import one_hook
-from fenbu._core import history
-from fenbu._core.history import History
 from fenbu._storage.open import storage_of
 from fenbu._storage.rekey import rekey
 from fenbu._storage.sqlite.rows import ARGS_IN_ROW_MAX
@@ -193,20 +191,13 @@ async def test_exported_and_imported(hooked: App, size: int) -> None:
     made = register(hooked)
     text = text_of(size)
     async with hooked:
-        storage = hooked.runtime.gateway.storage
         waiting = await made.wait.options(id="w").start(text)
         await until(waiting, Status.SUSPENDED)
-        (loaded,) = await storage.load_calls(["w"])
-        found = history.read(history.write(History(loaded)))
-        assert found.loaded.invocation.args == loaded.invocation.args
+        data = await hooked.export_call("w")
         await waiting.terminate()
         await forget(hooked)
-        message = history.restored(found, hooked.registry.partition_count, goes_on=True)
-        await storage.enqueue([message])
-        async with asyncio.timeout(20):
-            while not await storage.load_calls(["w"]):
-                await asyncio.sleep(0)
-        await until(waiting, Status.SUSPENDED)
+        assert await hooked.import_calls(data, go_on=True) == ["w"]
+        # Right behind it, before any node has seen the call.
         await waiting.signal("go", "here")
         assert await waiting.result() == expected(text, "here")
         await forget(hooked)
