@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import product
 from typing import Any
 
 import pytest
@@ -287,6 +288,62 @@ def test_the_time_of_a_fork_runs_out() -> None:
         with pytest.raises(CallTimedOut):
             await again.result()
         assert 59 <= asyncio.get_running_loop().time() - began <= 61
+
+    run(app, scenario)
+
+
+def shaped(app: App) -> Any:
+    """Workflows that ask for their commands one after the other, at once, and both; the last one fails."""
+    fails = [True]
+
+    async def work(number: int) -> int:
+        await asyncio.sleep(number % 3)
+        return number
+
+    async def end(number: int) -> int:
+        if fails[0]:
+            raise ValueError("not yet")
+        return number
+
+    @app.task
+    async def leaf(number: int) -> int:
+        return number
+
+    @app.workflow
+    async def shape(kind: str) -> int:
+        await step(work, 1)
+        if kind == "in a row":
+            await step(work, 2)
+            await leaf(3)
+        elif kind == "at once":
+            await asyncio.gather(step(work, 2), leaf(3), step(work, 4))
+        else:
+            early = asyncio.ensure_future(step(work, 2))
+            await leaf(3)
+            await asyncio.sleep(5)
+            await early
+        return await step(end, 7)
+
+    return shape, fails
+
+
+@pytest.mark.parametrize("kind", ["in a row", "at once", "early"])
+def test_forks_of_forks(kind: str) -> None:
+    app = App("again", url="memory:")
+    shape, fails = shaped(app)
+
+    async def scenario() -> None:
+        first = await shape.start(kind)
+        await failed(first)
+        for places in product(range(1, 5), repeat=3):
+            handle = first
+            for place in places:
+                handle = await handle.fork(place)
+                await failed(handle)
+            fails[0] = False
+            again = await handle.fork()
+            assert await again.result(20) == 7, places
+            fails[0] = True
 
     run(app, scenario)
 

@@ -76,3 +76,15 @@ async def forks(world: World, name: str) -> None:
         sorted(lines) == sorted([*once, "agreed", *again]),
         f"forked at part {part} it has done {lines}",
     )
+
+    # What was forked is forked again, at the same place or another.
+    handle = project.handle(f"{name}-part")
+    other = world.random.choice((part, world.random.randrange(part, parts)))
+    said = await forked(1 + 4 * other, {}, f"{name}-again")
+    more = [f"{side}{each}" for side in "ab" for each in range(other, parts)]
+    lines = await patiently(Log(log).all)
+    world.check(said is None, f"the end said {said}")
+    world.check(
+        sorted(lines) == sorted([*once, "agreed", *again, *more]),
+        f"forked at part {part} and then at {other} it has done {lines}",
+    )

@@ -63,7 +63,7 @@ class Activation:
 
     __slots__ = (
         "_count",
-        "_fork",
+        "_forks",
         "_inside",
         "_patches",
         "_random",
@@ -143,7 +143,7 @@ class Activation:
         self._patches: dict[str, bool] = {}
         self.is_replaying = False
         """What it asks for has been asked for before."""
-        self._fork: Entry | None = None
+        self._forks: Sequence[Entry] = ()
         """While the journal is replayed, the fork that comes next, if any."""
         self._recorded: str | None = None
         """While the journal is replayed, what was recorded at the position that the code has come to."""
@@ -259,25 +259,28 @@ class Activation:
                 before(entry.position)
                 self.apply(entry)
                 self._compare(entry.commands, entry.position)
-            elif entry.attempt:  # Else the code is free here.
-                journal.compare(invocation, entry.position, entry.commands, self._take())
-        self._recorded = self._fork = None
+            else:
+                self._forks = self._forks[1:]
+                if entry.attempt:  # Else the code is free here.
+                    self._compare(entry.commands, entry.position)
+        self._recorded, self._forks = None, ()
         self.is_replaying = False
 
     def _expect(self, commands: str | None, entries: Sequence[Entry], index: int) -> None:
-        """What was recorded for what the code asks for next, and whether it is forked amid that."""
-        self._recorded, self._fork = commands or "", None
-        if index < len(entries) and entries[index].kind is EntryKind.FORKED:
-            self._fork = entries[index]
-            self.is_replaying = bool(self._fork.attempt)
+        """What was recorded for what the code asks for next, and where it is forked amid that."""
+        self._recorded, end = commands or "", index
+        while end < len(entries) and entries[end].kind is EntryKind.FORKED:
+            end += 1
+        self._forks = entries[index:end]
+        if self._forks:
+            self.is_replaying = bool(self._forks[-1].attempt)
 
     def _compare(self, commands: str | None, position: int) -> None:
         """Check what the code has asked for; what comes behind a fork is left for later."""
         behind: list[tuple[int, Command]] = []
-        if (fork := self._fork) is not None:
-            known = [
-                i for i, (number, _) in enumerate(self.issued, 1) if 0 < number <= fork.command
-            ]
+        if self._forks:
+            last = self._forks[0].command
+            known = [i for i, (number, _) in enumerate(self.issued, 1) if 0 < number <= last]
             first = known[-1] if known else 0
             self.issued, behind = self.issued[:first], self.issued[first:]
         journal.compare(self.invocation, position, commands, self._take())
@@ -416,8 +419,9 @@ class Activation:
         """What stands in the journal for where the code is; None if it comes here for the first time."""
         if self.closed is not None:
             raise self.closed
-        if self._fork is not None and self._count >= self._fork.command:
-            return self._fork.commands or "" if self._fork.attempt else None
+        for fork in reversed(self._forks):
+            if self._count >= fork.command:
+                return fork.commands or "" if fork.attempt else None
         return self._recorded
 
     def start_timer(self, when: float, handle: Any) -> int:

@@ -161,6 +161,8 @@ def forked(
         raise UsageError(
             f"{call.handler} {call.id} has no outcome of command {min(unknown)} before command {place}"
         )
+    while kept and _says_nothing(kept[-1], anew):
+        kept.pop()
     entries = [replace(each, id=id_, position=position) for position, each in enumerate(kept, 1)]
     entries.append(_mark(loaded, id_, len(entries) + 1, Fork(last, "", "", anew), now))
     made = Invocation(
@@ -191,6 +193,14 @@ def _mark(loaded: Loaded, id_: str, position: int, fork: Fork, now: float) -> En
     seed = forks[0].seed if forks else ids.seed(own, call.created_at)
     text = msgspec.json.encode(replace(fork, run=run, seed=seed)).decode()
     return Entry(id_, position, EntryKind.FORKED, now, fork.last, run, value=text)
+
+
+def _says_nothing(entry: Entry, anew: int) -> bool:
+    """The mark of a fork at the very place of the new one, which stands for both."""
+    if entry.kind is not EntryKind.FORKED or entry.commands is not None:
+        return False
+    (before,) = forks_of([entry])
+    return before.anew in (0, anew)
 
 
 def _first(commands: str | None, count: int) -> str | None:
