@@ -7,7 +7,17 @@ from typing import Any
 
 import pytest
 
-from fenbu import App, CallCancelled, CallNotFound, Entity, Status, UsageError, step, wait_signal
+from fenbu import (
+    App,
+    CallCancelled,
+    CallNotFound,
+    CallTimedOut,
+    Entity,
+    Status,
+    UsageError,
+    step,
+    wait_signal,
+)
 from fenbu.testing import run
 
 pytestmark = pytest.mark.timeout(60)
@@ -174,6 +184,43 @@ def test_instants_that_come_while_it_is_paused() -> None:
         assert 501 <= loop.time() - began < 505
         assert await early.result() == 0.0
         assert 1000 <= loop.time() - began < 1005
+
+    run(app, scenario)
+
+
+def test_one_whose_time_is_over_when_it_is_resumed_has_timed_out() -> None:
+    app = App("pauses", url="memory:")
+    done: list[str] = []
+
+    async def cleanup() -> None:
+        done.append("cleaned up")
+
+    @app.workflow(timeout=60)
+    async def flow() -> str:
+        try:
+            return await wait_signal("go", str)
+        finally:
+            await step(cleanup)
+
+    @app.task(timeout=60)
+    async def work() -> None:
+        done.append("begun")
+        await asyncio.sleep(40)
+
+    async def scenario() -> None:
+        waiting, working = await flow.start(), await work.start()
+        await asyncio.sleep(10)
+        for each in (waiting, working):
+            await each.pause()
+            await until(each, Status.PAUSED)
+        await waiting.signal("go", "in time, and not read in time")
+        await asyncio.sleep(100)
+        for each in (waiting, working):
+            assert await each.status() is Status.PAUSED
+            await each.resume()
+            with pytest.raises(CallTimedOut):
+                await each.result()
+        assert done == ["begun", "cleaned up"]
 
     run(app, scenario)
 

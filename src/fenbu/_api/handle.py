@@ -332,7 +332,8 @@ class Handle(Generic[R]):
         """Let the call stand still until it is resumed: a task or workflow, running or not.
 
         What runs of it is cut, and runs again from its beginning when it is resumed. What is sent to it waits
-        for it. Its own timeout goes on. Returns when the request is durable.
+        for it. Its own timeout goes on: if that is over when it is resumed, it ends as timed out. Returns
+        when the request is durable.
 
         Args:
             reason: For people, see `fenbu explain`.

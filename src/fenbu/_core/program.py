@@ -119,6 +119,9 @@ class Program(Operating):
             self.fail(error, now)
             return
         self._settle(now)
+        if not fresh:
+            # What has come meanwhile comes too late if its time is over, by a pause or a long standstill.
+            self.timer_due(DEADLINE, now)
         self._read_mail(now)
 
     def _code(self, instance: Any, *, is_replay: bool) -> Coroutine[Any, Any, Any]:
