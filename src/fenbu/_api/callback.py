@@ -46,8 +46,8 @@ class Callback(Generic[T]):
     """Something that somebody outside will complete; made by `callback`.
 
     Attributes:
-        token: What he needs for it. It is an address and no secret: whoever knows the call's id can write it down,
-            so check who asks before you complete it on his behalf.
+        token: What he needs for it. It is an address and no secret: whoever knows the call's id can write it
+            down, so check who asks before you complete it on his behalf.
     """
 
     __slots__ = ("_codec", "_future", "token")
