@@ -108,7 +108,7 @@ class DurableFunction(Maps, Generic[P, R]):
         transaction: object = None,
         on_parent_end: Literal["abandon", "cancel", "wait"] | None = None,
         if_exists: IfExistsPolicy | None = None,
-        attributes: Mapping[str, AttributeValue] | None = None,
+        attributes: Mapping[str, AttributeValue | None] | None = None,
     ) -> DurableFunction[P, R]:
         """The same function, called differently.
 
@@ -129,7 +129,8 @@ class DurableFunction(Maps, Generic[P, R]):
                 nothing, and `AlreadyExists` is raised (`reject`); a new call in its place, which ends it at
                 once if it is still open (`replace`); or a new one only if that one has ended
                 (`after_end`), or has ended without a result (`after_failure`).
-            attributes: Search attributes, by which `App.list_calls` finds the call. They are not encrypted.
+            attributes: Search attributes, by which `App.list_calls` finds the call; None is none. Not
+                encrypted.
 
         Example:
             ```python

@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from fenbu._core import ids, limit
-from fenbu._core.attribute import AttributeValue, encoded
+from fenbu._core.attribute import AttributeValue, given
 from fenbu._core.command import ParentEnd
 from fenbu._core.handler import HandlerSpec
 from fenbu._core.message import Call, IfExists
@@ -58,7 +58,7 @@ def changed_options(
     transaction: object,
     on_parent_end: str | None,
     if_exists: str | None,
-    attributes: Mapping[str, AttributeValue] | None,
+    attributes: Mapping[str, AttributeValue | None] | None,
 ) -> CallOptions:
     """Other options: None leaves one as it was.
 
@@ -74,7 +74,7 @@ def changed_options(
         transaction=before.transaction if transaction is None else transaction,
         parent_end=before.parent_end if on_parent_end is None else _parent_end(on_parent_end),
         if_exists=before.if_exists if if_exists is None else _if_exists(if_exists, chosen),
-        attributes=before.attributes if attributes is None else encoded(attributes),
+        attributes=before.attributes if attributes is None else given(attributes),
     )
 
 
