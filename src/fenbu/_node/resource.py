@@ -6,13 +6,13 @@ It outlives the loss of a session: what a resource stands for has nothing to do 
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
-    AsyncExitStack,
     asynccontextmanager,
     contextmanager,
 )
@@ -33,7 +33,8 @@ class Resources:
         self._overrides = overrides
         self._opened: dict[Open, asyncio.Task[Any]] = {}
         """Opened, or being opened."""
-        self._stack = AsyncExitStack()
+        self._closing: list[tuple[Open, Callable[[], Awaitable[object]]]] = []
+        """What closes those that are open, in the order in which they were opened."""
 
     async def fill_in(self, body: RunBody, threads: Executor) -> dict[str, Any]:
         """The arguments of a body, by name, with what it needs and was not given."""
@@ -80,15 +81,12 @@ class Resources:
         if isinstance(made, AbstractAsyncContextManager):
             manager = cast("AbstractAsyncContextManager[Any]", made)
             value = await manager.__aenter__()
-            self._stack.push_async_exit(manager.__aexit__)
+            self._closing.append((open_, functools.partial(manager.__aexit__, None, None, None)))
         elif isinstance(made, AbstractContextManager):
             plain = cast("AbstractContextManager[Any]", made)
             value = await loop.run_in_executor(threads, plain.__enter__)
-
-            async def leave() -> None:
-                await asyncio.to_thread(plain.__exit__, None, None, None)
-
-            self._stack.push_async_callback(leave)
+            leave = functools.partial(plain.__exit__, None, None, None)
+            self._closing.append((open_, lambda: asyncio.to_thread(leave)))
         else:
             return made
         if value is None and not from_contextlib:
@@ -99,16 +97,35 @@ class Resources:
         return value
 
     async def close(self) -> None:
-        """Close what was opened, in reverse order; what goes wrong there is logged."""
+        """Close what was opened, in reverse order, each whatever happens to the others.
+
+        What goes wrong there is logged: nobody is left who could do something about it.
+        """
         tasks = [each for each in self._opened.values() if not each.done()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._opened.clear()
-        try:
-            await self._stack.aclose()
-        except Exception as error:  # noqa: BLE001 - nobody is left who could do something about it
-            log.warning("a resource could not be closed: %s", error, exc_info=error)
+        stopped: asyncio.CancelledError | None = None
+        while self._closing:
+            open_, leave = self._closing.pop()
+            # In a task of its own: one that ends with a CancelledError of its own does not stop the others.
+            closing = asyncio.create_task(_await(leave))
+            try:
+                await asyncio.gather(closing, return_exceptions=True)
+            except asyncio.CancelledError as error:
+                stopped = error  # It cuts short the one that closes, and no other.
+                continue
+            if closing.cancelled():
+                log.warning("%r could not be closed: it was cancelled", Resource(open_))
+            elif (failed := closing.exception()) is not None:
+                log.warning("%r could not be closed: %s", Resource(open_), failed, exc_info=failed)
+        if stopped is not None:
+            raise stopped
+
+
+async def _await(leave: Callable[[], Awaitable[object]]) -> None:
+    await leave()
 
 
 def _is_async(open_: Open) -> bool:
