@@ -5,10 +5,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from msgspec import Struct
+
+from fenbu._core.hint import hints_of
+from fenbu.errors import EncodingError, UsageError
+
+NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+"""The kinds of parameters that can be given by name."""
 
 
 class Limits(Struct, frozen=True, gc=False):
@@ -47,6 +54,8 @@ class Resource:
     __slots__ = ("open",)
 
     def __init__(self, open: Callable[[], Any]) -> None:  # noqa: A002 - as in `Resource(open=…)`
+        if not callable(open):
+            raise UsageError(f"Resource(open) takes what is called to open it, not {open!r}")
         self.open = open
 
     def __repr__(self) -> str:
@@ -69,3 +78,84 @@ class _Injected:
 
 INJECTED: Any = _Injected()
 """The default of a parameter that a `Resource` fills in, so that callers may leave it out."""
+
+
+def needs_of(
+    function: Callable[..., Any],
+    hints: Mapping[str, Any],
+    name: str,
+    whole: Callable[[], inspect.Signature],
+    *,
+    is_code: bool = False,
+) -> tuple[Needed, ...]:
+    """The parameters of a function that the node fills in.
+
+    Args:
+        function: The function.
+        hints: Its annotations, see `hints_of`.
+        name: Its name, for errors.
+        whole: Its signature, without `self`; asked only if there may be such a parameter, because `inspect`
+            is slow for functions that are made anew each time.
+        is_code: It is the code of a workflow or an operation.
+
+    Raises:
+        EncodingError: One of them cannot be filled in.
+    """
+    if not any(getattr(each, "__metadata__", ()) for each in hints.values()) and not _is_marked(
+        function
+    ):
+        return ()
+    found: list[Needed] = []
+    for index, each in enumerate(whole().parameters.values()):
+        resource = _resource_of(hints.get(each.name))
+        if resource is None:
+            if each.default is INJECTED:
+                raise EncodingError(
+                    f"{name}({each.name}): INJECTED is the default of a parameter that a Resource "
+                    "fills in: annotate it as `Annotated[…, Resource(open)]`, with types that can be "
+                    "found at run time"
+                )
+            continue
+        if is_code:
+            raise EncodingError(
+                f"{name}({each.name}): the code of workflows and operations is replayed, and has "
+                "no resources: give this parameter to a step's function"
+            )
+        if each.kind not in NAMED:
+            raise EncodingError(
+                f"{name}({each.name}): a Resource needs a parameter that has a name"
+            )
+        found.append(Needed(each.name, index, resource))
+    return tuple(found)
+
+
+def needs_of_opening(open_: Callable[..., Any]) -> tuple[Needed, ...]:
+    """What a function that opens a resource needs itself.
+
+    Raises:
+        EncodingError: One of its parameters cannot be filled in.
+    """
+
+    def whole() -> inspect.Signature:
+        try:
+            return inspect.signature(open_)
+        except ValueError:  # Some functions written in C do not say what they take.
+            return inspect.Signature()
+
+    name: str = getattr(open_, "__qualname__", "") or type(open_).__qualname__
+    return needs_of(open_, hints_of(open_), name.rpartition("<locals>.")[2], whole)
+
+
+def _is_marked(function: Callable[..., Any]) -> bool:
+    """Whether a default says that there is something to fill in."""
+    function = inspect.unwrap(function)
+    if isinstance(function, type):
+        function = function.__init__
+    by_place: tuple[Any, ...] = getattr(function, "__defaults__", None) or ()
+    by_name: dict[str, Any] = getattr(function, "__kwdefaults__", None) or {}
+    return any(each is INJECTED for each in (*by_place, *by_name.values()))
+
+
+def _resource_of(hint: object) -> Resource | None:
+    marks = getattr(hint, "__metadata__", ())
+    return next((each for each in marks if isinstance(each, Resource)), None)
