@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import update_wrapper
 from typing import Any, Generic, Literal, NoReturn, ParamSpec, TypeVar, overload
@@ -76,6 +76,9 @@ class DurableFunction(Maps, Generic[P, R]):
     """
 
     __fenbu__ = True
+
+    __wrapped__: Callable[P, Any]
+    """The function itself, for tests of it alone: a call of it is an ordinary call."""
 
     def __init__(
         self,

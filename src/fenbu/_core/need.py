@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from msgspec import Struct
 
@@ -16,6 +16,16 @@ from fenbu.errors import EncodingError, UsageError
 
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 """The kinds of parameters that can be given by name."""
+
+
+NOT_IN_CODE: Final = (
+    "the code of workflows and operations is replayed, and has no resources: give this parameter to a step's "
+    "function"
+)
+NOT_IN_A_PROCESS: Final = (
+    "cpu=True runs it in another process, where the resources of this one cannot go: open there what this "
+    "parameter stands for"
+)
 
 
 class Limits(Struct, frozen=True, gc=False):
@@ -53,7 +63,7 @@ class Resource:
 
     __slots__ = ("open",)
 
-    def __init__(self, open: Callable[[], Any]) -> None:  # noqa: A002 - as in `Resource(open=…)`
+    def __init__(self, open: Callable[..., Any]) -> None:  # noqa: A002 - as in `Resource(open=…)`
         if not callable(open):
             raise UsageError(f"Resource(open) takes what is called to open it, not {open!r}")
         self.open = open
@@ -117,16 +127,31 @@ def needs_of(
                 )
             continue
         if is_code:
-            raise EncodingError(
-                f"{name}({each.name}): the code of workflows and operations is replayed, and has "
-                "no resources: give this parameter to a step's function"
-            )
+            raise EncodingError(f"{name}({each.name}): {NOT_IN_CODE}")
         if each.kind not in NAMED:
             raise EncodingError(
                 f"{name}({each.name}): a Resource needs a parameter that has a name"
             )
         found.append(Needed(each.name, index, resource))
     return tuple(found)
+
+
+def check_needs_nothing(function: Callable[..., Any], why: str) -> None:
+    """For the moment of registration, when annotations may name what is defined later: as far as is known.
+
+    Args:
+        function: The function.
+        why: Why it can have no resources.
+
+    Raises:
+        UsageError: A parameter of it is one that a node would fill in.
+    """
+    found = [name for name, hint in hints_of(function).items() if _resource_of(hint) is not None]
+    if not found and _is_marked(function):
+        parameters = inspect.signature(function).parameters.values()
+        found = [each.name for each in parameters if each.default is INJECTED]
+    if found:
+        raise UsageError(f"{_name(function)}({found[0]}): {why}")
 
 
 def needs_of_opening(open_: Callable[..., Any]) -> tuple[Needed, ...]:
@@ -142,8 +167,12 @@ def needs_of_opening(open_: Callable[..., Any]) -> tuple[Needed, ...]:
         except ValueError:  # Some functions written in C do not say what they take.
             return inspect.Signature()
 
-    name: str = getattr(open_, "__qualname__", "") or type(open_).__qualname__
-    return needs_of(open_, hints_of(open_), name.rpartition("<locals>.")[2], whole)
+    return needs_of(open_, hints_of(open_), _name(open_), whole)
+
+
+def _name(function: Callable[..., Any]) -> str:
+    name: str = getattr(function, "__qualname__", "") or type(function).__qualname__
+    return name.rpartition("<locals>.")[2]
 
 
 def _is_marked(function: Callable[..., Any]) -> bool:
