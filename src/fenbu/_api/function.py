@@ -150,18 +150,20 @@ class DurableFunction(Maps, Generic[P, R]):
 
     @overload
     def and_update(
-        self, name: str, *args: Any, id: str | None = None, result: type[T]
+        self, name: str, /, *args: Any, id: str | None = None, result: type[T], **kwargs: Any
     ) -> WithUpdate[P, T]: ...
     @overload
     def and_update(
-        self, name: str, *args: Any, id: str | None = None, result: Any = Any
+        self, name: str, /, *args: Any, id: str | None = None, result: Any = Any, **kwargs: Any
     ) -> WithUpdate[P, Any]: ...
     def and_update(
         self,
         name: str,
+        /,
         *args: Any,
         id: str | None = None,  # noqa: A002
         result: Any = Any,
+        **kwargs: Any,
     ) -> WithUpdate[P, Any]:
         """The same workflow, together with an update of it: see `Handle.update`.
 
@@ -174,7 +176,7 @@ class DurableFunction(Maps, Generic[P, R]):
             UsageError: This is no workflow, or it is to be started in a transaction.
         """
         check_together("and_update", self._spec, self._options)
-        wanted = Wanted("", -1, name, args, checked_update_id(id), result)
+        wanted = Wanted("", -1, name, args, kwargs, checked_update_id(id), result)
         return WithUpdate(self._runtime, self, wanted)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:

@@ -162,7 +162,7 @@ class WithUpdate(Generic[P, T]):
         if running is not None:
             handle = function.start_inside(running, payload, location)
             return await handle.start_update(
-                wanted.name, *wanted.args, id=wanted.id, result=wanted.result
+                wanted.name, *wanted.args, id=wanted.id, result=wanted.result, **wanted.kwargs
             )
         call = function.message(payload)
         wanted = replace(wanted, workflow=call.invocation.id, partition=call.partition)
