@@ -240,6 +240,7 @@ class Handle(Asks, Generic[R]):
         Raises:
             CallNotFound: There is no such call.
             AlreadyExists: There is a call with the new id.
+            EncodingError: A result is not of its step's or call's type, as far as the code here can say.
             UsageError: The call cannot be forked so, or this is workflow or entity code.
 
         Example:
