@@ -18,6 +18,7 @@ from fenbu._core.codec import Codec
 from fenbu._core.failure import failure_of
 from fenbu._core.middleware import Middleware, Running, around
 from fenbu._core.model import Invocation, Outcome, Payload, Status
+from fenbu._core.retry import explained
 from fenbu._core.signature import Signature
 from fenbu.errors import EncodingError, UsageError
 
@@ -112,6 +113,7 @@ class Answers:
         except asyncio.CancelledError:
             outcome = Outcome(Status.CANCELLED)
         except BaseException as error:  # noqa: BLE001 - whatever it raises is the update's outcome
+            error = explained(error, f"update {entry_name.partition(' ')[0]}")
             outcome = Outcome(Status.FAILED, failure=failure_of(error))
         self.ended(entry_name, outcome)
         self.running.discard(entry_name)
