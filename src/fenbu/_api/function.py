@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import update_wrapper
 from typing import Any, Generic, Literal, NoReturn, ParamSpec, TypeVar, overload
 
-from msgspec import Struct
-
 from fenbu._api.ask import Wanted, checked_update_id
+from fenbu._api.bound import Bound, start_many
 from fenbu._api.context import activation, required_activation
 from fenbu._api.handle import Handle, SyncHandle
 from fenbu._api.mapping import Maps, SyncMaps
@@ -20,6 +19,7 @@ from fenbu._api.options import (
     IfExistsPolicy,
     changed_options,
     check_inside,
+    check_outside,
     ticketed,
 )
 from fenbu._api.outcome import value_of
@@ -41,25 +41,6 @@ from fenbu.errors import UsageError
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-R_co = TypeVar("R_co", covariant=True)
-
-
-class Bound(Struct, Generic[R_co], frozen=True, eq=False):
-    """A call that has not been made yet: a function with its arguments, for `start_many` and `App.map`."""
-
-    function: DurableFunction[..., R_co]
-    args: Payload
-
-    @property
-    def id(self) -> str | None:
-        """What its caller has chosen."""
-        return self.function.chosen.id
-
-    def make(self, location: str) -> Coroutine[Any, Any, R_co]:
-        """Used by `map`."""
-        if self.function.transaction is not None:
-            raise UsageError("map() waits for results, which come when a transaction has committed")
-        return self.function.make(self.args, location)
 
 
 class DurableFunction(Maps, Generic[P, R]):
@@ -76,6 +57,9 @@ class DurableFunction(Maps, Generic[P, R]):
     """
 
     __fenbu__ = True
+
+    __wrapped__: Callable[P, Any]
+    """The function itself, for tests of it alone: a call of it is an ordinary call."""
 
     def __init__(
         self,
@@ -125,6 +109,7 @@ class DurableFunction(Maps, Generic[P, R]):
             on_parent_end: In workflow and entity code, what becomes of the call when the one that started it
                 ends or continues as new: it goes on (`abandon`, the default), is asked to stop (`cancel`), or
                 the parent's outcome waits for it (`wait`; a parent that is cancelled cancels it then).
+                Elsewhere there is no parent, and only `abandon` is taken.
             if_exists: What the call means if there is one with its id: that one (`reuse`, the default);
                 nothing, and `AlreadyExists` is raised (`reject`); a new call in its place, which ends it at
                 once if it is still open (`replace`); or a new one only if that one has ended
@@ -166,18 +151,20 @@ class DurableFunction(Maps, Generic[P, R]):
 
     @overload
     def and_update(
-        self, name: str, *args: Any, id: str | None = None, result: type[T]
+        self, name: str, /, *args: Any, id: str | None = None, result: type[T], **kwargs: Any
     ) -> WithUpdate[P, T]: ...
     @overload
     def and_update(
-        self, name: str, *args: Any, id: str | None = None, result: Any = Any
+        self, name: str, /, *args: Any, id: str | None = None, result: Any = Any, **kwargs: Any
     ) -> WithUpdate[P, Any]: ...
     def and_update(
         self,
         name: str,
+        /,
         *args: Any,
         id: str | None = None,  # noqa: A002
         result: Any = Any,
+        **kwargs: Any,
     ) -> WithUpdate[P, Any]:
         """The same workflow, together with an update of it: see `Handle.update`.
 
@@ -190,7 +177,7 @@ class DurableFunction(Maps, Generic[P, R]):
             UsageError: This is no workflow, or it is to be started in a transaction.
         """
         check_together("and_update", self._spec, self._options)
-        wanted = Wanted("", -1, name, args, checked_update_id(id), result)
+        wanted = Wanted("", -1, name, args, kwargs, checked_update_id(id), result)
         return WithUpdate(self._runtime, self, wanted)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
@@ -304,6 +291,8 @@ class DurableFunction(Maps, Generic[P, R]):
     def message(self, payload: Payload, *, waited: bool = False) -> Call:
         """The message that makes this call."""
         clock, options, spec = self._runtime.clock, self._options, self._spec
+        if options.parent_end is not ParentEnd.ABANDON:
+            check_outside(options, spec.name)
         now = clock.now()
         id_ = options.id or ids.invocation_id(now, clock.entropy())
         timeout_seconds = options.timeout_seconds
@@ -433,24 +422,6 @@ class DurableFunction(Maps, Generic[P, R]):
         if command.parent_end is not ParentEnd.ABANDON:
             running.bound[number] = command
         return self._handle(*self._child(running, number))
-
-
-async def start_many(runtime: Runtime, calls: Iterable[Bound[R]]) -> list[Handle[R]]:
-    """See `App.start_many`."""
-    running = activation()
-    if running is not None:
-        location = caller()
-        return [each.function.start_inside(running, each.args, location) for each in calls]
-    bound = list(calls)
-    messages = [each.function.message(each.args) for each in bound]
-    if messages:
-        transactions = {id(each.function.transaction): each.function.transaction for each in bound}
-        if len(transactions) > 1:
-            raise UsageError(
-                "calls that are started together belong to one transaction, or to none"
-            )
-        await start_calls(runtime, messages, *transactions.values())
-    return [each.function.handle_of(call) for each, call in zip(bound, messages, strict=True)]
 
 
 class SyncFunction(SyncMaps, Generic[P, R]):

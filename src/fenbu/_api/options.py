@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Literal, TypeAlias
@@ -112,6 +113,19 @@ def check_inside(options: CallOptions, name: str, *, wait: bool) -> None:
         )
 
 
+def check_outside(options: CallOptions, name: str) -> None:
+    """Whether a call can be made so elsewhere: also by the body of a task or step.
+
+    Raises:
+        UsageError: It cannot.
+    """
+    if options.parent_end is not ParentEnd.ABANDON:
+        raise UsageError(
+            f"{name}: on_parent_end is for calls that the code of a workflow or operation makes; this one is "
+            "made elsewhere, and has no parent"
+        )
+
+
 def _parent_end(value: str) -> ParentEnd:
     try:
         return ParentEnd(value)
@@ -165,6 +179,44 @@ def checked_key(entity: str, key: str) -> str:
     return key
 
 
+def count(value: int, name: str) -> int:
+    """A whole number from 1 on.
+
+    Raises:
+        UsageError: It is none.
+    """
+    if type(value) is not int or value < 1:
+        raise UsageError(f"{name} must be a whole number from 1 on, not {value!r}")
+    return value
+
+
+def megabytes(value: float | None, name: str) -> float | None:
+    """A size in megabytes, above zero; None for no limit.
+
+    Raises:
+        UsageError: It is none.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UsageError(f"{name} must be megabytes (a number above 0), not {value!r}")
+    return value
+
+
+def check_soft(limits: Limits | None, hard_seconds: float | None, hard: str) -> None:
+    """Whether a soft limit comes before the hard one, which is called `hard`.
+
+    Raises:
+        UsageError: It does not, and so would never be told.
+    """
+    soft = None if limits is None else limits.soft_seconds
+    if soft is not None and hard_seconds is not None and soft >= hard_seconds:
+        raise UsageError(
+            f"soft_timeout ({soft:g} seconds) must be shorter than {hard} ({hard_seconds:g} seconds), which "
+            "ends the attempt"
+        )
+
+
 def limits_of(
     soft_timeout: float | timedelta | None, heartbeat_timeout: float | timedelta | None
 ) -> Limits | None:
@@ -193,16 +245,17 @@ def make_spec(
     """A HandlerSpec from the options of a decorator.
 
     Raises:
-        UsageError: A duration makes no sense, or the version is no positive number.
+        UsageError: A duration makes no sense, also beside another, or the version is no positive number.
     """
-    if type(version) is not int or version < 1:
-        raise UsageError(f"version must be a whole number from 1 on, not {version!r}")
+    most = seconds(attempt_timeout, "attempt_timeout")
+    limits = limits_of(soft_timeout, heartbeat_timeout)
+    check_soft(limits, most, "attempt_timeout")
     kept = seconds(retention, "retention")
     return HandlerSpec(
-        version=version,
+        version=count(version, "version"),
         timeout_seconds=seconds(timeout, "timeout"),
-        attempt_timeout_seconds=seconds(attempt_timeout, "attempt_timeout"),
-        limits=limits_of(soft_timeout, heartbeat_timeout),
+        attempt_timeout_seconds=most,
+        limits=limits,
         retention_seconds=limit.RETENTION_SECONDS if kept is None else kept,
         **fields,
     )

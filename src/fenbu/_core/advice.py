@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fenbu._core import journal, limit
+from fenbu._core import journal, limit, retry
 from fenbu._core.activation import Activation
 from fenbu._core.loop import EndlessLoopError
 from fenbu._core.model import Invocation
@@ -12,7 +12,7 @@ from fenbu.errors import EncodingError, HistoryTooLong, PayloadTooLarge, UsageEr
 def explained(call: Invocation, error: BaseException) -> BaseException:
     """The error that code ended with, in words that help where asyncio's own do not."""
     if not (isinstance(error, RuntimeError) and "attached to a different loop" in str(error)):
-        return error
+        return retry.explained(error, call.handler)
     foreign = UsageError(
         f"{call.handler} awaits something that belongs to another event loop; workflow and entity code "
         "awaits steps, calls, signals, timers and asyncio's own tools: put everything else into a function "

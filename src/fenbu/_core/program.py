@@ -383,7 +383,9 @@ class Program(Operating):
         elif isinstance(command, RunStep):
             began = activation.began.get(event.command, now - event.seconds)
             retry_at = event.next_at(command.retry, began, now)
-            if retry_at is not None:
+            if retry_at is None:
+                outcome = event.final(command.retry)
+            else:
                 kind = EntryKind.STEP_RETRYING
         if self.invocation.heartbeats and retry_at is None:
             self._forget_heartbeat(event.command)
