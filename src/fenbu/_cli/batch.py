@@ -236,12 +236,12 @@ def retry(id_: str, app_name: str | None, url: str | None) -> None:
         call = (await _find(app, database, id_)).call
         meta = await database.open(create=False)
         where = _calls_of(call.id, (Status.FAILED, Status.TIMED_OUT), 1)
-        told = await steer(
+        steered = await steer(
             "retry", where, reason="", calls=database, send=database.enqueue,
             forks=Forks(SystemClock(), meta.partition_count),
         )  # fmt: skip
-        click.echo(f"retry accepted by {count_of(told, 'call')} of {call.id}")
-        if told and await database.owner() is None:
+        click.echo(f"retry accepted by {count_of(steered.told, 'call')} of {call.id}")
+        if steered.told and await database.owner() is None:
             click.echo(f"accepted, but {no_node(place)}", err=True)
 
     asyncio.run(with_database(place, work))
