@@ -170,8 +170,9 @@ def _print(found: _Batch) -> None:
     call, progress = found.call, found.progress
     console.print(f"[bold]{escape(call.handler)}[/]  {escape(call.id)}  {status_text(call.status)}")
     took = None
-    if call.started_at is not None and call.finished_at is not None:
-        took = duration(call.finished_at - call.started_at)
+    if call.finished_at is not None:
+        # Not from `started_at`: a batch continues as new, and that is when its last run began.
+        took = duration(call.finished_at - call.created_at)
     rows = [
         ("accepted", instant(call.created_at)),
         ("finished", f"{instant(call.finished_at)}, after {took}" if took else ""),

@@ -111,7 +111,8 @@ def step_of(text: str | None) -> int | str | None:
 def _say(action: str, found: int, steered: Steered, *, as_json: bool) -> None:
     told, before = steered.told, steered.forked_before
     if as_json:
-        print_json({"action": action, "found": found, "told": told, "forked_before": before})
+        known = {"forked_before": before} if action == "fork" else {}
+        print_json({"action": action, "found": found, "told": told} | known)
     elif told or before:
         but = f"; {before:,} had been forked from there before" if before else ""
         click.echo(f"{action} accepted by {count_of(told, 'call')}{but}")

@@ -1,7 +1,7 @@
 """Code that is to begin anew: what is raised through it, and what it looks like when it has left.
 
-It has to arrive where the call's own line ends. What is asked for by a task that this line waits for does,
-plain or in the group that a `TaskGroup` makes of it; what is asked for by an update never can, so that is refused.
+It has to arrive where the call's own line ends. What a task asks for that this line waits for does so, plain
+or in the group that a `TaskGroup` makes of it; what an update asks for never can, so that is refused.
 """
 
 from __future__ import annotations
