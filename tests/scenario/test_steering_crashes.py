@@ -1,4 +1,4 @@
-"""What operators and bodies steer ends the same wherever a node crashes: pauses, RetryLater, limits, bulk forks."""
+"""Pauses, RetryLater, limits of time and bulk forks end the same wherever a node crashes."""
 
 from __future__ import annotations
 
