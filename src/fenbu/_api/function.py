@@ -8,9 +8,10 @@ from datetime import timedelta
 from functools import update_wrapper
 from typing import Any, Generic, Literal, NoReturn, ParamSpec, TypeVar, overload
 
+from fenbu._api.anew import continue_as_new
 from fenbu._api.ask import Wanted, checked_update_id
 from fenbu._api.bound import Bound, start_many
-from fenbu._api.context import activation, required_activation
+from fenbu._api.context import activation
 from fenbu._api.handle import Handle, SyncHandle
 from fenbu._api.mapping import Maps, SyncMaps
 from fenbu._api.options import (
@@ -27,7 +28,7 @@ from fenbu._api.runtime import Runtime
 from fenbu._api.together import WithSignal, WithUpdate, check_together
 from fenbu._api.transaction import start_calls, start_in
 from fenbu._core import fork, ids
-from fenbu._core.activation import Activation, ContinueAsNew
+from fenbu._core.activation import Activation
 from fenbu._core.attribute import AttributeValue
 from fenbu._core.command import CancelCall, ParentEnd, StartCall
 from fenbu._core.handler import HandlerSpec
@@ -256,8 +257,12 @@ class DurableFunction(Maps, Generic[P, R]):
         read go with it, and whoever waits for the call goes on waiting. It leaves the code as an error does,
         with `finally` blocks. A call that has been asked to stop is cancelled instead.
 
+        It belongs into the workflow's body, or into what that awaits: a function, or a task of a `TaskGroup`
+        or `gather`. A workflow that comes to an end all the same, because nobody awaited the task, fails.
+
         Raises:
-            UsageError: This is not the code of that workflow, or the arguments do not fit.
+            UsageError: This is not the code of that workflow, or it is an update, query or condition of it;
+                or the arguments do not fit.
 
         Example:
             ```python
@@ -268,14 +273,7 @@ class DurableFunction(Maps, Generic[P, R]):
                 poll.continue_as_new(cursor)
             ```
         """
-        running = required_activation("continue_as_new()")
-        payload = self._spec.signature.check(args, kwargs)
-        call = running.invocation
-        if call.handler != self._spec.name or call.entity is not None:
-            raise UsageError(
-                f"{call.handler} can only continue as itself; to go on as {self._spec.name}, call or start it"
-            )
-        raise ContinueAsNew(self._spec.version, payload)
+        continue_as_new(self._spec, args, kwargs)
 
     def handle(self, id: str) -> Handle[R]:  # noqa: A002
         """The handle of an existing call of this function."""

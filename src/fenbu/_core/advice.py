@@ -45,6 +45,14 @@ def endless(call: Invocation) -> EndlessLoopError:
     )
 
 
+def astray(call: Invocation) -> UsageError:
+    """The code was to continue as new, and has come to an end all the same."""
+    return UsageError(
+        f"{call.handler} {call.id} called continue_as_new() in a task that it did not wait for, or caught "
+        "what that raises: call it in the workflow's own body, or in a task that the body awaits"
+    )
+
+
 def long_journal(call: Invocation) -> str:
     """The journal grows."""
     return (

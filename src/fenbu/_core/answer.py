@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 
 from msgspec import Struct
 
+from fenbu._core.anew import answering
 from fenbu._core.codec import Codec
 from fenbu._core.failure import failure_of
 from fenbu._core.middleware import Middleware, Running, around
@@ -100,6 +101,7 @@ class Answers:
         self, entry_name: str, handler: UpdateHandler, payload: Payload, what: Running | None
     ) -> None:
         """The task of an update; `what` is for middleware."""
+        answering.set(True)  # In a context of its own.
         try:
             args, kwargs = arguments(self.context.codec, handler.signature, payload)
             if what is None:
