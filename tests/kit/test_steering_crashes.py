@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.timeout(60), pytest.mark.guarantee("replay-same")]
 
 async def one_of(handle: Handle[int], *statuses: Status) -> None:
     while await handle.status() not in statuses:
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(1)
 
 
 def test_a_paused_workflow_goes_on_where_it_stood() -> None:
@@ -168,7 +168,7 @@ def test_a_bulk_fork_that_is_cut_off_is_done_again() -> None:
                     await one_of(each, Status.SUSPENDED, Status.RUNNING, Status.COMPLETED)
                     break
                 except CallNotFound:
-                    await asyncio.sleep(0.1)
+                    await asyncio.sleep(1)
             await each.signal("patience", value=False)
             assert await each.result() == -1
         return sorted(each.id for each in (await app.list_calls()).calls)
