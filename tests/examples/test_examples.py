@@ -81,6 +81,10 @@ SAYS = {
         r"\n        run send_receipt: ConnectionError: no receipt for the payment of 500\n",
         r"\n        run send_receipt [(]attempt 2[)]\n",
     ],
+    "ready_to_use": [
+        r"rates .1200, 2900, 1200, 1200., at most 1 at the printer",
+        r"the shop knows of .0, 1, 2, 3., having failed 1 time",
+    ],
     "chat_agent": ["assistant: Oslo has 4 degrees; Kyoto has 5 degrees"],
 }
 

@@ -109,6 +109,7 @@ def _post(hook: Webhook, secret: bytes | None, timeout_seconds: float) -> int:
             status: int = answer.status
             return status
     except urllib.error.HTTPError as error:
+        error.close()  # It holds the connection.
         if error.code in DEFINITE:
             raise TerminalError(f"{hook.url} answers {error.code} {error.reason}") from None
         after = error.headers.get("retry-after", "")
