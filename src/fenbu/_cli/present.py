@@ -114,7 +114,7 @@ def _unpacked(data: bytes) -> str:
     try:
         return msgspec.json.encode(msgspec.msgpack.decode(data)).decode()
     except (msgspec.DecodeError, TypeError, ValueError):
-        hidden = ", which the app's hook can read: pass --app" if data[:1] == SEALED else ""
+        hidden = ", which the app's hook can read: pass --app, with the key" if data[:1] == SEALED else ""
         return f"<{len(data)} bytes{hidden}>"
 
 
@@ -123,7 +123,7 @@ def failure_text(failure: Failure | None) -> str:
         return ""
     message = failure.message
     if message.startswith(MARK):
-        message = "<text that the app's hook can read: pass --app>"
+        message = "<text that the app's hook can read: pass --app, with the key>"
     return f"{failure.type.rpartition(':')[2]}: {message}"
 
 
