@@ -28,7 +28,9 @@ def test_events_do_not_wait_for_hundreds_of_handlers() -> None:
         app.task(name=f"t{number}")(nothing)
 
     async def kept() -> int:
-        page = await app.runtime.gateway.storage.load_chunks([StreamCursor(log, STREAM, 0)], limit=10)
+        page = await app.runtime.gateway.storage.load_chunks(
+            [StreamCursor(log, STREAM, 0)], limit=10
+        )
         return sum(len(each.chunks) for each in page)
 
     async def scenario() -> None:

@@ -22,7 +22,7 @@ T = TypeVar("T")
 ROUND_SECONDS = 60.0
 HANDLER_SECONDS_MIN = 10.0
 LOG_SECONDS_MIN = 2.0
-"""Between two statements, so that an idle node stays below one a second however many handlers and logs it has."""
+"""Between two statements, so that an idle node stays below one a second, whatever it has."""
 
 Delete = Callable[..., Awaitable[int]]
 
@@ -44,7 +44,7 @@ async def delete_finished(registry: Registry, storage: Storage, clock: Clock) ->
 async def delete_events(registry: Registry, storage: Storage, clock: Clock) -> None:
     """Go round the logs of topics for as long as the node lives.
 
-    Beside the handlers and not after them: there may be hundreds, and events would outlive their time by hours.
+    Beside the handlers and not after them: with hundreds of those, events would outlive their time by hours.
     """
 
     def of(log: tuple[str, float]) -> Delete:
