@@ -60,6 +60,15 @@ def test_values_are_read_with_the_app_and_hidden_without(shell: Shell) -> None:
         assert [each["id"] for each in shell.json("ls", "--where", "total>70")] == ["a"]
         assert shell.json("ls", "--where", "vip=true", "--where", "total<=5") == []
         assert "write customer=7" in shell.refuses("ls", "--where", "total")
+        given = ("--attribute", "city=Oslo", "--attribute", "customer=7")
+        shell.says("start", "checkout", "4711-0816", "--id", "b", *given)
+        until(shell, "b", "suspended")
+        assert shell.json("show", "b")["attributes"] == {
+            "city": "Oslo", "customer": 7, "total": 5.0, "vip": False,
+        }  # fmt: skip
+        assert [each["id"] for each in shell.json("ls", "--where", "customer=7")] == ["b"]
+        for wrong in ("city", "city=null", "city=[1]", "=7"):
+            shell.refuses("start", "checkout", "x", "--id", "c", "--attribute", wrong)
 
 
 def test_lazy_fields_are_named_with_their_size(shell: Shell) -> None:

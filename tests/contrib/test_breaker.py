@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from fenbu import App, CallCancelled, UsageError, step
+from fenbu import App, CallCancelled, step
 from fenbu.contrib import CircuitBreaker, CircuitOpen
 from fenbu.testing import crash_everywhere, run
 
@@ -102,8 +102,3 @@ def test_it_survives_crashes_anywhere(service: Service) -> None:
         return [await outcome(ask.options(id=f"a{n}")()) for n in range(5)]
 
     assert crash_everywhere(app, scenario) >= 5
-
-
-def test_values_that_make_no_sense() -> None:
-    with pytest.raises(UsageError, match="failures=0"):
-        CircuitBreaker(App("breaker", url="memory:"), failures=0)

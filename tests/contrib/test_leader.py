@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from fenbu import App
+from fenbu._testing.kit import _crash_after
 from fenbu.contrib import Leader
 from fenbu.testing import run, simulate
 
@@ -111,3 +112,31 @@ def test_no_two_lead_at_a_time_under_faults() -> None:
         await asyncio.gather(*(candidate() for _ in range(3)))
 
     simulate(app, scenario, seeds=30)
+
+
+def test_it_survives_crashes_of_the_nodes_anywhere() -> None:
+    app = App("leaders", url="memory:")
+    leader = Leader(app, lease_seconds=15)
+
+    async def scenario() -> list[str]:
+        leading: list[str] = []
+        seen: list[str] = []
+
+        async def work(who: str) -> None:
+            leading.append(who)
+            assert leading == [who]
+            # Longer than the lease: it is renewed by the next node, which has what the last one knew.
+            await asyncio.sleep(40)
+            leading.remove(who)
+            seen.append(who)
+
+        # Two processes with clients; what crashes is the node.
+        await asyncio.gather(*(leader.run(lambda _, who=who: work(who)) for who in "ab"))
+        return sorted(seen)
+
+    # As `crash_everywhere`, but that the calls of a client have other ids each time, and are not compared.
+    _, commits = _crash_after(app, scenario, None)
+    assert commits >= 6
+    for place in range(commits):
+        (found, _), _ = _crash_after(app, scenario, place)
+        assert found == ["a", "b"], place

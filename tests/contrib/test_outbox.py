@@ -7,60 +7,16 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import Any
 
 import pytest
 
-from fenbu import App, Retry, TerminalError, UsageError
+from fenbu import App, Retry, TerminalError, Unavailable, UsageError
 from fenbu.contrib import Outbox, Webhook
+from fenbu.testing import crash_everywhere, simulate
+from tests.fixture.receiver import receiver
 
 SECRET = b"not a secret"
-
-
-class Receiver(ThreadingHTTPServer):
-    """Answers as it was told, then with 204, and keeps what came."""
-
-    def __init__(self, answers: list[tuple[int, dict[str, str]]]) -> None:
-        super().__init__(("127.0.0.1", 0), _Receive)
-        self.answers = answers
-        self.got: list[tuple[dict[str, str], bytes]] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/hook"
-
-
-class _Receive(BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"]))
-        self.server.got.append(({k.lower(): v for k, v in self.headers.items()}, body))
-        status, headers = self.server.answers.pop(0) if self.server.answers else (204, {})
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-@contextmanager
-def receiver(*answers: tuple[int, dict[str, str]]) -> Iterator[Receiver]:
-    server = Receiver(list(answers))
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def sent(url: str, **options: Any) -> int:
@@ -108,3 +64,42 @@ def test_what_is_wrong_is_not_tried_again():
 def test_only_the_web_is_reached():
     with pytest.raises((TerminalError, UsageError), match=r"no http:// or https:// URL"):
         sent("file:///etc/passwd")
+
+
+def test_it_survives_crashes_anywhere() -> None:
+    app = App("hooks", url="memory:")
+    outbox = Outbox(app, retry=Retry(attempts=3, first_seconds=1))
+
+    @app.workflow(name="order")
+    async def order(url: str) -> int:
+        return await outbox.send(Webhook(url, {"id": 7}))
+
+    with receiver() as server:
+        assert crash_everywhere(app, order, server.url) >= 2
+    # It may arrive twice; by its id the other side knows.
+    assert len({headers["webhook-id"] for headers, _ in server.got}) == 1
+    assert {body for _, body in server.got} == {b'{"id":7}'}
+
+
+def test_each_arrives_under_faults_and_its_id_is_its_own() -> None:
+    app = App("hooks", url="memory:")
+    outbox = Outbox(app, retry=Retry(attempts=None, first_seconds=1))
+
+    with receiver() as server:
+
+        async def patient(n: int) -> int:
+            while True:
+                try:
+                    return await outbox.send.options(id=f"h{n}")(Webhook(server.url, n))
+                except Unavailable:
+                    await asyncio.sleep(1)
+
+        async def scenario() -> None:
+            server.got.clear()
+            server.answers[:] = [(500, {}), (429, {"retry-after": "3"})]
+            assert await asyncio.gather(*map(patient, range(3))) == [204] * 3
+            ids = {(body, headers["webhook-id"]) for headers, body in server.got}
+            assert {body for body, _ in ids} == {b"0", b"1", b"2"}
+            assert len({id_ for _, id_ in ids}) == len(ids) == 3
+
+        simulate(app, scenario, seeds=15)

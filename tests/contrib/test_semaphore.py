@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from fenbu import App, CallCancelled, Unavailable, UsageError, step
+from fenbu import App, CallCancelled, Unavailable, step
 from fenbu.contrib import Mutex, Semaphore
 from fenbu.testing import crash_everywhere, run, simulate
 
@@ -181,5 +181,3 @@ def test_a_mutex_has_one_permit() -> None:
         return [first, second]
 
     assert run(app, scenario) == [1, 2]
-    with pytest.raises(UsageError, match="permits=0"):
-        Semaphore(app, "none", permits=0, lease_seconds=None)

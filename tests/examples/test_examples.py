@@ -92,6 +92,10 @@ SAYS = {
         "invoice: short invoice of quick, at attempt 1",
         "tested",
     ],
+    "ready_to_use": [
+        r"rates .1200, 2900, 1200, 1200., at most 1 at the printer",
+        r"the shop knows of .0, 1, 2, 3., having failed 1 time",
+    ],
     "chat_agent": ["assistant: Oslo has 4 degrees; Kyoto has 5 degrees"],
 }
 

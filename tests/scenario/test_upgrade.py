@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
-from fenbu import App, Entity, Status, operation
+from fenbu import App, Entity, Lazy, Status, operation
+from fenbu._core.ids import partition_of_entity
+from fenbu._core.model import EntityState
+from fenbu.testing import crash_everywhere
 
 
 def old_cart(app: App) -> Any:
@@ -160,3 +163,39 @@ def test_a_new_field_is_no_change_by_a_read(app: App) -> None:
             assert await Cart("a").all() == ({"tea": 1}, "none")
 
     asyncio.run(main())
+
+
+def test_an_upgrade_survives_crashes_anywhere() -> None:
+    app = App("upgrades", url="memory:")
+
+    class Cart(Entity):
+        __version__ = 2
+        lines: list[tuple[str, int]] = []
+        texts: Lazy[list[str]]
+
+        @classmethod
+        def __upgrade__(cls, old: dict[str, Any], version: int) -> dict[str, Any]:
+            assert version == 1
+            return {"lines": list(old["items"].items()), "texts": list(old["items"])}
+
+        async def add(self, sku: str) -> int:
+            self.lines.append((sku, 1))
+            self.texts.set([*await self.texts.get(), sku])
+            return len(self.lines)
+
+        @operation(read_only=True)
+        async def all(self) -> tuple[list[tuple[str, int]], list[str]]:
+            return self.lines, await self.texts.get()
+
+    cart = app.entity(Cart)
+
+    async def scenario() -> Any:
+        database = app.runtime.gateway.storage.network.database  # type: ignore[attr-defined]
+        partition = partition_of_entity("Cart", "a", app.registry.partition_count)
+        old = EntityState("Cart", "a", partition, '{"items":{"tea":1}}')
+        database.entities["Cart", "a"] = old
+        for sku in ("cup", "pot"):
+            await cart("a").add.options(id=f"add-{sku}")(sku)  # type: ignore[attr-defined]
+        return await cart("a").all.options(id="all")()  # type: ignore[attr-defined]
+
+    assert crash_everywhere(app, scenario) >= 2

@@ -14,7 +14,7 @@ import click
 
 from fenbu import App
 from fenbu._api.function import DurableFunction
-from fenbu._cli.present import failure_text, payload_data, print_json, seconds_of
+from fenbu._cli.present import attribute_of, failure_text, payload_data, print_json, seconds_of
 from fenbu._cli.target import (
     app_option,
     find_owner,
@@ -23,6 +23,7 @@ from fenbu._cli.target import (
     open_database,
     url_option,
 )
+from fenbu._core.attribute import AttributeValue
 from fenbu._core.handler import HandlerSpec
 from fenbu._core.message import Call, IfExists
 from fenbu._core.model import PARKED, Kind, Outcome, Payload, Status
@@ -247,6 +248,10 @@ def _say_failure(call: str, outcome: Outcome) -> None:
     type=click.Choice([each.value for each in IfExists]),
     help="What it means if there is a call with that id (default: reuse, that one).",
 )
+@click.option(
+    "--attribute", "attributes", multiple=True, type=attribute_of, metavar="NAME=VALUE",
+    help="A search attribute, for --where: customer=7, vip=true, city=Oslo, due=2026-01-31.",
+)  # fmt: skip
 def start(
     handler: str,
     args: tuple[str, ...],
@@ -256,11 +261,14 @@ def start(
     id_: str | None,
     delay: float,
     if_exists: Any,
+    attributes: tuple[tuple[str, AttributeValue], ...],
 ) -> None:
     """Start HANDLER durably and print the call's id. ARGS are JSON or text, name=value or in order."""
     app = _needs_app(app_name, url)
     function, payload = _function(app, handler, key, args)
-    function = function.options(id=id_, delay=delay, if_exists=if_exists)
+    function = function.options(
+        id=id_, delay=delay, if_exists=if_exists, attributes=dict(attributes) or None
+    )
 
     async def work() -> tuple[str, str | None]:
         async with app.client():

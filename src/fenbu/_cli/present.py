@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fenbu._core import journal
-from fenbu._core.attribute import Condition, condition, decoded
+from fenbu._core.attribute import AttributeValue, Condition, condition, decoded, encoded
 from fenbu._core.command import MarkPatch
 from fenbu._core.field import read_names
 from fenbu._core.model import (
@@ -115,7 +115,11 @@ def _unpacked(data: bytes) -> str:
     try:
         return msgspec.json.encode(msgspec.msgpack.decode(data)).decode()
     except (msgspec.DecodeError, TypeError, ValueError):
-        hidden = ", which the app's hook can read: pass --app" if data[:1] == SEALED else ""
+        hidden = (
+            ", which the app's hook can read: pass --app, with the key"
+            if data[:1] == SEALED
+            else ""
+        )
         return f"<{len(data)} bytes{hidden}>"
 
 
@@ -124,7 +128,7 @@ def failure_text(failure: Failure | None) -> str:
         return ""
     message = failure.message
     if message.startswith(MARK):
-        message = "<text that the app's hook can read: pass --app>"
+        message = "<text that the app's hook can read: pass --app, with the key>"
     return f"{failure.type.rpartition(':')[2]}: {message}"
 
 
@@ -314,15 +318,32 @@ def condition_of(text: str) -> Condition:
     if found is None:
         raise click.BadParameter(f"{text!r} is no condition: write customer=7 or 'total>100'")
     name, operator, written = found.groups()
-    value: Any = written
     try:
-        value = msgspec.json.decode(written)
-    except msgspec.DecodeError:
-        try:
-            value = datetime.fromisoformat(written).astimezone()
-        except ValueError:
-            pass
-    try:
-        return condition(name, operator, value)
+        return condition(name, operator, _value_of(written))
     except UsageError as error:
         raise click.BadParameter(str(error)) from None
+
+
+def attribute_of(text: str) -> tuple[str, AttributeValue]:
+    """`customer=7`, `paid=true`, `due=2026-01-31`, `city=Oslo`, `code="7"`: a search attribute."""
+    name, equals, written = text.partition("=")
+    value = _value_of(written)
+    try:
+        if not equals or value is None:
+            raise UsageError(f"{text!r} is no attribute: write customer=7 or city=Oslo")
+        encoded({name: value})
+    except UsageError as error:
+        raise click.BadParameter(str(error)) from None
+    return name, value
+
+
+def _value_of(written: str) -> Any:
+    """JSON, an instant, or else a text."""
+    try:
+        return msgspec.json.decode(written)
+    except msgspec.DecodeError:
+        pass
+    try:
+        return datetime.fromisoformat(written).astimezone()
+    except ValueError:
+        return written

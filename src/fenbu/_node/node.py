@@ -25,7 +25,7 @@ from fenbu._node.expiry import forget_expired
 from fenbu._node.gateway import check_accepted, load_call, read_status
 from fenbu._node.membership import Membership
 from fenbu._node.resource import Resources
-from fenbu._node.retention import delete_expired
+from fenbu._node.retention import delete_events, delete_finished
 from fenbu._node.states import EntityCursor
 from fenbu._node.telemetry import Telemetry, log
 from fenbu._node.tenure import NodeOptions, Tenure
@@ -92,7 +92,8 @@ class Node:
         works = [
             self._live(),
             self._watch(),
-            delete_expired(self.registry, self.storage, self.clock),
+            delete_finished(self.registry, self.storage, self.clock),
+            delete_events(self.registry, self.storage, self.clock),
         ]
         if any(each.ttl_seconds is not None for each in self.registry.entities.values()):
             works.append(

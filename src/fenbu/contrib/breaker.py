@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import fenbu
 from fenbu import App, Entity
+from fenbu.contrib import argument
 
 
 class CircuitOpen(fenbu.FenbuError):
@@ -39,11 +40,8 @@ class CircuitBreaker:
     def __init__(
         self, app: App, name: str = "breaker", *, failures: int = 5, reset_seconds: float = 30.0
     ) -> None:
-        if failures < 1 or reset_seconds < 0:
-            raise fenbu.UsageError(
-                f"CircuitBreaker(failures={failures!r}, reset_seconds={reset_seconds!r}): must be a number "
-                "from 1, and seconds"
-            )
+        argument.count("CircuitBreaker(failures", failures)
+        argument.seconds("CircuitBreaker(reset_seconds", reset_seconds, zero=True)
 
         @app.entity(name=name, retention=0)
         class Circuit(Entity):

@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 
 import fenbu
 from fenbu import App, Entity, Retry, step
+from fenbu.contrib import argument
 
 T = TypeVar("T")
 
@@ -20,8 +21,11 @@ class Cache(Generic[T]):
         app: Whose database keeps it. Make the same cache in each process that runs its nodes.
         name: Names it in the database.
         load: Gets the value of a key. It runs as a step, so it may do I/O.
-        ttl_seconds: How long a value is good.
+        ttl_seconds: How long a value is good, above 0.
         retry: What to do if `load` raises; without it, whoever asks gets the error.
+
+    Raises:
+        UsageError: A value that makes no sense.
 
     Example:
         ```python
@@ -39,6 +43,7 @@ class Cache(Generic[T]):
         ttl_seconds: float,
         retry: Retry | None = None,
     ) -> None:
+        argument.seconds("Cache(ttl_seconds", ttl_seconds)
         policy = retry or Retry(attempts=1)
 
         @app.entity(name=name, retention=0)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from fenbu import App, StorageError
+from fenbu.contrib import argument
 from fenbu.contrib.semaphore import Mutex
 
 
@@ -20,7 +21,10 @@ class Leader:
     Args:
         app: Open in this process, as a node or as a client.
         name: Names the election in the database.
-        lease_seconds: How long after the end of a leader's process another one leads, at most.
+        lease_seconds: How long after the end of a leader's process another one leads, at most; above 0.
+
+    Raises:
+        UsageError: A value that makes no sense.
 
     Example:
         ```python
@@ -33,6 +37,7 @@ class Leader:
     """
 
     def __init__(self, app: App, name: str = "leader", *, lease_seconds: float = 15.0) -> None:
+        argument.seconds("Leader(lease_seconds", lease_seconds)
         self._mutex = Mutex(app, name, lease_seconds=lease_seconds)
         self._lease_seconds = lease_seconds
 

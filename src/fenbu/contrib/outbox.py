@@ -14,6 +14,7 @@ import msgspec
 
 import fenbu
 from fenbu import App, DurableFunction, Retry, RetryLater, TerminalError
+from fenbu.contrib import argument
 
 RETRY = Retry(attempts=None, first_seconds=5.0, max_seconds=3600.0, total_seconds=3 * 86_400.0)
 """For three days."""
@@ -46,6 +47,9 @@ class Outbox:
         retry: The policy.
         timeout_seconds: For one request.
 
+    Raises:
+        UsageError: A value that makes no sense, such as a secret that is a text or empty.
+
     Example:
         ```python
         outbox = Outbox(app, secret=os.environ["WEBHOOK_SECRET"].encode())
@@ -69,6 +73,10 @@ class Outbox:
         retry: Retry = RETRY,
         timeout_seconds: float = 30.0,
     ) -> None:
+        if secret is not None:
+            argument.secret("Outbox(secret", secret)
+        argument.seconds("Outbox(timeout_seconds", timeout_seconds)
+
         @app.task(name=name, retry=retry)
         def send(hook: Webhook) -> int:
             return _post(hook, secret, timeout_seconds)
@@ -101,6 +109,7 @@ def _post(hook: Webhook, secret: bytes | None, timeout_seconds: float) -> int:
             status: int = answer.status
             return status
     except urllib.error.HTTPError as error:
+        error.close()  # It holds the connection.
         if error.code in DEFINITE:
             raise TerminalError(f"{hook.url} answers {error.code} {error.reason}") from None
         after = error.headers.get("retry-after", "")

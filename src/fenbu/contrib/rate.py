@@ -6,6 +6,7 @@ import asyncio
 
 import fenbu
 from fenbu import App, Entity, TerminalError
+from fenbu.contrib import argument
 
 
 class RateLimited(TerminalError):
@@ -36,10 +37,9 @@ class RateLimiter:
     """
 
     def __init__(self, app: App, name: str = "rate", *, per_second: float, burst: int = 1) -> None:
-        if not per_second > 0 or burst < 1:
-            raise fenbu.UsageError(
-                f"RateLimiter(per_second={per_second!r}, burst={burst!r}): both must be above 0"
-            )
+        if not per_second > 0:
+            raise fenbu.UsageError(f"RateLimiter(per_second={per_second!r}): must be above 0")
+        argument.count("RateLimiter(burst", burst)
         interval = 1.0 / per_second
 
         @app.entity(name=name, retention=0)
@@ -70,7 +70,9 @@ class RateLimiter:
 
         Raises:
             RateLimited: It would take longer, and no place was taken.
+            UsageError: A count that makes no sense.
         """
+        argument.count("turn(count", count)
         wait = await self._rate(key or "-").reserve(count, max_wait_seconds)
         if wait is None:
             raise RateLimited(

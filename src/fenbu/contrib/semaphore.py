@@ -10,6 +10,7 @@ from typing import Any
 
 import fenbu
 from fenbu import App, CallCancelled, Entity, callback
+from fenbu.contrib import argument
 
 
 @dataclass
@@ -94,6 +95,9 @@ class Semaphore:
             may vanish, such as a client's process. None: he gives it back himself, as workflows do however
             they end, if they are not terminated.
 
+    Raises:
+        UsageError: A value that makes no sense.
+
     Example:
         ```python
         printers = Semaphore(app, "printers", permits=2, lease_seconds=300)
@@ -108,8 +112,9 @@ class Semaphore:
     def __init__(
         self, app: App, name: str = "semaphore", *, permits: int = 1, lease_seconds: float | None
     ) -> None:
-        if permits < 1:
-            raise fenbu.UsageError(f"Semaphore(permits={permits!r}): must be a number from 1")
+        argument.count(f"{type(self).__name__}(permits", permits)
+        if lease_seconds is not None:
+            argument.seconds(f"{type(self).__name__}(lease_seconds", lease_seconds)
 
         permits_of = _entity(app, name, permits, lease_seconds)
 
