@@ -13,6 +13,7 @@ from fenbu import (
     CallFailed,
     Entity,
     Status,
+    UsageError,
     operation,
     wait_signal,
 )
@@ -168,6 +169,38 @@ async def test_paused_resumed_and_told_to_go_on_elsewhere(app: App) -> None:
         await caught_up(group, 1)
         await orders.publish(Order(7, "c"))
         assert (await seen.count(16))[14:] == [6, 7]
+
+
+async def test_an_offset_that_is_not_there_yet_passes_nothing_over(app: App) -> None:
+    orders, seen = topic_of(app), Seen()
+
+    @app.task
+    async def send(order: Order) -> None:
+        seen.add(order)
+
+    @app.workflow
+    async def skip() -> None:
+        await group.seek(offset=10**12)
+
+    group = orders.subscribe(send, begin="all")
+    async with app:
+        await orders.publish_many(Order(number, "c") for number in range(3))
+        await seen.count(3)
+        events = await first(orders, 3)
+        for number, seek in ((3, skip()), (4, group.seek(offset=10**12))):
+            await group.pause()
+            await seek
+            await group.resume()
+            await caught_up(group, number)
+            (position,) = await group.positions()
+            assert position.offset == max(event.offset for event in events)
+            await orders.publish(Order(number, "c"))
+            assert (await seen.count(number + 1))[number:] == [number]
+            events = await first(orders, number + 1)
+        for wrong in (-4, "3", True):
+            with pytest.raises(UsageError, match="seek: offset must be an offset, a number from 0"):
+                await group.seek(offset=wrong)  # pyright: ignore[reportArgumentType]
+    assert seen.numbers == list(range(5))
 
 
 async def test_a_handler_that_fails_does_not_hold_up_the_group(app: App) -> None:

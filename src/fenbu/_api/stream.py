@@ -232,6 +232,17 @@ def checked(name: str) -> str:
     return name
 
 
+def checked_offset(offset: object, what: str) -> int:
+    """The offset of something that was read, or 0.
+
+    Raises:
+        UsageError: It is none.
+    """
+    if not isinstance(offset, int) or isinstance(offset, bool) or offset < 0:
+        raise UsageError(f"{what} must be an offset, a number from 0, not {offset!r}")
+    return offset
+
+
 class Progress:
     """How far a reader has come, and whether that is the end."""
 

@@ -22,6 +22,7 @@ from fenbu._api.context import activation, current_id, required_activation
 from fenbu._api.entity import Operation
 from fenbu._api.function import DurableFunction
 from fenbu._api.signal import wait_signal, wait_until
+from fenbu._api.stream import checked_offset
 from fenbu._api.topic_log import (
     NOTICE,
     PAGES_MAX,
@@ -278,7 +279,11 @@ async def _changed(feed: Feed, shard: int, position: Position, notice: Notice) -
             after = await READ(feed.before, shard, notice.since)
             return replace(position, after=after, seen=0)
         case "seek":
-            return replace(position, after=notice.after, seen=0)
+            # Beyond the end are events that are still to come.
+            after = notice.after or 0
+            if after > 0:
+                after = min(after, await READ(feed.before, shard, limit.END_OF_TIME))
+            return replace(position, after=after, seen=0)
 
 
 class ConsumerGroup:
@@ -326,7 +331,8 @@ class ConsumerGroup:
         """Go on elsewhere: events are delivered again, or passed over. Without arguments: from the end.
 
         Args:
-            offset: Behind the event with this offset; 0 is the beginning.
+            offset: Behind the event with this offset; 0 is the beginning. One that is not there yet means the
+                end as it is when the group gets there, so that nothing is passed over which comes later.
             since: With the first event at or after this instant, which has a time zone.
             shard: Only in this shard; an offset belongs to one, unless it is 0.
 
@@ -336,6 +342,8 @@ class ConsumerGroup:
         """
         if since is not None and offset is not None:
             raise UsageError("seek: give an offset or an instant, not both")
+        if offset is not None:
+            checked_offset(offset, "seek: offset")
         if offset and shard is None and self._feed.spec.shard_count > 1:
             raise UsageError("seek: an offset is one of a shard: `seek(offset=…, shard=…)`")
         if shard is not None and not 0 <= shard < self._feed.spec.shard_count:
