@@ -168,7 +168,15 @@ async def test_a_closed_stream_ends_before_its_call(app: App) -> None:
         await out.write(1)
         await out.close()
         await step(gate.turn)
-        await out.write(2)
+        await out.close()
+        with pytest.raises(UsageError, match="closed already"):
+            await out.write(2)
+        with pytest.raises(UsageError, match="closed by the code"):
+            await step(late)
+
+    async def late() -> None:
+        await stream("n", int).close()
+        await stream("n", int).write(3)
 
     @app.task
     async def body() -> None:
@@ -187,6 +195,29 @@ async def test_a_closed_stream_ends_before_its_call(app: App) -> None:
             gate.open()
             await handle.result()
             assert await read(handle) == [1]
+
+
+async def test_an_operation_cannot_write_to_what_it_has_closed(app: App) -> None:
+    @app.entity
+    class Log(Entity):
+        count: int = 0
+
+        async def add(self) -> bool:
+            out = stream("n", int)
+            await out.write(1)
+            await out.close()
+            self.count += 1
+            with pytest.raises(UsageError, match="the stream 'n' of Log.add .* is closed already"):
+                await out.write(2)
+            await stream("other", int).write(3)
+            return True
+
+    async with app:
+        for _ in range(2):
+            handle = await Log("l").add.start()
+            assert await handle.result() is True
+            assert await read(handle) == [1]
+            assert await read(handle, "other") == [3]
 
 
 async def test_steps_write_too_and_streams_are_apart(app: App) -> None:
@@ -287,7 +318,6 @@ async def test_a_workflow_that_is_tried_again_writes_behind(app: App) -> None:
         await out.close()
         if fails:
             raise ValueError("no")
-        await out.write("never read")
 
     async with app:
         handle = await work.start()

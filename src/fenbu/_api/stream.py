@@ -20,6 +20,7 @@ from fenbu._core.handler import Registry
 from fenbu._core.location import caller
 from fenbu._core.model import FINISHED
 from fenbu._core.model import Chunk as Row
+from fenbu._core.writing import Writing
 from fenbu._node.attempt import current
 from fenbu._node.chunks import ChunkWriter
 from fenbu._storage.stream import StreamPage
@@ -67,7 +68,8 @@ class Stream(Generic[T]):
 
         Raises:
             EncodingError: The value cannot be encoded, or is too large.
-            UsageError: No call's code is running, or this attempt has closed the stream.
+            UsageError: No call's code is running, or the stream was closed by this code, by this attempt, or by
+                the code that the step belongs to.
             CallCancelled: This attempt of the body is over: nobody waits for it any more.
         """
         running = activation()
@@ -82,7 +84,8 @@ class Stream(Generic[T]):
     async def close(self) -> None:
         """End the stream for its readers before the call ends. A stream also ends with its call.
 
-        What is written to it later is not read.
+        The code of a workflow or operation ends it for the steps as well, which cannot write to it from then on.
+        What a step ends goes no further for readers either; what others write to it later is not read.
 
         Raises:
             UsageError: No call's code is running.
@@ -126,12 +129,23 @@ class Stream(Generic[T]):
 
 
 def write(activation: Activation, command: WriteChunk | CloseStream | AppendEvent) -> None:
-    """The code appends to a stream of the call, or ends one, or an operation appends to a log."""
+    """The code appends to a stream of the call, or ends one, or an operation appends to a log.
+
+    Raises:
+        UsageError: It has ended the stream.
+    """
+    writing = activation.writing
+    if writing is not None and isinstance(command, WriteChunk) and command.name in writing.closed:
+        call = activation.invocation
+        raise UsageError(f"the stream {command.name!r} of {call.handler} {call.id} is closed already")
     number = activation.issue(command)
-    if activation.invocation.key is not None:
-        if activation.written is None:
-            activation.written = []
-        activation.written.append((number, command))
+    is_operation = activation.invocation.key is not None
+    if writing is None and (is_operation or isinstance(command, CloseStream)):
+        writing = activation.writing = Writing()
+    if writing is not None and isinstance(command, CloseStream):
+        writing.closed.add(command.name)
+    if writing is not None and is_operation:
+        writing.held.append((number, command))
 
 
 class SyncStream(Generic[T]):

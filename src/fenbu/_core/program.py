@@ -255,7 +255,7 @@ class Program(Operating):
                 if self.mailbox is not None:
                     self.mailbox.keep(self, now)
                     # An operation that fails changes nothing, so what it wrote comes with its end.
-                    for number, command in activation.written or ():
+                    for number, command in activation.writing.held if activation.writing else ():
                         self._code_writes(number, command, now)
             except EncodingError as encoding_error:
                 error = advice.unencoded(self.invocation, encoding_error)
