@@ -207,7 +207,7 @@ async def test_an_operation_cannot_write_to_what_it_has_closed(app: App) -> None
             await out.write(1)
             await out.close()
             self.count += 1
-            with pytest.raises(UsageError, match="the stream 'n' of Log.add .* is closed already"):
+            with pytest.raises(UsageError, match=r"the stream 'n' of Log\.add .* is closed already"):
                 await out.write(2)
             await stream("other", int).write(3)
             return True

@@ -331,6 +331,36 @@ def operations_of(
     return found
 
 
+def check_class(cls: Any) -> None:
+    """Whether a class can be an entity, apart from its fields.
+
+    Raises:
+        UsageError: It cannot.
+    """
+    if not isinstance(cls, type) or not issubclass(cls, Entity):
+        name = getattr(cls, "__name__", repr(cls))
+        raise UsageError(
+            f"@app.entity decorates a class derived from Entity: `class {name}(Entity):`"
+        )
+    what = f"entity {cls.__name__}"
+    if "__init__" in vars(cls):
+        raise UsageError(f"{what} must not define __init__: its state is its annotated fields")
+    version: Any = getattr(cls, "__version__", 1)
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise UsageError(f"{what}: __version__ must be a number from 1, not {version!r}")
+    upgrade: Any = inspect.getattr_static(cls, "__upgrade__", None)
+    if upgrade is None:
+        return
+    if not isinstance(upgrade, classmethod | staticmethod):
+        raise UsageError(
+            f"{what}: __upgrade__ is called before there is an instance: decorate it with @classmethod"
+        )
+    if inspect.iscoroutinefunction(cast("Any", upgrade).__func__):
+        raise UsageError(
+            f"{what}: __upgrade__ must be a plain `def`, which does nothing but convert"
+        )
+
+
 def checked_ttl(ttl: float | timedelta | None, name: str) -> float | None:
     """Seconds without a change after which an entity is forgotten.
 
