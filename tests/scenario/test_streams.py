@@ -207,7 +207,9 @@ async def test_an_operation_cannot_write_to_what_it_has_closed(app: App) -> None
             await out.write(1)
             await out.close()
             self.count += 1
-            with pytest.raises(UsageError, match=r"the stream 'n' of Log\.add .* is closed already"):
+            with pytest.raises(
+                UsageError, match=r"the stream 'n' of Log\.add .* is closed already"
+            ):
                 await out.write(2)
             await stream("other", int).write(3)
             return True
@@ -406,6 +408,36 @@ async def test_a_body_that_nobody_waits_for_writes_no_more(app: App) -> None:
         await asyncio.sleep(0)
         await handle.cancel()
         assert (await reading) in (["cleaned up"], [])
+
+
+async def test_a_value_of_another_type_is_refused_where_it_is_written(app: App) -> None:
+    async def inside() -> None:
+        with pytest.raises(
+            EncodingError, match=r"^stream 'n' of .*inside: Expected `int`, got `str`"
+        ):
+            await stream("n", int).write("text")  # pyright: ignore[reportArgumentType]
+
+    @app.workflow
+    async def work() -> None:
+        with pytest.raises(
+            EncodingError, match=r"^stream 'n' of .*work: Expected `int`, got `str`"
+        ):
+            await stream("n", int).write("text")  # pyright: ignore[reportArgumentType]
+        await step(inside)
+        await stream("n", int).write(1)
+
+    async with app:
+        handle = await work.start()
+        await handle.result()
+        (chunk,) = [each async for each in handle.stream("n", int).chunks()]
+        assert chunk.value == 1
+        where = rf"stream 'n' of {handle.id}, offset {chunk.offset}: Expected `str`, got `int`"
+        with pytest.raises(EncodingError, match=where):
+            await read_as(handle, str)
+
+
+async def read_as(handle: Any, type_: Any) -> list[Any]:
+    return [each async for each in handle.stream("n", type_)]
 
 
 async def test_wrong_use(app: App) -> None:

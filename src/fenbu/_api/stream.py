@@ -18,13 +18,13 @@ from fenbu._core.command import AppendEvent, CloseStream, WriteChunk
 from fenbu._core.effect import RunBody
 from fenbu._core.handler import Registry
 from fenbu._core.location import caller
-from fenbu._core.model import FINISHED
+from fenbu._core.model import FINISHED, Payload
 from fenbu._core.model import Chunk as Row
 from fenbu._core.writing import Writing
 from fenbu._node.attempt import current
 from fenbu._node.chunks import ChunkWriter
 from fenbu._storage.stream import StreamPage
-from fenbu.errors import UsageError
+from fenbu.errors import EncodingError, PayloadTooLarge, PayloadUnreadable, UsageError
 
 T = TypeVar("T")
 
@@ -67,25 +67,34 @@ class Stream(Generic[T]):
         well.
 
         Raises:
-            EncodingError: The value cannot be encoded, or is too large.
-            UsageError: No call's code is running, or the stream was closed by this code, by this attempt, or by
-                the code that the step belongs to.
+            EncodingError: The value does not fit the stream's type, cannot be encoded, or is too large.
+            UsageError: No call's code is running, or the stream was closed by this code, by this attempt, or
+                by the code that the step belongs to.
             CallCancelled: This attempt of the body is over: nobody waits for it any more.
         """
         running = activation()
         if running is not None:
-            payload = cast("Registry", running.context).codec.of(self._type).encode(value)
+            codec = cast("Registry", running.context).codec.of(self._type)
+            payload = self._encoded(codec, value, running.invocation.handler)
             write(running, WriteChunk(self.name, caller(), payload))
         else:
             body, home = _body()
-            payload = home.registry.codec.of(self._type).encode(value)
+            payload = self._encoded(home.registry.codec.of(self._type), value, body.name)
             await home.write(body, self.name, payload)
+
+    def _encoded(self, codec: TypeCodec, value: T, by: str) -> Payload:
+        try:
+            return codec.check(value)
+        except PayloadTooLarge as error:
+            raise error.named(f"a value of stream {self.name!r} of {by}") from None
+        except EncodingError as error:
+            raise EncodingError(f"stream {self.name!r} of {by}: {error}") from error.__cause__
 
     async def close(self) -> None:
         """End the stream for its readers before the call ends. A stream also ends with its call.
 
-        The code of a workflow or operation ends it for the steps as well, which cannot write to it from then on.
-        What a step ends goes no further for readers either; what others write to it later is not read.
+        The code of a workflow or operation ends it for its steps as well, which cannot write to it from then
+        on. When a step ends it, what the code or another step writes to it later is not read.
 
         Raises:
             UsageError: No call's code is running.
@@ -137,7 +146,9 @@ def write(activation: Activation, command: WriteChunk | CloseStream | AppendEven
     writing = activation.writing
     if writing is not None and isinstance(command, WriteChunk) and command.name in writing.closed:
         call = activation.invocation
-        raise UsageError(f"the stream {command.name!r} of {call.handler} {call.id} is closed already")
+        raise UsageError(
+            f"the stream {command.name!r} of {call.handler} {call.id} is closed already"
+        )
     number = activation.issue(command)
     is_operation = activation.invocation.key is not None
     if writing is None and (is_operation or isinstance(command, CloseStream)):
@@ -334,13 +345,18 @@ class StreamReader(Generic[T]):
         gateway = self._runtime.gateway
         rows = cursor.take(await gateway.read_stream(self._id, self._name, cursor.after))
         return [
-            Chunk(
-                each.number,
-                cast("T", self._codec.decode(each.value if each.value is not None else "null")),
-                datetime.fromtimestamp(each.at, UTC),
-            )
+            Chunk(each.number, self._value(each), datetime.fromtimestamp(each.at, UTC))
             for each in rows
         ]
+
+    def _value(self, row: Row) -> T:
+        try:
+            return cast("T", self._codec.decode(row.value if row.value is not None else "null"))
+        except PayloadUnreadable:
+            raise
+        except EncodingError as error:
+            what = f"stream {self._name!r} of {self._id}, offset {row.number}"
+            raise EncodingError(f"{what}: {error}") from error.__cause__
 
     @property
     def sync(self) -> SyncStreamReader[T]:
