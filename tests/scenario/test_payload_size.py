@@ -58,7 +58,9 @@ async def test_what_a_body_says_is_not_its_result(tmp_path: Path) -> None:
         await (step(say, "b") if how == "step" else step(beat) if how == "beat" else say("b"))
 
     async with app:
-        with pytest.raises(PayloadTooLarge, match=r"^a value of stream 'b' of says has 2,002 bytes"):
+        with pytest.raises(
+            PayloadTooLarge, match=r"^a value of stream 'b' of says has 2,002 bytes"
+        ):
             await says("b")
         with pytest.raises(PayloadTooLarge, match=r"^the heartbeat of task beats has 2,002 bytes"):
             await beats()
@@ -66,7 +68,9 @@ async def test_what_a_body_says_is_not_its_result(tmp_path: Path) -> None:
             await code("step")
         with pytest.raises(PayloadTooLarge, match=r"^the heartbeat of step beat has 2,002 bytes"):
             await code("beat")
-        with pytest.raises(PayloadTooLarge, match=r"^a value of stream 'b' of code has 2,002 bytes"):
+        with pytest.raises(
+            PayloadTooLarge, match=r"^a value of stream 'b' of code has 2,002 bytes"
+        ):
             await code("code")
 
 

@@ -218,6 +218,31 @@ async def test_what_cannot_be(app: App) -> None:
         with pytest.raises(UsageError, match="topic"):
             app.topic(name, Order, **options)
 
+    for wrong in (3, "customer", Stock.placed):
+        with pytest.raises(UsageError, match="topic 'wrong': key must be a "):
+            app.topic("wrong", Order, key=wrong)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+        with pytest.raises(UsageError, match="where must be a "):
+            orders.subscribe(task, where=wrong, group="other")  # pyright: ignore[reportArgumentType]
+
+    @app.task
+    async def number(n: int) -> None: ...
+
+    @app.workflow
+    async def journey(customer: list[str]) -> None: ...
+
+    numbers, texts = app.topic("numbers", int), app.topic("texts", str | None)
+    with pytest.raises(
+        UsageError, match=r"number\(n\) takes int, which an event, .*Order, cannot be"
+    ):
+        plain.subscribe(number)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(
+        UsageError, match=r"journey\(customer\) takes list\[str\], which a key, str,"
+    ):
+        plain.subscribe(journey, key=lambda order: order.customer)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(UsageError, match=r"number\(n\) takes int, which an event, str \| None"):
+        texts.subscribe(number)  # pyright: ignore[reportArgumentType]
+    numbers.subscribe(number)
+
     @app.workflow
     async def reads() -> None:
         async for _ in orders.events():
@@ -226,6 +251,10 @@ async def test_what_cannot_be(app: App) -> None:
     async with app:
         with pytest.raises(EncodingError, match=r"topic 'orders': the event: .*total"):
             await orders.publish(Order(1, "c", "much"))  # pyright: ignore[reportArgumentType]
+        with pytest.raises(
+            EncodingError, match="topic 'orders': the event: Expected `object`, got `str`"
+        ):
+            await orders.publish("text")  # pyright: ignore[reportArgumentType]
         with pytest.raises(UsageError, match="the key of an event must be a text"):
             await orders.publish(Order(1, ""))
         with pytest.raises(UsageError, match="no shard 1"):

@@ -19,6 +19,7 @@ from fenbu._api.runtime import Runtime
 from fenbu._api.topic_group import (
     ConsumerGroup,
     Subscription,
+    check_function,
     check_subscriber,
     spec_of,
     subscribe,
@@ -79,6 +80,7 @@ class Topic(Generic[T]):
             )
         if not 1 <= shards <= limit.TOPIC_SHARDS_MAX:
             raise UsageError(f"topic {name!r}: shards must be 1 to {limit.TOPIC_SHARDS_MAX}")
+        check_function(key, f"topic {name!r}: key")
         registry = app.runtime.registry
         if name in registry.topics:
             raise UsageError(f"topic {name!r} is registered twice")
@@ -160,14 +162,13 @@ class Topic(Generic[T]):
     def _sealed(self, event: T) -> tuple[int, Envelope]:
         """The event on its way, and where to."""
         feed = self._feed
-        key = feed.key_of(event)
         try:
-            payload = feed.codec.encode(event)
-            feed.codec.decode(payload)
+            payload = feed.codec.check(event)
         except PayloadTooLarge as error:
             raise error.named(f"topic {self.name!r}: the event") from None
         except EncodingError as error:
             raise EncodingError(f"topic {self.name!r}: the event: {error}") from error.__cause__
+        key = feed.key_of(event)
         raw = msgspec.Raw(payload.encode() if isinstance(payload, str) else payload)
         return self._shard(key), Envelope(raw, key)
 
@@ -357,9 +358,11 @@ class Topic(Generic[T]):
             ```
         """
         spec = spec_of(self._feed.runtime, handler)
+        check_function(key, "subscribe: key")
+        check_function(where, "subscribe: where")
         if key is None and spec.kind is Kind.OPERATION:
             key = self._feed.key
-        check_subscriber(spec, key)
+        check_subscriber(spec, key, self._feed.type)
         name = group or spec.name
         if not NAME.fullmatch(name) or len(name) > limit.GROUP_NAME_LENGTH_MAX:
             raise UsageError(
