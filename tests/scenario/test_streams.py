@@ -451,8 +451,9 @@ async def test_wrong_use(app: App) -> None:
 
     @app.task
     async def writes() -> None:
-        with pytest.raises(UsageError, match="cannot name a stream"):
-            stream("")
+        for name in ("", 5, None):
+            with pytest.raises(UsageError, match="cannot name a stream"):
+                stream(name)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         with pytest.raises(UsageError, match="cannot name a stream"):
             stream("a\nb")
         with pytest.raises(UsageError, match="block"):
@@ -467,6 +468,11 @@ async def test_wrong_use(app: App) -> None:
         await handle.result()
         with pytest.raises(EncodingError):
             [each async for each in handle.stream("n", str)]
+        for after in ("x", -4, None):
+            with pytest.raises(UsageError, match="after must be an offset, a number from 0, not "):
+                await read(handle, after=after)  # pyright: ignore[reportArgumentType]
+        with pytest.raises(UsageError, match="5 cannot name a stream"):
+            handle.stream(5)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
         with pytest.raises(CallNotFound):
             await read(app.handle("unknown"))
         with pytest.raises((UsageError, CallFailed), match="read it in a step"):

@@ -259,6 +259,9 @@ async def test_what_cannot_be(app: App) -> None:
             await orders.publish(Order(1, ""))
         with pytest.raises(UsageError, match="no shard 1"):
             await first(orders, 1, shard=1)
+        for after in (-4, "x"):
+            with pytest.raises(UsageError, match="after must be an offset"):
+                await first(orders, 1, after=after)
         with pytest.raises(UsageError, match="has no time zone"):
             await first(orders, 1, since=now().replace(tzinfo=None))
         with pytest.raises(UsageError, match=r"next\(\) is for workflows"):

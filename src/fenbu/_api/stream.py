@@ -243,12 +243,14 @@ def stream(name: str, type: Any = Any) -> Stream[Any]:  # noqa: A002
     return Stream(name, type)
 
 
-def checked(name: str) -> str:
+def checked(name: object) -> str:
     """A stream's name.
 
     Raises:
         UsageError: It is none.
     """
+    if not isinstance(name, str):
+        raise UsageError(f"{name!r} cannot name a stream: a name is a text")
     if not (0 < len(name) <= limit.STREAM_NAME_LENGTH_MAX and name.isprintable()):
         raise UsageError(
             f"{name[:40]!r} cannot name a stream: a name has 1 to {limit.STREAM_NAME_LENGTH_MAX} "
@@ -274,7 +276,7 @@ class Progress:
     __slots__ = ("after", "done", "ended_run")
 
     def __init__(self, after: int) -> None:
-        self.after = after
+        self.after = checked_offset(after, "after")
         self.done = False
         self.ended_run: int | None = None
 
@@ -325,7 +327,8 @@ class StreamReader(Generic[T]):
         Raises:
             CallNotFound: There is no such call, or its retention is over.
             EncodingError: A value does not fit the type.
-            UsageError: Read in workflow or entity code, where what comes could not be replayed.
+            UsageError: `after` is no offset, or it is read in workflow or entity code, where what comes could
+                not be replayed.
 
         Example:
             ```python

@@ -16,6 +16,7 @@ from fenbu._api.entity import Operation
 from fenbu._api.function import DurableFunction, start_many
 from fenbu._api.options import checked_id, seconds
 from fenbu._api.runtime import Runtime
+from fenbu._api.stream import checked_offset
 from fenbu._api.topic_group import (
     ConsumerGroup,
     Subscription,
@@ -227,7 +228,7 @@ class Topic(Generic[T]):
         if not 0 <= shard < self._feed.spec.shard_count:
             raise UsageError(f"topic {self.name!r} has no shard {shard}")
         if since is None:
-            return after
+            return checked_offset(after, "after")
         log = log_key(self.name, shard)
         return await end_of(self._feed.runtime, log, instant_of(since))
 
@@ -287,7 +288,8 @@ class Topic(Generic[T]):
                 ask for `end()` before you do what is answered by an event.
 
         Raises:
-            UsageError: This is no workflow, or the topic has several shards, and there is no key.
+            UsageError: This is no workflow, `after` is no offset, or the topic has several shards, and there
+                is no key.
             Exception: What `match` raises.
 
         Example:
@@ -301,6 +303,8 @@ class Topic(Generic[T]):
         running = activation()
         if running is None or running.invocation.key is not None:
             raise UsageError("next() is for workflows: elsewhere read `events()`")
+        if after is not None:
+            checked_offset(after, "after")
         shard, codec = self._shard_of(key), self._feed.runtime.registry.codec.of(Any)
         log = log_key(self.name, shard)
         while True:
