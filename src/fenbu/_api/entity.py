@@ -282,7 +282,9 @@ def operation(function: Any = None, **options: Any) -> Any:
     Every public `async def` of an entity is an operation, marked or not.
 
     Args:
-        read_only: It does not change the state, which is checked. Its finished calls are not kept.
+        read_only: It does not change the state, delete the entity or set alarms: if it has done so, it fails
+            with a `UsageError`, and nothing has changed. It may start calls, also with `send_later`. Its
+            finished calls are not kept.
         reentrant: Calls that an operation of the same entity waits for may call it back: it runs in the turn
             of that one, which stands still meanwhile, and sees its state. What it changes counts when that
             one ends well, and is void if it fails. It can neither set alarms nor delete the entity then.
