@@ -340,7 +340,7 @@ def check_class(cls: Any) -> None:
         UsageError: It cannot.
     """
     if not isinstance(cls, type) or not issubclass(cls, Entity):
-        name = getattr(cls, "__name__", repr(cls))
+        name = getattr(cast("Any", cls), "__name__", "…")
         raise UsageError(
             f"@app.entity decorates a class derived from Entity: `class {name}(Entity):`"
         )
