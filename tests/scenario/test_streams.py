@@ -197,31 +197,6 @@ async def test_a_closed_stream_ends_before_its_call(app: App) -> None:
             assert await read(handle) == [1]
 
 
-async def test_an_operation_cannot_write_to_what_it_has_closed(app: App) -> None:
-    @app.entity
-    class Log(Entity):
-        count: int = 0
-
-        async def add(self) -> bool:
-            out = stream("n", int)
-            await out.write(1)
-            await out.close()
-            self.count += 1
-            with pytest.raises(
-                UsageError, match=r"the stream 'n' of Log\.add .* is closed already"
-            ):
-                await out.write(2)
-            await stream("other", int).write(3)
-            return True
-
-    async with app:
-        for _ in range(2):
-            handle = await Log("l").add.start()
-            assert await handle.result() is True
-            assert await read(handle) == [1]
-            assert await read(handle, "other") == [3]
-
-
 async def test_steps_write_too_and_streams_are_apart(app: App) -> None:
     async def part(name: str) -> None:
         out = stream(name, int)
@@ -408,36 +383,6 @@ async def test_a_body_that_nobody_waits_for_writes_no_more(app: App) -> None:
         await asyncio.sleep(0)
         await handle.cancel()
         assert (await reading) in (["cleaned up"], [])
-
-
-async def test_a_value_of_another_type_is_refused_where_it_is_written(app: App) -> None:
-    async def inside() -> None:
-        with pytest.raises(
-            EncodingError, match=r"^stream 'n' of .*inside: Expected `int`, got `str`"
-        ):
-            await stream("n", int).write("text")  # pyright: ignore[reportArgumentType]
-
-    @app.workflow
-    async def work() -> None:
-        with pytest.raises(
-            EncodingError, match=r"^stream 'n' of .*work: Expected `int`, got `str`"
-        ):
-            await stream("n", int).write("text")  # pyright: ignore[reportArgumentType]
-        await step(inside)
-        await stream("n", int).write(1)
-
-    async with app:
-        handle = await work.start()
-        await handle.result()
-        (chunk,) = [each async for each in handle.stream("n", int).chunks()]
-        assert chunk.value == 1
-        where = rf"stream 'n' of {handle.id}, offset {chunk.offset}: Expected `str`, got `int`"
-        with pytest.raises(EncodingError, match=where):
-            await read_as(handle, str)
-
-
-async def read_as(handle: Any, type_: Any) -> list[Any]:
-    return [each async for each in handle.stream("n", type_)]
 
 
 async def test_wrong_use(app: App) -> None:
