@@ -6,6 +6,7 @@ from fenbu._api.answer import UpdateHandler, on_query, on_update, updates_runnin
 from fenbu._api.app import App, Client
 from fenbu._api.ask import SyncUpdateHandle, UpdateHandle
 from fenbu._api.batch import BatchError, BatchProgress
+from fenbu._api.bound import Bound
 from fenbu._api.callback import Callback, CallbackInfo, callback
 from fenbu._api.context import (
     current_attempt,
@@ -20,7 +21,7 @@ from fenbu._api.context import (
     uuid4,
 )
 from fenbu._api.entity import Entity, Operation, operation
-from fenbu._api.function import Bound, DurableFunction, SyncFunction
+from fenbu._api.function import DurableFunction, SyncFunction
 from fenbu._api.handle import Handle, SyncHandle
 from fenbu._api.hook import Compression, Encryption
 from fenbu._api.lazy import Lazy

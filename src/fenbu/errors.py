@@ -98,6 +98,10 @@ class RetryLater(FenbuError):
 
     Attributes:
         after: Seconds until it runs again.
+        is_over: It was the outcome: that would have been later than `Retry(total_seconds=…)` allows.
+
+    Raises:
+        UsageError: `after` is no number of seconds.
 
     Example:
         ```python
@@ -109,17 +113,22 @@ class RetryLater(FenbuError):
         ```
     """
 
+    is_over: bool = False
+
     def __init__(
         self, message: str = "it is to run again later", *, after: float | timedelta
     ) -> None:
         super().__init__(message)
         seconds = after.total_seconds() if isinstance(after, timedelta) else after
-        if not 0 <= seconds < math.inf:
-            raise UsageError(f"RetryLater(after={after!r}): must be seconds, not negative")
+        is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not is_number or not 0 <= seconds < math.inf:
+            raise UsageError(
+                f"RetryLater(after={after!r}): must be seconds (a number, not negative) or a timedelta"
+            )
         self.after = float(seconds)
 
-    def __reduce__(self) -> tuple[Callable[..., RetryLater], tuple[str, float]]:
-        return (_retry_later, (str(self), self.after))
+    def __reduce__(self) -> tuple[Callable[..., RetryLater], tuple[str, float], dict[str, object]]:
+        return (_retry_later, (str(self), self.after), vars(self))
 
 
 def _retry_later(message: str, after: float) -> RetryLater:

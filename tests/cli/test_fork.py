@@ -51,7 +51,12 @@ def test_a_call_is_forked(shell: Shell) -> None:
         assert "has no command 7" in shell.refuses("fork", "a", "--step", "7")
         assert "write STEP=JSON" in shell.refuses("fork", "a", "--result", "charge")
         assert "there is a call with the id 'b' already" in shell.refuses("fork", "a", "--id", "b")
-        assert "fork accepted by 1 call" in shell.says("bulk", "fork", "--yes", "--step", "charge")
+        fork = ("bulk", "fork", "--yes", "--step", "charge")
+        assert "fork accepted by 1 call" in shell.says(*fork)
+        until(shell, "a/fork-1", "failed")
+        again = shell.says(*fork)
+        assert "fork accepted by 1 call; 1 had been forked from there before" in again
+        assert "--step is for fork" in shell.refuses("bulk", "retry", "--yes", "--step", "charge")
 
 
 def test_a_fork_has_tokens_of_its_own(shell: Shell) -> None:

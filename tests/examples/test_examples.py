@@ -81,6 +81,17 @@ SAYS = {
         r"\n        run send_receipt: ConnectionError: no receipt for the payment of 500\n",
         r"\n        run send_receipt [(]attempt 2[)]\n",
     ],
+    "watched_feed": [
+        "news 5: five\npublished: 5\n",
+        "news 1: it is open again\npublished: 1\n",
+    ],
+    "paid_or_not": [
+        "slow: not paid in time",
+        "moody: cancelled: too dear",
+        "quick: ref-1: shipped by hand",
+        "invoice: short invoice of quick, at attempt 1",
+        "tested",
+    ],
     "chat_agent": ["assistant: Oslo has 4 degrees; Kyoto has 5 degrees"],
 }
 

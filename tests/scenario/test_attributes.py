@@ -79,6 +79,19 @@ async def test_they_are_given_changed_and_found(app: App) -> None:
         assert info.handler.startswith(str(info.entity))
 
 
+async def test_one_that_is_none_is_none_that_the_call_has(app: App) -> None:
+    @app.task
+    async def work() -> int:
+        return 1
+
+    async with app:
+        handle = await work.options(id="a", attributes={"x": None, "y": 2}).start()
+        assert await handle.result() == 1
+        await work.options(id="b", attributes={"x": None})()
+        found = {each.id: each.attributes for each in (await app.list_calls()).calls}
+    assert found == {"a": {"y": 2}, "b": {}}
+
+
 async def test_a_second_start_of_an_id_changes_none(app: App) -> None:
     order, _, _ = register(app)
     async with app:

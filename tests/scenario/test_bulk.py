@@ -95,6 +95,8 @@ async def test_what_makes_no_sense(app: App) -> None:
     async with app:
         with pytest.raises(UsageError, match="action must be one of cancel, terminate, retry"):
             await app.steer_calls("stop")  # pyright: ignore[reportArgumentType]
+        with pytest.raises(UsageError, match="step is for fork: cancel is about whole calls"):
+            await app.steer_calls("cancel", step="charge")
         with pytest.raises(UsageError, match="resume is for calls that are paused"):
             await app.steer_calls("resume", statuses=[Status.COMPLETED])
         with pytest.raises(UsageError, match="ask for it in a step"):

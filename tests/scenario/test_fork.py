@@ -225,6 +225,20 @@ async def test_in_bulk(app: App) -> None:
                 await asyncio.sleep(0)
         assert len([each for each in shop.done if each.startswith("charge")]) == 5
         assert await app.steer_calls("fork", step="nothing") == 0
+        # Whoever does it again, because he does not know how far he came, makes no second fork.
+        assert await app.steer_calls("fork") == 0
+        assert len([each for each in shop.done if each.startswith("charge")]) == 5
+        # A retried one is another run, which has not been forked.
+        shop.broken = True
+        await handles[0].retry()
+        async with asyncio.timeout(20):
+            while (found := await app.runtime.gateway.load(handles[0].id)) is None or (
+                found.invocation.attempt == 0 or found.invocation.status is not Status.FAILED
+            ):
+                await asyncio.sleep(0)
+        shop.broken = False
+        assert await app.steer_calls("fork") == 1
+        assert await app.steer_calls("fork") == 0
 
 
 async def test_a_fork_has_the_timeout_of_its_handler(app: App) -> None:
@@ -297,7 +311,8 @@ def shaped(app: App) -> Any:
     fails = [True]
 
     async def work(number: int) -> int:
-        await asyncio.sleep(number % 3)
+        for _ in range(number % 3):
+            await asyncio.sleep(0)
         return number
 
     async def end(number: int) -> int:
@@ -379,11 +394,11 @@ async def test_what_cannot_be_forked(app: App) -> None:
             await waiting.fork()
         await waiting.signal("go")
         await waiting.result()
-        with pytest.raises(UsageError, match="no step, call or callback that failed"):
+        with pytest.raises(UsageError, match="has asked for no step or call"):
             await waiting.fork()
         done = await task.start()
         await done.result()
-        with pytest.raises(UsageError, match="no step, call or callback that failed"):
+        with pytest.raises(UsageError, match="has asked for no step or call"):
             await done.fork()
 
 

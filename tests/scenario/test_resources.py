@@ -181,26 +181,53 @@ async def test_errors_say_what_to_do(app: App) -> None:
     @app.task(name="unmarked")
     async def unmarked(db: str = INJECTED) -> None: ...
 
-    @app.workflow
-    async def code(db: Annotated[Db, Resource(open_plain)] = INJECTED) -> None: ...
-
-    @app.entity
-    class Cart(Entity):
-        async def add(self, db: Annotated[Db, Resource(open_plain)] = INJECTED) -> None: ...
-
-    @app.task(cpu=True)
-    def far(db: Annotated[Db, Resource(open_plain)] = INJECTED) -> None: ...
-
     async with app:
         with pytest.raises(UsageError, match="gives nothing when it is entered"):
             await locked()
         with pytest.raises(EncodingError, match="annotate it as"):
             await unmarked()
-        for call in (code, Cart("1").add):
-            with pytest.raises(EncodingError, match="has no resources"):
-                await call()
-        with pytest.raises(UsageError):
-            await far()
+
+
+async def test_who_can_have_none_is_refused_when_it_is_registered(app: App) -> None:
+    async def code(db: Annotated[Db, Resource(open_plain)]) -> None: ...
+    async def unreadable(db: Missing = INJECTED) -> None: ...  # type: ignore[name-defined]  # noqa: F821
+    def far(n: int, db: Annotated[Db, Resource(open_plain)] = INJECTED) -> None: ...
+
+    class Cart(Entity):
+        async def add(self, db: Annotated[Db, Resource(open_plain)] = INJECTED) -> None: ...
+
+    with pytest.raises(UsageError, match=r"code\(db\): .* replayed, and has no resources"):
+        app.workflow(code)
+    with pytest.raises(UsageError, match=r"unreadable\(db\): .* has no resources"):
+        app.workflow(unreadable)
+    with pytest.raises(UsageError, match=r"add\(db\): .* has no resources"):
+        app.entity(Cart)
+    with pytest.raises(UsageError, match=r"far\(db\): cpu=True runs it in another process"):
+        app.task(cpu=True)(far)
+
+    @app.workflow
+    async def flow() -> None:
+        await step.options(cpu=True)(needs_here, 1)
+
+    async with app:
+        with pytest.raises(UsageError, match=r"\(db\): cpu=True runs it in another process"):
+            await flow()
+
+
+def needs_here(n: int, db: Annotated[Db, Resource(open_plain)] = INJECTED) -> None: ...
+
+
+def test_what_opens_one_can_be_called() -> None:
+    with pytest.raises(UsageError, match="takes what is called to open it, not 5"):
+        Resource(5)  # type: ignore[arg-type]
+
+
+def test_the_function_alone_takes_what_one_likes(app: App) -> None:
+    @app.task
+    def name(n: int, db: Annotated[Db, Resource(open_never)] = INJECTED) -> str:
+        return f"{db.name} {n}"
+
+    assert name.__wrapped__(1, Db("fake")) == "fake 1"
 
 
 def test_a_crash_anywhere_changes_nothing() -> None:

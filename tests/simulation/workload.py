@@ -28,6 +28,7 @@ from tests.simulation.pauses import pauses
 from tests.simulation.programs import programs
 from tests.simulation.search import search
 from tests.simulation.service import Account, Log, Register
+from tests.simulation.steering import steering
 from tests.simulation.streams import streams
 from tests.simulation.tasks import beats, contexts, limits, loans
 from tests.simulation.topics import topics_
@@ -445,6 +446,7 @@ WORKLOADS: dict[str, Workload] = {
     "sagas": sagas,
     "search": search,
     "signals": signals,
+    "steering": steering,
     "streams": streams,
     "takeovers": takeovers,
     "topics": topics_,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from random import Random
 from typing import TypeVar
@@ -24,6 +25,10 @@ class World:
         self.plan = plan
         # Its own, so that a shorter plan of faults leaves the work as it is.
         self.random = Random(f"work {plan.seed}")
+        self.looks: Counter[str] = Counter()
+        """How often somebody has looked whether something is there."""
+        self.mended: set[str] = set()
+        """What fails no longer, by the names of workloads."""
 
     @property
     def now(self) -> float:

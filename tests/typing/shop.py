@@ -40,6 +40,7 @@ from fenbu import (
     Stream,
     SyncHandle,
     SyncResults,
+    SyncUpdateHandle,
     Topic,
     UpdateHandle,
     callback,
@@ -381,6 +382,9 @@ async def ask() -> None:
     assert_type(await handle.query("count", result=int), int)
     assert_type(await handle.update("put", "sku", id="u", result=int), int)
     assert_type(await handle.update("put", "sku"), Any)
+    assert_type(await handle.update("put", sku="sku", result=int), int)
+    assert_type(await handle.query("count", name="x"), Any)
+    assert_type(handle.sync.start_update("put", sku="s", result=int), SyncUpdateHandle[int])
     assert_type(await handle.start_update("put", "sku", result=int), UpdateHandle[int])
     assert_type(await cart.and_signal("paid", 5).start("ann"), Handle[int])
     assert_type(await cart.and_update("put", "sku", result=str)("ann"), str)

@@ -12,12 +12,12 @@ from types import TracebackType
 from typing import Any, Literal, ParamSpec, Self, TypeVar
 
 from fenbu._api import callback
+from fenbu._api.bound import Bound, start_many
 from fenbu._api.finder import Finder
-from fenbu._api.function import Bound, start_many
 from fenbu._api.handle import Handle
 from fenbu._api.hook import one_hook
 from fenbu._api.mapping import MapsCalls
-from fenbu._api.options import seconds
+from fenbu._api.options import count, megabytes, seconds
 from fenbu._api.register import Handlers
 from fenbu._api.runtime import Runtime
 from fenbu._api.sync import Portal, SyncApp
@@ -91,18 +91,16 @@ class App(Handlers, Finder, MapsCalls):
             raise UsageError(f"App name must be letters, digits, - and _, not {name!r}")
         self.name = name
         url = url or os.environ.get("FENBU_URL") or f"sqlite:///.fenbu/{name}.db"
-        if type(payload_bytes_max) is not int or payload_bytes_max < 1:
-            raise UsageError(
-                f"payload_bytes_max must be a number of bytes, not {payload_bytes_max!r}"
-            )
-        codecs = Codec(format=codec, bytes_max=payload_bytes_max)
+        codecs = Codec(format=codec, bytes_max=count(payload_bytes_max, "payload_bytes_max"))
         super().__init__(Runtime(name, url, Registry(codecs, one_hook(hook))))
         self.node_options = NodeOptions(
-            concurrency=concurrency,
-            threads=threads,
-            processes=processes or os.cpu_count() or 1,
-            process_tasks_max=process_tasks_max,
-            process_megabytes_max=process_megabytes_max,
+            concurrency=count(concurrency, "concurrency"),
+            threads=count(threads, "threads"),
+            processes=os.cpu_count() or 1 if processes is None else count(processes, "processes"),
+            process_tasks_max=(
+                None if process_tasks_max is None else count(process_tasks_max, "process_tasks_max")
+            ),
+            process_megabytes_max=megabytes(process_megabytes_max, "process_megabytes_max"),
             idle_seconds=seconds(idle_seconds, "idle_seconds") or 0.0,
             patience_seconds=seconds(patience_seconds, "patience_seconds") or 0.0,
         )

@@ -15,7 +15,8 @@ from fenbu._api.outcome import value_of
 from fenbu._api.runtime import Runtime
 from fenbu._core import fork, ids, limit, query, update
 from fenbu._core.activation import Activation
-from fenbu._core.codec import TypeCodec
+from fenbu._core.answer import BY_POSITION
+from fenbu._core.codec import Codec, TypeCodec
 from fenbu._core.command import SendUpdate
 from fenbu._core.location import caller
 from fenbu._core.message import Update
@@ -122,14 +123,26 @@ def checked_update_id(id_: str | None) -> str | None:
 
 
 class Wanted(Struct, frozen=True):
-    """An update that is to be asked for."""
+    """A query or an update that is to be asked for."""
 
     workflow: str
     partition: int
     name: str
     args: Sequence[Any]
+    kwargs: Mapping[str, Any]
     id: str | None
     result: Any
+
+    def payload(self, codec: Codec) -> Payload:
+        """Its arguments, see `answer.arguments`.
+
+        Raises:
+            EncodingError: One of them cannot be encoded.
+        """
+        given: Any = list(self.args)
+        if self.kwargs:
+            given = {BY_POSITION: given, **self.kwargs} if given else self.kwargs
+        return codec.of(Any).encode(given)
 
 
 def message_of(runtime: Runtime, wanted: Wanted) -> Update:
@@ -145,7 +158,7 @@ def message_of(runtime: Runtime, wanted: Wanted) -> Update:
         checked_update_id(wanted.id) or ids.invocation_id(now, clock.entropy()),
         partition=wanted.partition,
         name=wanted.name,
-        args=runtime.registry.codec.of(Any).encode(list(wanted.args)),
+        args=wanted.payload(runtime.registry.codec),
         now=now,
         context=None if body is None else body.context,
     )
@@ -182,7 +195,7 @@ async def ask_update(runtime: Runtime, wanted: Wanted) -> Any:
 
 def _start_inside(running: Activation, runtime: Runtime, wanted: Wanted) -> UpdateHandle[Any]:
     codec, id_ = runtime.registry.codec, checked_update_id(wanted.id)
-    payload = codec.of(Any).encode(list(wanted.args))
+    payload = wanted.payload(codec)
     middleware, context = runtime.registry.middleware, None
     if middleware and not running.is_replaying:
         context = context_of_update(middleware, running.invocation, wanted.name, wanted.workflow)
@@ -194,21 +207,16 @@ def _start_inside(running: Activation, runtime: Runtime, wanted: Wanted) -> Upda
     return UpdateHandle(runtime, call_id, wanted.partition, codec.of(wanted.result), future)
 
 
-async def ask(
-    runtime: Runtime,
-    id: str,  # noqa: A002
-    name: str,
-    args: Sequence[Any],
-    result: Any,
-) -> Any:
+async def ask(runtime: Runtime, wanted: Wanted) -> Any:
     """See `Handle.query`."""
     if activation() is not None:
         raise UsageError("the answer of a query changes from moment to moment: ask it in a step")
-    codec = runtime.registry.codec
-    payload, body = codec.of(Any).encode(list(args)), current.get()
+    codec, name, id_ = runtime.registry.codec, wanted.name, wanted.workflow
+    payload, body = wanted.payload(codec), current.get()
     context = {} if body is None else body.context or {}
-    with around_query(runtime.registry.middleware, name, id, context) as carried:
-        return codec.of(result).decode(await _answer(runtime, id, name, payload, carried))
+    with around_query(runtime.registry.middleware, name, id_, context) as carried:
+        answer = await _answer(runtime, id_, name, payload, carried)
+        return codec.of(wanted.result).decode(answer)
 
 
 async def _answer(

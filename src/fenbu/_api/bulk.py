@@ -8,14 +8,14 @@ from typing import Final, Literal, Protocol, TypeAlias, get_args
 from msgspec import Struct
 from msgspec.structs import replace
 
-from fenbu._core import limit
-from fenbu._core.fork import forked
-from fenbu._core.ids import invocation_id
+from fenbu._core import ids, limit
+from fenbu._core.fork import forked, place_of
 from fenbu._core.message import Cancel, Pause, Restore, Retry
-from fenbu._core.model import FINISHED, PARKED, Invocation, Loaded, Status
+from fenbu._core.model import FINISHED, PARKED, Invocation, Loaded, Outcome, Status
 from fenbu._core.update import HANDLER
 from fenbu._node.clock import Clock
 from fenbu._storage.observer import CallFilter, Lister, pages_of
+from fenbu._storage.protocol import Open
 from fenbu.errors import UsageError
 
 Action: TypeAlias = Literal["cancel", "terminate", "retry", "pause", "resume", "fork"]
@@ -49,6 +49,10 @@ class Calls(Lister, Protocol):
         """Calls with their journals."""
         ...
 
+    async def outcomes(self, ids: Sequence[str]) -> dict[str, Outcome | Open]:
+        """Those of the calls that exist, or are on their way."""
+        ...
+
 
 class Forks(Struct, frozen=True):
     """How calls are forked."""
@@ -56,6 +60,13 @@ class Forks(Struct, frozen=True):
     clock: Clock
     partition_count: int
     step: int | str | None = None
+
+
+class Steered(Struct):
+    """How many calls were told, and how many were left out because they had been forked before."""
+
+    told: int = 0
+    forked_before: int = 0
 
 
 def narrowed(action: Action, where: CallFilter) -> CallFilter:
@@ -85,23 +96,33 @@ async def steer(
     forks: Forks,
     send: Callable[[Sequence[Told]], Awaitable[None]],
     progress: Callable[[int], None] | None = None,
-) -> int:
-    """Tell each call; how many there were. What has been told is durable, also if this is interrupted."""
-    told = 0
+) -> Steered:
+    """Tell each call. What has been told is durable, also if this is interrupted, and may be told again.
+
+    A fork's id is made of the run that is forked and the command from which on it goes on: so there is one.
+
+    Raises:
+        UsageError: The action means nothing to these calls, or a step is given and this is no fork.
+    """
+    if forks.step is not None and action != "fork":
+        raise UsageError(f"step is for fork: {action} is about whole calls")
+    done = Steered()
     async for page in pages_of(calls, narrowed(action, where)):
         some = [each for each in page if _can(action, each)]
         if action == "fork":
             loaded = await calls.load_calls([each.id for each in some])
-            made = [_fork(forks, each) for each in loaded]
-            messages: list[Told] = [each for each in made if each is not None]
+            made = [each for each in (_fork(forks, each) for each in loaded) if each is not None]
+            there = await calls.outcomes([each.id for each in made])
+            messages: list[Told] = [each for each in made if each.id not in there]
+            done.forked_before += len(made) - len(messages)
         else:
             messages = [message_for(action, each, reason) for each in some]
         if messages:
             await send(messages)
-        told += len(messages)
+        done.told += len(messages)
         if progress is not None:
-            progress(told)
-    return told
+            progress(done.told)
+    return done
 
 
 def _can(action: Action, call: Invocation) -> bool:
@@ -111,11 +132,13 @@ def _can(action: Action, call: Invocation) -> bool:
 
 def _fork(forks: Forks, loaded: Loaded) -> Restore | None:
     """What makes another call of one; None of one that cannot be forked, such as a task."""
-    now = forks.clock.now()
+    call = loaded.invocation
     try:
+        place = place_of(loaded, forks.step)
+        id_ = ids.fork_id(ids.run_id(call.id, call.attempt), place)
         made, _ = forked(
-            loaded, step=forks.step, results={}, id_=invocation_id(now, forks.clock.entropy()),
-            partition_count=forks.partition_count, now=now,
+            loaded, step=place, results={}, id_=id_, partition_count=forks.partition_count,
+            now=forks.clock.now(),
         )  # fmt: skip
     except UsageError:
         return None

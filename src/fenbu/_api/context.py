@@ -113,7 +113,7 @@ def current_id() -> str:
     running = activation()
     if running is not None:
         return running.invocation.id
-    return current_attempt().id
+    return _required_attempt("current_id()").id
 
 
 def current_attempt() -> Attempt:
@@ -129,9 +129,13 @@ def current_attempt() -> Attempt:
             return await bank.charge(card, cents, idempotency_key=key)
         ```
     """
+    return _required_attempt("current_attempt()")
+
+
+def _required_attempt(what: str) -> Attempt:
     body = current.get()
     if body is None or activation() is not None:
-        raise UsageError("current_attempt() belongs into the body of a step or a task")
+        raise UsageError(f"{what} belongs into the body of a step or a task")
     return attempt_of(body)
 
 
@@ -150,7 +154,7 @@ def heartbeat(value: object = None) -> None:
             fenbu.heartbeat(number)
         ```
     """
-    current_attempt().heartbeat(value)
+    _required_attempt("heartbeat()").heartbeat(value)
 
 
 def current_context() -> Mapping[str, str]:

@@ -26,6 +26,7 @@ from fenbu._core.expiry import OPERATION, forget
 from fenbu._core.handler import EntitySpec, HandlerSpec
 from fenbu._core.location import caller
 from fenbu._core.model import Kind
+from fenbu._core.need import NOT_IN_CODE, check_needs_nothing
 from fenbu._core.retry import NO_RETRY
 from fenbu._core.signature import Signature
 from fenbu._core.wish import Alarm, wishes_of
@@ -381,6 +382,7 @@ def forget_spec(runtime: Runtime, entity: str) -> HandlerSpec:
 
 
 def _spec(runtime: Runtime, name: str, function: Any, options: dict[str, Any]) -> HandlerSpec:
+    check_needs_nothing(function, NOT_IN_CODE)
     read_only = bool(options.get("read_only", False))
     retention = options.get("retention")
     return make_spec(

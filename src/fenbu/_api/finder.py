@@ -76,13 +76,14 @@ class Finder:
 
         Only those to which it means something: by default open calls are cancelled, failed, timed out, stuck
         and quarantined ones are tried again, and workflows that failed or timed out are forked. Calls that
-        are accepted meanwhile may be among them or not: give `before`.
+        are accepted meanwhile may be among them or not: give `before`. It can be repeated: a run of a
+        workflow is forked once from each place. A fork that fails is a workflow that failed, like others.
 
         Args:
             action: What they are told.
             handler: As for `list_calls`, and so are `statuses`, `where`, `since` and `before`.
             reason: Of a cancellation or pause.
-            step: For `fork`, as in `Handle.fork`; a workflow that has none is left out.
+            step: For `fork` alone, as in `Handle.fork`; a workflow that has none is left out.
             progress: Called with how many have been told so far, each time that they are 500 more.
 
         Returns:

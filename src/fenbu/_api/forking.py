@@ -10,8 +10,10 @@ from fenbu._api.options import checked_id
 from fenbu._api.runtime import Runtime
 from fenbu._core import ids
 from fenbu._core.fork import forked, place_of
+from fenbu._core.journal import commands_of
 from fenbu._core.message import Restore, Signal
-from fenbu._core.model import Invocation, Loaded, Payload
+from fenbu._core.model import FINISHED, Invocation, Loaded, Payload
+from fenbu._core.trial import check_results
 from fenbu._node.clock import Clock
 from fenbu._storage.protocol import Storage
 from fenbu.errors import AlreadyExists, CallNotFound, UsageError
@@ -32,15 +34,20 @@ async def fork_call(
     if loaded is None:
         raise CallNotFound(f"no call has the id {id_!r}, or its retention is over")
     codec, clock = runtime.registry.codec.of(Any), gateway.clock
+    payloads = {key: codec.encode(value) for key, value in results.items()}
     made, completions = await fork_of(
         gateway.storage,
         loaded,
         step=step,
-        results={key: codec.encode(value) for key, value in results.items()},
+        results=payloads,
         new_id=new_id,
         clock=clock,
         partition_count=runtime.registry.partition_count,
     )
+    spec = runtime.registry.get(loaded.invocation.handler, loaded.invocation.version)
+    if payloads and spec is not None:
+        given = {place_of(loaded, key): value for key, value in payloads.items()}
+        check_results(runtime.registry, spec, loaded, given)
     await gateway.send_many([made, *completions])
     return made.invocation
 
@@ -61,6 +68,12 @@ async def fork_of(
         AlreadyExists: There is a call with the new id.
         UsageError: The call cannot be forked so.
     """
+    call = loaded.invocation
+    if call.status in FINISHED and call.key is None and not commands_of(loaded):
+        raise UsageError(
+            f"{call.handler} {call.id} has asked for no step or call, as tasks never do, so there is nothing "
+            "to go on from: if it has failed, retry it"
+        )
     now = clock.now()
     chosen = checked_id(new_id) or ids.invocation_id(now, clock.entropy())
     if new_id is not None and await storage.outcomes([new_id]):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import update_wrapper
 from typing import Any, Generic, Literal, NoReturn, ParamSpec, TypeVar, overload
 
-from msgspec import Struct
-
+from fenbu._api.anew import continue_as_new
 from fenbu._api.ask import Wanted, checked_update_id
-from fenbu._api.context import activation, required_activation
+from fenbu._api.bound import Bound, start_many
+from fenbu._api.context import activation
 from fenbu._api.handle import Handle, SyncHandle
 from fenbu._api.mapping import Maps, SyncMaps
 from fenbu._api.options import (
@@ -20,6 +20,7 @@ from fenbu._api.options import (
     IfExistsPolicy,
     changed_options,
     check_inside,
+    check_outside,
     ticketed,
 )
 from fenbu._api.outcome import value_of
@@ -27,7 +28,7 @@ from fenbu._api.runtime import Runtime
 from fenbu._api.together import WithSignal, WithUpdate, check_together
 from fenbu._api.transaction import start_calls, start_in
 from fenbu._core import fork, ids
-from fenbu._core.activation import Activation, ContinueAsNew
+from fenbu._core.activation import Activation
 from fenbu._core.attribute import AttributeValue
 from fenbu._core.command import CancelCall, ParentEnd, StartCall
 from fenbu._core.handler import HandlerSpec
@@ -41,25 +42,6 @@ from fenbu.errors import UsageError
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-R_co = TypeVar("R_co", covariant=True)
-
-
-class Bound(Struct, Generic[R_co], frozen=True, eq=False):
-    """A call that has not been made yet: a function with its arguments, for `start_many` and `App.map`."""
-
-    function: DurableFunction[..., R_co]
-    args: Payload
-
-    @property
-    def id(self) -> str | None:
-        """What its caller has chosen."""
-        return self.function.chosen.id
-
-    def make(self, location: str) -> Coroutine[Any, Any, R_co]:
-        """Used by `map`."""
-        if self.function.transaction is not None:
-            raise UsageError("map() waits for results, which come when a transaction has committed")
-        return self.function.make(self.args, location)
 
 
 class DurableFunction(Maps, Generic[P, R]):
@@ -76,6 +58,9 @@ class DurableFunction(Maps, Generic[P, R]):
     """
 
     __fenbu__ = True
+
+    __wrapped__: Callable[P, Any]
+    """The function itself, for tests of it alone: a call of it is an ordinary call."""
 
     def __init__(
         self,
@@ -108,7 +93,7 @@ class DurableFunction(Maps, Generic[P, R]):
         transaction: object = None,
         on_parent_end: Literal["abandon", "cancel", "wait"] | None = None,
         if_exists: IfExistsPolicy | None = None,
-        attributes: Mapping[str, AttributeValue] | None = None,
+        attributes: Mapping[str, AttributeValue | None] | None = None,
     ) -> DurableFunction[P, R]:
         """The same function, called differently.
 
@@ -125,11 +110,13 @@ class DurableFunction(Maps, Generic[P, R]):
             on_parent_end: In workflow and entity code, what becomes of the call when the one that started it
                 ends or continues as new: it goes on (`abandon`, the default), is asked to stop (`cancel`), or
                 the parent's outcome waits for it (`wait`; a parent that is cancelled cancels it then).
+                Elsewhere there is no parent, and only `abandon` is taken.
             if_exists: What the call means if there is one with its id: that one (`reuse`, the default);
                 nothing, and `AlreadyExists` is raised (`reject`); a new call in its place, which ends it at
                 once if it is still open (`replace`); or a new one only if that one has ended
                 (`after_end`), or has ended without a result (`after_failure`).
-            attributes: Search attributes, by which `App.list_calls` finds the call. They are not encrypted.
+            attributes: Search attributes, by which `App.list_calls` finds the call; None is none. Not
+                encrypted.
 
         Example:
             ```python
@@ -165,18 +152,20 @@ class DurableFunction(Maps, Generic[P, R]):
 
     @overload
     def and_update(
-        self, name: str, *args: Any, id: str | None = None, result: type[T]
+        self, name: str, /, *args: Any, id: str | None = None, result: type[T], **kwargs: Any
     ) -> WithUpdate[P, T]: ...
     @overload
     def and_update(
-        self, name: str, *args: Any, id: str | None = None, result: Any = Any
+        self, name: str, /, *args: Any, id: str | None = None, result: Any = Any, **kwargs: Any
     ) -> WithUpdate[P, Any]: ...
     def and_update(
         self,
         name: str,
+        /,
         *args: Any,
         id: str | None = None,  # noqa: A002
         result: Any = Any,
+        **kwargs: Any,
     ) -> WithUpdate[P, Any]:
         """The same workflow, together with an update of it: see `Handle.update`.
 
@@ -189,7 +178,7 @@ class DurableFunction(Maps, Generic[P, R]):
             UsageError: This is no workflow, or it is to be started in a transaction.
         """
         check_together("and_update", self._spec, self._options)
-        wanted = Wanted("", -1, name, args, checked_update_id(id), result)
+        wanted = Wanted("", -1, name, args, kwargs, checked_update_id(id), result)
         return WithUpdate(self._runtime, self, wanted)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
@@ -268,8 +257,12 @@ class DurableFunction(Maps, Generic[P, R]):
         read go with it, and whoever waits for the call goes on waiting. It leaves the code as an error does,
         with `finally` blocks. A call that has been asked to stop is cancelled instead.
 
+        It belongs into the workflow's body, or into what that awaits: a function, or a task of a `TaskGroup`
+        or `gather`. A workflow that comes to an end all the same, because nobody awaited the task, fails.
+
         Raises:
-            UsageError: This is not the code of that workflow, or the arguments do not fit.
+            UsageError: This is not the code of that workflow, or it is an update, query or condition of it;
+                or the arguments do not fit.
 
         Example:
             ```python
@@ -280,14 +273,7 @@ class DurableFunction(Maps, Generic[P, R]):
                 poll.continue_as_new(cursor)
             ```
         """
-        running = required_activation("continue_as_new()")
-        payload = self._spec.signature.check(args, kwargs)
-        call = running.invocation
-        if call.handler != self._spec.name or call.entity is not None:
-            raise UsageError(
-                f"{call.handler} can only continue as itself; to go on as {self._spec.name}, call or start it"
-            )
-        raise ContinueAsNew(self._spec.version, payload)
+        continue_as_new(self._spec, args, kwargs)
 
     def handle(self, id: str) -> Handle[R]:  # noqa: A002
         """The handle of an existing call of this function."""
@@ -303,6 +289,8 @@ class DurableFunction(Maps, Generic[P, R]):
     def message(self, payload: Payload, *, waited: bool = False) -> Call:
         """The message that makes this call."""
         clock, options, spec = self._runtime.clock, self._options, self._spec
+        if options.parent_end is not ParentEnd.ABANDON:
+            check_outside(options, spec.name)
         now = clock.now()
         id_ = options.id or ids.invocation_id(now, clock.entropy())
         timeout_seconds = options.timeout_seconds
@@ -432,24 +420,6 @@ class DurableFunction(Maps, Generic[P, R]):
         if command.parent_end is not ParentEnd.ABANDON:
             running.bound[number] = command
         return self._handle(*self._child(running, number))
-
-
-async def start_many(runtime: Runtime, calls: Iterable[Bound[R]]) -> list[Handle[R]]:
-    """See `App.start_many`."""
-    running = activation()
-    if running is not None:
-        location = caller()
-        return [each.function.start_inside(running, each.args, location) for each in calls]
-    bound = list(calls)
-    messages = [each.function.message(each.args) for each in bound]
-    if messages:
-        transactions = {id(each.function.transaction): each.function.transaction for each in bound}
-        if len(transactions) > 1:
-            raise UsageError(
-                "calls that are started together belong to one transaction, or to none"
-            )
-        await start_calls(runtime, messages, *transactions.values())
-    return [each.function.handle_of(call) for each, call in zip(bound, messages, strict=True)]
 
 
 class SyncFunction(SyncMaps, Generic[P, R]):

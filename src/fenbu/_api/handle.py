@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Generic, TypeVar, overload
 
-from fenbu._api import ask
-from fenbu._api.ask import SyncUpdateHandle, UpdateHandle
+from fenbu._api.ask import SyncUpdateHandle, Wanted
+from fenbu._api.asking import Asks
 from fenbu._api.context import activation
 from fenbu._api.forking import fork_call
 from fenbu._api.options import seconds
@@ -27,7 +27,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-class Handle(Generic[R]):
+class Handle(Asks, Generic[R]):
     """An accepted call. It can be made again at any time, in any process, from the call's id.
 
     Attributes:
@@ -160,94 +160,16 @@ class Handle(Generic[R]):
         codec = self._runtime.registry.codec.of(type)
         return StreamReader(self._runtime, self.id, checked(name), codec)
 
-    @overload
-    async def query(self, name: str, *args: Any, result: type[T]) -> T: ...
-    @overload
-    async def query(self, name: str, *args: Any, result: Any = Any) -> Any: ...
-    async def query(self, name: str, *args: Any, result: Any = Any) -> Any:
-        """Ask a workflow for something that it reads in its variables: see `on_query`.
-
-        Its code is run through its journal in this process and then thrown away: so the workflow must be
-        registered here, no node need have it, and it may have ended. What it returns is as of the last event
-        that is durable, such as the end of an update that was waited for.
-
-        Args:
-            name: The query's name.
-            args: Its arguments.
-            result: What the answer is decoded as.
-
-        Raises:
-            CallNotFound: There is no such call, or its retention is over.
-            UsageError: It has no such query, is no workflow, or is not registered here.
-            NonDeterminismError: The code here does not fit what is recorded.
-            Exception: What the query raises.
-
-        Example:
-            ```python
-            assert await cart.handle("cart-ann").query("count", result=int) == 3
-            ```
-        """
-        return await ask.ask(self._runtime, self.id, name, args, result)
-
-    @overload
-    async def update(self, name: str, *args: Any, id: str | None = None, result: type[T]) -> T: ...
-    @overload
-    async def update(
-        self, name: str, *args: Any, id: str | None = None, result: Any = Any
-    ) -> Any: ...
-    async def update(
+    def _wanted(
         self,
         name: str,
-        *args: Any,
-        id: str | None = None,  # noqa: A002
-        result: Any = Any,
-    ) -> Any:
-        """Ask a running workflow for something, and wait for its answer: see `on_update`.
-
-        Args:
-            name: The update's name.
-            args: Its arguments.
-            id: The update's id, of this workflow's. Asking again with it is asking for the same update.
-            result: What the answer is decoded as.
-
-        Raises:
-            CallNotFound: There is no such call, or its retention is over.
-            CallEnded: The workflow has ended, or ended first.
-            UsageError: It has no such update, is no workflow, or the arguments do not fit.
-            Exception: The validator's or the handler's error; `CallFailed` if its type is not known here.
-
-        Example:
-            ```python
-            count = await cart.handle("cart-ann").update("add", "sku-1", id="click-7", result=int)
-            ```
-        """
-        return await ask.ask_update(self._runtime, self._wanted(name, args, id, result))
-
-    @overload
-    async def start_update(
-        self, name: str, *args: Any, id: str | None = None, result: type[T]
-    ) -> UpdateHandle[T]: ...
-    @overload
-    async def start_update(
-        self, name: str, *args: Any, id: str | None = None, result: Any = Any
-    ) -> UpdateHandle[Any]: ...
-    async def start_update(
-        self,
-        name: str,
-        *args: Any,
-        id: str | None = None,  # noqa: A002
-        result: Any = Any,
-    ) -> UpdateHandle[Any]:
-        """Like `update`, without waiting: returns when it is durable, also if it will be refused.
-
-        Raises:
-            CallNotFound: There is no such call, or its retention is over.
-        """
-        return await ask.start_update(self._runtime, self._wanted(name, args, id, result))
-
-    def _wanted(self, name: str, args: tuple[Any, ...], id_: str | None, result: Any) -> ask.Wanted:
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        id_: str | None,
+        result: Any,
+    ) -> Wanted:
         partition = self._partition if activation() is None else self._addressed()
-        return ask.Wanted(self.id, partition, name, args, id_, result)
+        return Wanted(self.id, partition, name, args, kwargs, id_, result)
 
     async def cancel(self, reason: str = "cancelled") -> None:
         """Ask the call to stop. A workflow sees `asyncio.CancelledError` where it waits, and may clean up.
@@ -318,6 +240,7 @@ class Handle(Generic[R]):
         Raises:
             CallNotFound: There is no such call.
             AlreadyExists: There is a call with the new id.
+            EncodingError: A result is not of its step's or call's type, as far as the code here can say.
             UsageError: The call cannot be forked so, or this is workflow or entity code.
 
         Example:
@@ -421,46 +344,55 @@ class SyncHandle(Generic[R]):
         return self._handle.stream(name, type).sync
 
     @overload
-    def query(self, name: str, *args: Any, result: type[T]) -> T: ...
+    def query(self, name: str, /, *args: Any, result: type[T], **kwargs: Any) -> T: ...
     @overload
-    def query(self, name: str, *args: Any, result: Any = Any) -> Any: ...
-    def query(self, name: str, *args: Any, result: Any = Any) -> Any:
+    def query(self, name: str, /, *args: Any, result: Any = Any, **kwargs: Any) -> Any: ...
+    def query(self, name: str, /, *args: Any, result: Any = Any, **kwargs: Any) -> Any:
         """See `Handle.query`."""
-        return self._runtime.run(lambda: self._handle.query(name, *args, result=result))
+        query = self._handle.query
+        return self._runtime.run(lambda: query(name, *args, result=result, **kwargs))
 
     @overload
-    def update(self, name: str, *args: Any, id: str | None = None, result: type[T]) -> T: ...
+    def update(
+        self, name: str, /, *args: Any, id: str | None = None, result: type[T], **kwargs: Any
+    ) -> T: ...
     @overload
-    def update(self, name: str, *args: Any, id: str | None = None, result: Any = Any) -> Any: ...
+    def update(
+        self, name: str, /, *args: Any, id: str | None = None, result: Any = Any, **kwargs: Any
+    ) -> Any: ...
     def update(
         self,
         name: str,
+        /,
         *args: Any,
         id: str | None = None,  # noqa: A002
         result: Any = Any,
+        **kwargs: Any,
     ) -> Any:
         """See `Handle.update`."""
-        return self._runtime.run(lambda: self._handle.update(name, *args, id=id, result=result))
+        update = self._handle.update
+        return self._runtime.run(lambda: update(name, *args, id=id, result=result, **kwargs))
 
     @overload
     def start_update(
-        self, name: str, *args: Any, id: str | None = None, result: type[T]
+        self, name: str, /, *args: Any, id: str | None = None, result: type[T], **kwargs: Any
     ) -> SyncUpdateHandle[T]: ...
     @overload
     def start_update(
-        self, name: str, *args: Any, id: str | None = None, result: Any = Any
+        self, name: str, /, *args: Any, id: str | None = None, result: Any = Any, **kwargs: Any
     ) -> SyncUpdateHandle[Any]: ...
     def start_update(
         self,
         name: str,
+        /,
         *args: Any,
         id: str | None = None,  # noqa: A002
         result: Any = Any,
+        **kwargs: Any,
     ) -> SyncUpdateHandle[Any]:
         """See `Handle.start_update`."""
-        handle = self._runtime.run(
-            lambda: self._handle.start_update(name, *args, id=id, result=result)
-        )
+        start = self._handle.start_update
+        handle = self._runtime.run(lambda: start(name, *args, id=id, result=result, **kwargs))
         return SyncUpdateHandle(self._runtime, handle)
 
     def cancel(self, reason: str = "cancelled") -> None:

@@ -111,7 +111,7 @@ async def steer_calls(
     """See `App.steer_calls`."""
     _check_outside("steer_calls()")
     gateway = runtime.gateway
-    return await steer(
+    steered = await steer(
         action,
         _filter(handler, statuses, where, since, before),
         reason=reason,
@@ -120,6 +120,7 @@ async def steer_calls(
         send=gateway.send_many,
         progress=progress,
     )
+    return steered.told
 
 
 def _check_outside(what: str) -> None:

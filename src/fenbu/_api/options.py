@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Literal, TypeAlias
@@ -10,7 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from fenbu._core import ids, limit
-from fenbu._core.attribute import AttributeValue, encoded
+from fenbu._core.attribute import AttributeValue, given
 from fenbu._core.command import ParentEnd
 from fenbu._core.handler import HandlerSpec
 from fenbu._core.message import Call, IfExists
@@ -58,7 +59,7 @@ def changed_options(
     transaction: object,
     on_parent_end: str | None,
     if_exists: str | None,
-    attributes: Mapping[str, AttributeValue] | None,
+    attributes: Mapping[str, AttributeValue | None] | None,
 ) -> CallOptions:
     """Other options: None leaves one as it was.
 
@@ -74,7 +75,7 @@ def changed_options(
         transaction=before.transaction if transaction is None else transaction,
         parent_end=before.parent_end if on_parent_end is None else _parent_end(on_parent_end),
         if_exists=before.if_exists if if_exists is None else _if_exists(if_exists, chosen),
-        attributes=before.attributes if attributes is None else encoded(attributes),
+        attributes=before.attributes if attributes is None else given(attributes),
     )
 
 
@@ -109,6 +110,19 @@ def check_inside(options: CallOptions, name: str, *, wait: bool) -> None:
         raise UsageError(
             f"{name}: code of a workflow that only starts a call does not hear whether it is rejected: "
             "await the call itself, or start it in a step"
+        )
+
+
+def check_outside(options: CallOptions, name: str) -> None:
+    """Whether a call can be made so elsewhere: also by the body of a task or step.
+
+    Raises:
+        UsageError: It cannot.
+    """
+    if options.parent_end is not ParentEnd.ABANDON:
+        raise UsageError(
+            f"{name}: on_parent_end is for calls that the code of a workflow or operation makes; this one is "
+            "made elsewhere, and has no parent"
         )
 
 
@@ -165,6 +179,44 @@ def checked_key(entity: str, key: str) -> str:
     return key
 
 
+def count(value: int, name: str) -> int:
+    """A whole number from 1 on.
+
+    Raises:
+        UsageError: It is none.
+    """
+    if type(value) is not int or value < 1:
+        raise UsageError(f"{name} must be a whole number from 1 on, not {value!r}")
+    return value
+
+
+def megabytes(value: float | None, name: str) -> float | None:
+    """A size in megabytes, above zero; None for no limit.
+
+    Raises:
+        UsageError: It is none.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UsageError(f"{name} must be megabytes (a number above 0), not {value!r}")
+    return value
+
+
+def check_soft(limits: Limits | None, hard_seconds: float | None, hard: str) -> None:
+    """Whether a soft limit comes before the hard one, which is called `hard`.
+
+    Raises:
+        UsageError: It does not, and so would never be told.
+    """
+    soft = None if limits is None else limits.soft_seconds
+    if soft is not None and hard_seconds is not None and soft >= hard_seconds:
+        raise UsageError(
+            f"soft_timeout ({soft:g} seconds) must be shorter than {hard} ({hard_seconds:g} seconds), which "
+            "ends the attempt"
+        )
+
+
 def limits_of(
     soft_timeout: float | timedelta | None, heartbeat_timeout: float | timedelta | None
 ) -> Limits | None:
@@ -193,16 +245,17 @@ def make_spec(
     """A HandlerSpec from the options of a decorator.
 
     Raises:
-        UsageError: A duration makes no sense, or the version is no positive number.
+        UsageError: A duration makes no sense, also beside another, or the version is no positive number.
     """
-    if type(version) is not int or version < 1:
-        raise UsageError(f"version must be a whole number from 1 on, not {version!r}")
+    most = seconds(attempt_timeout, "attempt_timeout")
+    limits = limits_of(soft_timeout, heartbeat_timeout)
+    check_soft(limits, most, "attempt_timeout")
     kept = seconds(retention, "retention")
     return HandlerSpec(
-        version=version,
+        version=count(version, "version"),
         timeout_seconds=seconds(timeout, "timeout"),
-        attempt_timeout_seconds=seconds(attempt_timeout, "attempt_timeout"),
-        limits=limits_of(soft_timeout, heartbeat_timeout),
+        attempt_timeout_seconds=most,
+        limits=limits,
         retention_seconds=limit.RETENTION_SECONDS if kept is None else kept,
         **fields,
     )

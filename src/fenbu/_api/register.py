@@ -20,6 +20,7 @@ from fenbu._core import limit
 from fenbu._core.handler import EntitySpec, HandlerSpec, Registry
 from fenbu._core.middleware import Middleware
 from fenbu._core.model import Kind
+from fenbu._core.need import NOT_IN_A_PROCESS, NOT_IN_CODE, check_needs_nothing
 from fenbu._core.retry import NO_RETRY, Retry
 from fenbu._core.signature import Signature
 from fenbu.errors import UsageError
@@ -341,6 +342,10 @@ class Handlers:
         if not callable(function) or isinstance(function, DurableFunction | type):
             raise UsageError(f"@app.{kind} decorates a function, not {function!r}")
         name = options.pop("name", None) or function.__qualname__.replace("<locals>.", "")
+        if kind is Kind.WORKFLOW:
+            check_needs_nothing(function, NOT_IN_CODE)
+        elif options.get("cpu"):
+            check_needs_nothing(function, NOT_IN_A_PROCESS)
         signature = Signature(function, self.runtime.registry.codec, is_code=kind is Kind.WORKFLOW)
         spec = make_spec(name=name, kind=kind, function=function, signature=signature, **options)
         self.runtime.registry.add(spec)

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self
 
 from fenbu._api.step import step
-from fenbu._core.activation import ContinueAsNew
+from fenbu._core.anew import anew_of
 from fenbu._core.retry import Retry
 from fenbu.errors import UsageError
 
@@ -56,7 +56,8 @@ class saga:  # noqa: N801 - reads as the statement it is
     ) -> None:
         if error is None or isinstance(error, GeneratorExit):
             return
-        if isinstance(error, ContinueAsNew) and self._compensations:
+        refused = bool(self._compensations) and anew_of(error) is not None
+        if refused:
             error = UsageError(
                 "continue_as_new() inside `async with saga()` would forget what is to be undone: leave the "
                 "block first"
@@ -71,5 +72,5 @@ class saga:  # noqa: N801 - reads as the statement it is
             except Exception as failed:  # noqa: BLE001 - the other compensations must run
                 name = getattr(function, "__qualname__", repr(function))
                 error.add_note(f"compensation {name} failed: {type(failed).__name__}: {failed}")
-        if kind is ContinueAsNew and isinstance(error, UsageError):
+        if refused:
             raise error

@@ -10,7 +10,7 @@ from types import FunctionType
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast, overload
 
 from fenbu._api.context import required_activation
-from fenbu._api.options import limits_of, seconds
+from fenbu._api.options import check_soft, limits_of, seconds
 from fenbu._api.outcome import value_of
 from fenbu._api.transaction import kind_of_connection
 from fenbu._core.activation import Activation
@@ -82,12 +82,15 @@ class Step:
         Raises:
             UsageError: A value makes no sense.
         """
+        most = self._timeout_seconds if timeout is None else seconds(timeout, "timeout")
+        limits = self._changed(soft_timeout, heartbeat_timeout)
+        check_soft(limits, most, "timeout")
         return Step(
             self._retry if retry is None else retry,
-            self._timeout_seconds if timeout is None else seconds(timeout, "timeout"),
+            most,
             self._name if name is None else name,
             cpu=self._cpu if cpu is None else cpu,
-            limits=self._changed(soft_timeout, heartbeat_timeout),
+            limits=limits,
         )
 
     def _changed(

@@ -8,8 +8,8 @@ from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
 
 from fenbu._api import callback
+from fenbu._api.bound import Bound, start_many
 from fenbu._api.callback import CallbackInfo
-from fenbu._api.function import Bound, start_many
 from fenbu._api.handle import SyncHandle
 from fenbu._api.runtime import Runtime
 from fenbu._api.state import EntityPage, list_entities

@@ -14,10 +14,12 @@ from fenbu._api.handle import Handle, SyncHandle
 from fenbu._api.options import CallOptions
 from fenbu._api.runtime import Runtime
 from fenbu._core.activation import Activation
+from fenbu._core.conflict import begins_anew
 from fenbu._core.handler import HandlerSpec
 from fenbu._core.location import caller
 from fenbu._core.message import Call, IfExists, Signal, Update
 from fenbu._core.model import Kind, Payload
+from fenbu._core.trial import refusal
 from fenbu.errors import UsageError
 
 P = ParamSpec("P")
@@ -138,10 +140,16 @@ class WithUpdate(Generic[P, T]):
     def start(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, UpdateHandle[T]]:
         """Start the call with these arguments, or find the one that exists; either way the update is its.
 
-        Both are accepted together or not at all.
+        Both are accepted together or not at all. What an accepted update comes to is another matter: when the
+        validator or the handler refuses it, the workflow has been started all the same.
+
+        Before a workflow is started, its code is run to its first wait here and thrown away, to see whether
+        it has a handler for the update. In workflow and entity code it is not: there such an update fails as
+        one that is refused.
 
         Raises:
-            UsageError: The arguments do not fit, or the app is not running here.
+            UsageError: The arguments do not fit; the workflow has no such update, or the update's arguments
+                do not fit; or the app is not running here. Nothing was accepted.
             Unavailable: The database cannot be written; nothing was accepted.
         """
         payload, location = self._function.payload(args, kwargs), caller()
@@ -162,13 +170,30 @@ class WithUpdate(Generic[P, T]):
         if running is not None:
             handle = function.start_inside(running, payload, location)
             return await handle.start_update(
-                wanted.name, *wanted.args, id=wanted.id, result=wanted.result
+                wanted.name, *wanted.args, id=wanted.id, result=wanted.result, **wanted.kwargs
             )
         call = function.message(payload)
         wanted = replace(wanted, workflow=call.invocation.id, partition=call.partition)
         message = ask.message_of(self._runtime, wanted)
+        await self._check(call, message)
         await function.make_durable([call, message])
         return ask.handle_of(self._runtime, message, wanted.result)
+
+    async def _check(self, call: Call, message: Update) -> None:
+        """Whether the workflow would take the update, if it is started by this.
+
+        Raises:
+            UsageError: It would not, as far as its code here can say.
+        """
+        registry, made = self._runtime.registry, call.invocation
+        spec = registry.get(made.handler, made.version)
+        error = None if spec is None else refusal(registry, spec, made, message.invocation)
+        if error is None:
+            return
+        # One that exists may have been started by other code, or have this update already.
+        found = None if call.fresh else await self._runtime.gateway.load(made.id)
+        if found is None or begins_anew(call, found.invocation):
+            raise error
 
     @property
     def sync(self) -> SyncWithUpdate[P, T]:

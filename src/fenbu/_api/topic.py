@@ -11,9 +11,10 @@ from typing import Any, Final, Generic, Literal, TypeVar, cast
 import msgspec
 from msgspec import Struct
 
+from fenbu._api.bound import start_many
 from fenbu._api.context import activation
 from fenbu._api.entity import Operation
-from fenbu._api.function import DurableFunction, start_many
+from fenbu._api.function import DurableFunction
 from fenbu._api.options import checked_id, seconds
 from fenbu._api.runtime import Runtime
 from fenbu._api.stream import checked_offset

@@ -90,7 +90,7 @@ def update(
             call = (await find_call(database, id_)).call
             if await database.owner() is None:
                 raise FenbuError(f"{no_node(app.url)}: nobody would answer")
-            wanted = ask.Wanted(call.id, call.partition, name, _values(args), update_id, Any)
+            wanted = ask.Wanted(call.id, call.partition, name, _values(args), {}, update_id, Any)
             handle = await ask.start_update(app.runtime, wanted)
             click.echo(f"{call.handler} {call.id}: update {handle.id} accepted", err=True)
             return await handle.result(timeout)

@@ -170,8 +170,9 @@ def _print(found: _Batch) -> None:
     call, progress = found.call, found.progress
     console.print(f"[bold]{escape(call.handler)}[/]  {escape(call.id)}  {status_text(call.status)}")
     took = None
-    if call.started_at is not None and call.finished_at is not None:
-        took = duration(call.finished_at - call.started_at)
+    if call.finished_at is not None:
+        # Not from `started_at`: a batch continues as new, and that is when its last run began.
+        took = duration(call.finished_at - call.created_at)
     rows = [
         ("accepted", instant(call.created_at)),
         ("finished", f"{instant(call.finished_at)}, after {took}" if took else ""),
@@ -236,12 +237,12 @@ def retry(id_: str, app_name: str | None, url: str | None) -> None:
         call = (await _find(app, database, id_)).call
         meta = await database.open(create=False)
         where = _calls_of(call.id, (Status.FAILED, Status.TIMED_OUT), 1)
-        told = await steer(
+        steered = await steer(
             "retry", where, reason="", calls=database, send=database.enqueue,
             forks=Forks(SystemClock(), meta.partition_count),
         )  # fmt: skip
-        click.echo(f"retry accepted by {count_of(told, 'call')} of {call.id}")
-        if told and await database.owner() is None:
+        click.echo(f"retry accepted by {count_of(steered.told, 'call')} of {call.id}")
+        if steered.told and await database.owner() is None:
             click.echo(f"accepted, but {no_node(place)}", err=True)
 
     asyncio.run(with_database(place, work))

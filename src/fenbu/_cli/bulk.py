@@ -10,7 +10,7 @@ from typing import cast, get_args, overload
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fenbu._api.bulk import Action, Forks, narrowed, steer
+from fenbu._api.bulk import Action, Forks, Steered, narrowed, steer
 from fenbu._cli.filter import filter_of, filter_options
 from fenbu._cli.present import console, count_of, print_json
 from fenbu._cli.target import app_option, find_url, json_option, no_node, url_option, with_database
@@ -34,7 +34,7 @@ Examples:
 @filter_options
 @click.option(
     "--step",
-    help="For fork: the step from which each goes on; else what failed.",
+    help="For fork alone: the step from which each goes on; else what failed.",
 )
 @click.option("--reason", default="", help="For who asks later; of cancel, terminate and pause.")
 @click.option("--dry-run", is_flag=True, help="Only say how many they are.")
@@ -62,11 +62,14 @@ def bulk(
 
     Only those to which it means something: without --status, open calls are cancelled, failed, timed out,
     stuck and quarantined ones are tried again, and workflows that failed or timed out are forked. Calls that
-    are accepted meanwhile are not among them.
+    are accepted meanwhile are not among them. It may be repeated, also after it was interrupted: what has
+    been forked from there is not forked again. A fork that failed is, like any other that failed.
     """
     place = find_url(app_name, url)
     what = cast("Action", action)
     now = time.time()
+    if step is not None and what != "fork":
+        raise click.UsageError(f"--step is for fork: {action} is about whole calls")
     where = filter_of(statuses, handler, since, min(before or now, now), conditions)
 
     async def work(database: Database) -> None:
@@ -76,7 +79,7 @@ def bulk(
         async for page in pages_of(database, narrowed(what, where)):
             found += len(page)
         if dry_run or not found:
-            _say(what, found, 0, as_json=as_json)
+            _say(what, found, Steered(), as_json=as_json)
             return
         if not yes and not as_json:
             click.confirm(f"{action} {count_of(found, 'call')}?", abort=True)
@@ -85,11 +88,11 @@ def bulk(
             console=console, transient=True, disable=as_json or not sys.stderr.isatty(),
         ) as bar:  # fmt: skip
             task = bar.add_task(action, total=found)
-            told = await steer(
+            steered = await steer(
                 what, where, reason=reason, calls=database, forks=forks, send=database.enqueue,
                 progress=lambda count: bar.update(task, completed=count),
             )  # fmt: skip
-        _say(what, found, told, as_json=as_json)
+        _say(what, found, steered, as_json=as_json)
         if await database.owner() is None:
             click.echo(f"accepted, but {no_node(place)}", err=True)
 
@@ -105,10 +108,13 @@ def step_of(text: str | None) -> int | str | None:
     return int(text) if text is not None and text.isdecimal() else text
 
 
-def _say(action: str, found: int, told: int, *, as_json: bool) -> None:
+def _say(action: str, found: int, steered: Steered, *, as_json: bool) -> None:
+    told, before = steered.told, steered.forked_before
     if as_json:
-        print_json({"action": action, "found": found, "told": told})
-    elif told:
-        click.echo(f"{action} accepted by {count_of(told, 'call')}")
+        known = {"forked_before": before} if action == "fork" else {}
+        print_json({"action": action, "found": found, "told": told} | known)
+    elif told or before:
+        but = f"; {before:,} had been forked from there before" if before else ""
+        click.echo(f"{action} accepted by {count_of(told, 'call')}{but}")
     else:
         click.echo(f"{count_of(found, 'call')} to {action}")

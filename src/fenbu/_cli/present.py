@@ -29,6 +29,7 @@ from fenbu._core.model import (
     Payload,
     Status,
 )
+from fenbu._core.pause import NEVER_SECONDS
 from fenbu._storage.seal import MARK
 from fenbu._storage.stream import StreamInfo
 from fenbu.errors import UsageError
@@ -140,6 +141,13 @@ def patches_of(loaded: Loaded) -> list[str]:
     ]
 
 
+def due_at(call: Invocation) -> float | None:
+    """When it wakes by itself; while it is paused, when it would have."""
+    if call.status is Status.PAUSED and call.wake_at is not None:
+        return call.wake_at - NEVER_SECONDS or None
+    return call.wake_at
+
+
 def calls_table(calls: list[Invocation]) -> Table:
     """One line for each call; what does not fit is cut, but never an id."""
     table = Table(box=None, header_style="dim", pad_edge=False)
@@ -206,7 +214,7 @@ def call_data(call: Invocation) -> dict[str, Any]:
         "created_at": call.created_at,
         "started_at": call.started_at,
         "finished_at": call.finished_at,
-        "wake_at": call.wake_at,
+        "wake_at": due_at(call),
         "deadline_at": call.deadline_at,
         "attempt": call.attempt,
         "waiting": call.waiting,

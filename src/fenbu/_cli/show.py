@@ -18,6 +18,7 @@ from fenbu._cli.present import (
     commands_data,
     console,
     count_of,
+    due_at,
     duration,
     entry_data,
     failure_text,
@@ -82,14 +83,16 @@ def _header(found: Found, streams: list[StreamInfo]) -> None:
     console.print(
         f"[bold]{escape(call.handler)}[/]{of}  {escape(call.id)}  {status_text(call.status)}"
     )
+    # Of a task each attempt is counted; a workflow begins another run when it continues as new or is retried.
+    has_code = call.commands is not None or bool(found.loaded.entries) or call.key is not None
     waits_for = "a node that reads the inbox" if found.in_inbox else call.waiting or ""
     rows = [
         ("accepted", instant(call.created_at)),
         ("started", instant(call.started_at)),
         ("finished", instant(call.finished_at)),
-        ("due", instant(call.wake_at)),
+        ("due", instant(due_at(call))),
         ("deadline", instant(call.deadline_at)),
-        ("attempts", str(call.attempt) if call.attempt else ""),
+        ("runs" if has_code else "attempts", str(call.attempt + has_code) if call.attempt else ""),
         ("arguments", payload_text(call.args, 2000)),
         ("waits for", waits_for),
         ("version", str(call.version) if call.version > 1 else ""),

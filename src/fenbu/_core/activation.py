@@ -18,6 +18,7 @@ from contextvars import Context, ContextVar
 from typing import Any
 
 from fenbu._core import ids, journal, location
+from fenbu._core.anew import ContinueAsNew
 from fenbu._core.answer import Answers
 from fenbu._core.command import (
     Command,
@@ -47,15 +48,6 @@ class Leaving(BaseException):
     """Raised into code that asks for something durable while its activation is dropped."""
 
 
-class ContinueAsNew(BaseException):
-    """Raised through code that is to begin anew, with other arguments and an empty journal."""
-
-    def __init__(self, version: int, payload: Payload) -> None:
-        super().__init__("continues as new")
-        self.version = version
-        self.payload = payload
-
-
 class Activation:
     """See the module. `run` names this run of the call in ids derived from it."""
 
@@ -66,6 +58,7 @@ class Activation:
         "_patches",
         "_random",
         "_recorded",
+        "anew",
         "answers",
         "attempts",
         "began",
@@ -118,6 +111,8 @@ class Activation:
         self.signals: dict[str, deque[Entry]] = {}
         self.signal_waiters: dict[str, list[asyncio.Future[Entry]]] = {}
         self.unheard: list[dict[str, Any]] = []
+        self.anew: ContinueAsNew | None = None
+        """The code has asked for that: it is still to arrive where the code ends."""
         self.conditions: list[tuple[Callable[[], object], asyncio.Future[None]]] = []
         """What the code waits for to hold, looked at after everything that happens."""
         self.bound: dict[int, StartCall] = {}

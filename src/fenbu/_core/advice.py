@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fenbu._core import journal, limit
+from fenbu._core import journal, limit, retry
 from fenbu._core.activation import Activation
 from fenbu._core.loop import EndlessLoopError
 from fenbu._core.model import Invocation
@@ -12,7 +12,7 @@ from fenbu.errors import HistoryTooLong, PayloadTooLarge, UsageError
 def explained(call: Invocation, error: BaseException) -> BaseException:
     """The error that code ended with, in words that help where asyncio's own do not."""
     if not (isinstance(error, RuntimeError) and "attached to a different loop" in str(error)):
-        return error
+        return retry.explained(error, call.handler)
     foreign = UsageError(
         f"{call.handler} awaits something that belongs to another event loop; workflow and entity code "
         "awaits steps, calls, signals, timers and asyncio's own tools: put everything else into a function "
@@ -42,6 +42,14 @@ def endless(call: Invocation) -> EndlessLoopError:
     return EndlessLoopError(
         f"{call.handler} {call.id} continued as new {limit.RUNS_IN_A_ROW_MAX:,} times without waiting for a "
         "step, call, signal or timer"
+    )
+
+
+def astray(call: Invocation) -> UsageError:
+    """The code was to continue as new, and has come to an end all the same."""
+    return UsageError(
+        f"{call.handler} {call.id} called continue_as_new() in a task that it did not wait for, or caught "
+        "what that raises: call it in the workflow's own body, or in a task that the body awaits"
     )
 
 

@@ -10,16 +10,21 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from msgspec import Struct
 
+from fenbu._core.anew import answering
 from fenbu._core.codec import Codec
 from fenbu._core.failure import failure_of
 from fenbu._core.middleware import Middleware, Running, around
 from fenbu._core.model import Invocation, Outcome, Payload, Status
+from fenbu._core.retry import explained
 from fenbu._core.signature import Signature
 from fenbu.errors import EncodingError, UsageError
+
+BY_POSITION: Final = ""
+"""Stands where arguments have their names, for those that have none: no parameter can be called so."""
 
 
 class _HasCodec(Protocol):
@@ -96,6 +101,7 @@ class Answers:
         self, entry_name: str, handler: UpdateHandler, payload: Payload, what: Running | None
     ) -> None:
         """The task of an update; `what` is for middleware."""
+        answering.set(True)  # In a context of its own.
         try:
             args, kwargs = arguments(self.context.codec, handler.signature, payload)
             if what is None:
@@ -109,6 +115,7 @@ class Answers:
         except asyncio.CancelledError:
             outcome = Outcome(Status.CANCELLED)
         except BaseException as error:  # noqa: BLE001 - whatever it raises is the update's outcome
+            error = explained(error, f"update {entry_name.partition(' ')[0]}")
             outcome = Outcome(Status.FAILED, failure=failure_of(error))
         self.ended(entry_name, outcome)
         self.running.discard(entry_name)
@@ -122,17 +129,22 @@ async def _called(handler: UpdateHandler, args: tuple[Any, ...], kwargs: dict[st
 def arguments(
     codec: Codec, signature: Signature, payload: Payload
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of a query or update: who asks does not know the function, and sends a list, or names.
+    """The arguments of a query or update. Who asks does not know the function, and sends a list, or names.
+
+    If some go by position and some by name, the list stands beside the names, in the member `BY_POSITION`.
 
     Raises:
         UsageError: They do not fit the parameters.
     """
     given = codec.of(Any).decode(payload)
+    args: Any = given
+    kwargs: dict[str, Any] = {}
     if isinstance(given, dict):
-        return signature.decode(signature.encode((), given))  # pyright: ignore[reportUnknownArgumentType]
-    if not isinstance(given, list):
+        kwargs = dict(given)  # pyright: ignore[reportUnknownArgumentType]
+        args = kwargs.pop(BY_POSITION, [])
+    if not isinstance(args, list):
         raise EncodingError(f"{signature.name}: arguments are a list or an object, not {given!r}")
-    return signature.decode(signature.encode(tuple(given), {}))  # pyright: ignore[reportUnknownArgumentType]
+    return signature.decode(signature.encode(tuple(args), kwargs))  # pyright: ignore[reportUnknownArgumentType]
 
 
 def _none(what: str, name: str, handler: str, known: dict[str, Any]) -> str:

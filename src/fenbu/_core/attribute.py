@@ -50,6 +50,11 @@ def encoded(values: Mapping[str, AttributeValue | None]) -> str | None:
     ).decode()
 
 
+def given(values: Mapping[str, AttributeValue | None]) -> str | None:
+    """The JSON of those that a call begins with: without those that are None. See `encoded`."""
+    return encoded({name: each for name, each in values.items() if each is not None})
+
+
 def merged(before: str | None, changes: str) -> str | None:
     """Attributes after a change."""
     values = {**(_decode(before) if before else {}), **_decode(changes)}

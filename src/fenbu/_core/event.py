@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from fenbu._core.model import EntityState, Heartbeat, Loaded, Outcome, Payload
 from fenbu._core.retry import Retry
@@ -41,6 +43,20 @@ class BodyEnded(Struct, frozen=True, gc=False):
         if retry.total_seconds is not None and now + after > began + retry.total_seconds:
             return None
         return now + after
+
+    def final(self, retry: Retry) -> Outcome:
+        """Its outcome, if there is no next attempt: one that asked for that says why."""
+        failure = self.outcome.failure
+        if self.after is None or failure is None or retry.total_seconds is None:
+            return self.outcome
+        text = (
+            f"{failure.message}: it asked to run again in {self.after:g} seconds, and that is later than "
+            f"{retry.total_seconds:g} seconds after its first attempt (total_seconds)"
+        )
+        known = msgspec.json.decode(failure.attributes or "{}", type=dict[str, Any])
+        attributes = msgspec.json.encode({**known, "is_over": True}).decode()
+        told = replace(failure, message=text, args=None, attributes=attributes)
+        return replace(self.outcome, failure=told)
 
 
 class BodyBeat(Struct, frozen=True, gc=False):

@@ -33,6 +33,14 @@ def alarm_id(parent: str, operation: str) -> str:
     return _derived(parent, operation)
 
 
+def fork_id(run: str, command: int) -> str:
+    """The id of the call that a run is forked into from a command on, if many are forked.
+
+    No child and no alarm can have it: what follows the last `/` there is a number or the name of a function.
+    """
+    return _derived(run, f"fork-{command}")
+
+
 def _derived(parent: str, last: str) -> str:
     derived = f"{parent}/{last}"
     if len(derived) <= limit.ID_LENGTH_DERIVED_MAX:

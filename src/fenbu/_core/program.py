@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from fenbu._core import advice, dispatch, fork, journal, limit, nest
-from fenbu._core.activation import Activation, ContinueAsNew, answers_of
+from fenbu._core.activation import Activation, answers_of
+from fenbu._core.anew import ContinueAsNew, anew_of
 from fenbu._core.branch import branch
 from fenbu._core.command import (
     AbandonStep,
@@ -246,9 +247,11 @@ class Program(Operating):
             self._end_cancelled(now)
             return
         error = main.exception()
-        if isinstance(error, ContinueAsNew):
-            self._continue(error, now)
-            return
+        if activation.anew is not None:
+            if (begin := anew_of(error)) is not None:
+                self._continue(begin, now)
+                return
+            error = error or advice.astray(self.invocation)
         if error is None:
             try:
                 value = self.spec.signature.result.encode(main.result())
@@ -283,8 +286,8 @@ class Program(Operating):
                 return
             activation = self.activation
             again = activation.main if activation is not None and activation.main.done() else None
-            error = None if again is None or again.cancelled() else again.exception()
-            if not isinstance(error, ContinueAsNew):
+            error = None if again is None or again.cancelled() else anew_of(again.exception())
+            if error is None:
                 self._settle(now)
                 return
             begin = error
@@ -383,7 +386,9 @@ class Program(Operating):
         elif isinstance(command, RunStep):
             began = activation.began.get(event.command, now - event.seconds)
             retry_at = event.next_at(command.retry, began, now)
-            if retry_at is not None:
+            if retry_at is None:
+                outcome = event.final(command.retry)
+            else:
                 kind = EntryKind.STEP_RETRYING
         if self.invocation.heartbeats and retry_at is None:
             self._forget_heartbeat(event.command)

@@ -104,6 +104,18 @@ class Retry(Struct, frozen=True, kw_only=True):
         return isinstance(error, Exception if self.only is None else self.only)
 
 
+def explained(error: BaseException, where: str) -> BaseException:
+    """The error that `where` ended with, in words that help if it is a RetryLater of its own."""
+    if not isinstance(error, RetryLater) or error.is_over:
+        return error
+    misplaced = UsageError(
+        f"{where} raised RetryLater, which only a task or step can: code is not run again. Put what is not "
+        "there yet into a step, and raise it in that, or sleep here"
+    )
+    misplaced.__cause__ = error
+    return misplaced
+
+
 def _is_error(each: Any) -> bool:
     return isinstance(each, type) and issubclass(each, Exception)
 

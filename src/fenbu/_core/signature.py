@@ -7,10 +7,8 @@ Arguments that a payload has beyond the parameters are ignored: an older caller 
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import cached_property
-from types import SimpleNamespace
 from typing import (
     Any,
     NamedTuple,
@@ -19,21 +17,20 @@ from typing import (
     Unpack,
     get_args,
     get_origin,
-    get_type_hints,
 )
 
 import msgspec
 from msgspec import UNSET
 
 from fenbu._core.codec import Codec, TypeCodec
+from fenbu._core.hint import hints_of
 from fenbu._core.model import Payload
-from fenbu._core.need import INJECTED, Needed, Resource
+from fenbu._core.need import NAMED, Needed, needs_of
 from fenbu.errors import EncodingError, PayloadTooLarge, PayloadUnreadable, UsageError
 
 _EMPTY: Any = inspect.Parameter.empty
 _POSITIONAL_ONLY = inspect.Parameter.POSITIONAL_ONLY
 _POSITIONAL = (_POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _MORE = inspect.Parameter.VAR_POSITIONAL
 _MORE_NAMED = inspect.Parameter.VAR_KEYWORD
 
@@ -87,7 +84,7 @@ class Signature:
 
     @cached_property
     def _hints(self) -> dict[str, Any]:
-        return _hints(self._function)
+        return hints_of(self._function)
 
     @cached_property
     def _whole(self) -> inspect.Signature:
@@ -107,39 +104,9 @@ class Signature:
         Raises:
             EncodingError: One of them cannot be filled in.
         """
-        function = self._function
-        by_place: tuple[Any, ...] = getattr(function, "__defaults__", None) or ()
-        by_name: dict[str, Any] = getattr(function, "__kwdefaults__", None) or {}
-        defaults = (*by_place, *by_name.values())
-        if not any(getattr(each, "__metadata__", ()) for each in self._hints.values()) and not any(
-            each is INJECTED for each in defaults
-        ):
-            return ()  # Without asking `inspect`, which is slow for functions that are made anew each time.
-        found: list[Needed] = []
-        for index, each in enumerate(self._whole.parameters.values()):
-            hint = self._hints.get(each.name)
-            resource = next(
-                (one for one in getattr(hint, "__metadata__", ()) if _fills_in(one)), None
-            )
-            if resource is None:
-                if each.default is INJECTED:
-                    raise EncodingError(
-                        f"{self.name}({each.name}): INJECTED is the default of a parameter that a Resource "
-                        "fills in: annotate it as `Annotated[…, Resource(open)]`, with types that can be "
-                        "found at run time"
-                    )
-                continue
-            if self._is_code:
-                raise EncodingError(
-                    f"{self.name}({each.name}): the code of workflows and operations is replayed, and has "
-                    "no resources: give this parameter to a step's function"
-                )
-            if each.kind not in _NAMED:
-                raise EncodingError(
-                    f"{self.name}({each.name}): a Resource needs a parameter that has a name"
-                )
-            found.append(Needed(each.name, index, resource))
-        return tuple(found)
+        return needs_of(
+            self._function, self._hints, self.name, lambda: self._whole, is_code=self._is_code
+        )
 
     @cached_property
     def _signature(self) -> inspect.Signature:
@@ -170,7 +137,7 @@ class Signature:
         by_position = [each.name for each in all_ if each.kind in _POSITIONAL]
         return _Layout(
             tuple(by_position),
-            frozenset(each.name for each in all_ if each.kind in _NAMED),
+            frozenset(each.name for each in all_ if each.kind in NAMED),
             frozenset(required),
             len(required) if set(required) <= set(by_position) else len(all_) + 1,
             len(by_position) == len(all_),
@@ -400,46 +367,6 @@ class Signature:
                 reason = error
         expected = inspect.formatannotation(hint)
         raise UsageError(f"{self.name}: {name}={text} is no {expected}: {reason}")
-
-
-def _hints(function: Any) -> dict[str, Any]:
-    """The types of parameters and result by name; an error in place of an annotation that has one."""
-    function = inspect.unwrap(function)
-    while hasattr(function, "func"):  # functools.partial
-        function = function.func
-    if isinstance(function, type):
-        return {**_hints(function.__init__), "return": function}
-    if not inspect.isroutine(function):
-        function = getattr(function, "__call__", function)  # noqa: B004 - a callable object
-    try:
-        return get_type_hints(function, include_extras=True)
-    except Exception:  # noqa: BLE001, S110 - annotations are code, and may raise anything
-        pass
-    # Each by itself: a step's arguments are never stored, so what they name may be missing.
-    hints: dict[str, Any] = {}
-    space = getattr(inspect.unwrap(function), "__globals__", {})
-    for name, annotation in _annotations(function).items():
-        alone = SimpleNamespace(
-            __annotations__={name: annotation},
-            __type_params__=getattr(function, "__type_params__", ()),
-        )
-        try:
-            hints[name] = get_type_hints(alone, space, include_extras=True)[name]
-        except Exception as error:  # noqa: BLE001 - see above
-            hints[name] = error
-    return hints
-
-
-def _annotations(function: Any) -> dict[str, Any]:
-    if sys.version_info >= (3, 14):
-        from annotationlib import Format, get_annotations  # noqa: PLC0415 - new there
-
-        return get_annotations(function, format=Format.FORWARDREF)
-    return getattr(function, "__annotations__", {})
-
-
-def _fills_in(mark: object) -> bool:
-    return isinstance(mark, Resource)
 
 
 def _is_required(parameter: inspect.Parameter) -> bool:

@@ -61,7 +61,7 @@ class Task(Resident):
         elif (wake_at := event.next_at(self.spec.retry, began, now)) is not None:
             self._wait_until(wake_at, outcome.failure)
         else:
-            self.finish(outcome, now)
+            self.finish(event.final(self.spec.retry), now)
 
     def _wait_until(self, wake_at: float, failure: Failure | None) -> None:
         """Wait for the next attempt as a row, not in memory."""

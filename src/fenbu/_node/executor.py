@@ -27,6 +27,7 @@ from fenbu._core.failure import failure_of
 from fenbu._core.handler import Registry
 from fenbu._core.middleware import around, described
 from fenbu._core.model import COMPLETED, Outcome, Payload, Status
+from fenbu._core.need import NOT_IN_A_PROCESS
 from fenbu._node.attempt import current, hosts
 from fenbu._node.clock import Clock
 from fenbu._node.heartbeat import Heartbeats
@@ -376,10 +377,7 @@ class Executor:
                 "another process has to import it"
             )
         if body.needs:
-            raise UsageError(
-                f"{body.name}: cpu=True runs it in another process, where the resources of this one cannot "
-                f"go; open there what {body.needs[0].name!r} stands for"
-            )
+            raise UsageError(f"{body.name}({body.needs[0].name}): {NOT_IN_A_PROCESS}")
         if self._processes is None:
             self._processes = self._make_processes()
         last = None if body.heartbeat is None else body.heartbeat.value
