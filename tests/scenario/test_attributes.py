@@ -114,6 +114,9 @@ async def test_pages_are_asked_for_one_after_the_other(app: App) -> None:
             count += len(page.calls)
         assert count == 5
         assert len((await app.list_calls(statuses=[Status.COMPLETED])).calls) == 5
+        for each in (("cust",), "run", ("run", "=", 1, 2)):
+            with pytest.raises(UsageError, match="a condition is a name, an operator and a value"):
+                await ids(app, each)
         for wrong in ({"limit": 0}, {"after": "x"}, {"where": [("run", "!=", 1)]}):
             with pytest.raises(UsageError):
                 await app.list_calls(**wrong)  # type: ignore[arg-type]

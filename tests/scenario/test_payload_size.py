@@ -7,11 +7,19 @@ from typing import Any
 
 import pytest
 
-from fenbu import App, Entity, PayloadTooLarge, UsageError, step
+from fenbu import App, Entity, PayloadTooLarge, UsageError, heartbeat, step, stream
 
 
 async def fetch(size: int) -> str:
     return "x" * size
+
+
+async def beat() -> None:
+    heartbeat("x" * 2000)
+
+
+async def say(name: str) -> None:
+    await stream(name, str).write("x" * 2000)
 
 
 @pytest.fixture
@@ -39,6 +47,31 @@ def made(tmp_path: Path) -> tuple[App, Any]:
         return "x" * size
 
     return app, (Cart, crawl, task)
+
+
+async def test_what_a_body_says_is_not_its_result(tmp_path: Path) -> None:
+    app = App("sizes", url=f"sqlite:///{tmp_path}/sizes.db", payload_bytes_max=1000)
+    says, beats = app.task(name="says")(say), app.task(name="beats")(beat)
+
+    @app.workflow(name="code")
+    async def code(how: str) -> None:
+        await (step(say, "b") if how == "step" else step(beat) if how == "beat" else say("b"))
+
+    async with app:
+        with pytest.raises(
+            PayloadTooLarge, match=r"^a value of stream 'b' of says has 2,002 bytes"
+        ):
+            await says("b")
+        with pytest.raises(PayloadTooLarge, match=r"^the heartbeat of task beats has 2,002 bytes"):
+            await beats()
+        with pytest.raises(PayloadTooLarge, match=r"^a value of stream 'b' of say has 2,002 bytes"):
+            await code("step")
+        with pytest.raises(PayloadTooLarge, match=r"^the heartbeat of step beat has 2,002 bytes"):
+            await code("beat")
+        with pytest.raises(
+            PayloadTooLarge, match=r"^a value of stream 'b' of code has 2,002 bytes"
+        ):
+            await code("code")
 
 
 async def test_each_place_is_named(made: tuple[App, Any]) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
-from fenbu import App, DeadlockError, Entity, operation, step
+from fenbu import App, DeadlockError, Entity, Lazy, UsageError, operation, step
 from fenbu.testing import crash_everywhere
 
 
@@ -44,6 +45,58 @@ def test_reads_meet_and_a_write_comes_behind_them(app: App) -> None:
                 assert [await each.result() for each in behind] == ["new", "new"]
 
     asyncio.run(main())
+
+
+async def test_what_a_read_may_not_do_is_wrong_use(app: App) -> None:
+    @app.entity
+    class Page(Entity):
+        text: str = "old"
+        notes: Lazy[list[str]]
+
+        async def write(self, text: str) -> str:
+            self.text = text
+            return text
+
+        @operation(read_only=True)
+        async def read(self) -> str:
+            return self.text
+
+        @operation(read_only=True)
+        async def wrong(self, how: str) -> None:
+            match how:
+                case "state":
+                    self.text = "changed"
+                case "alarm":
+                    self.alarm(3600, self.write, "later")
+                case "no alarm":
+                    self.cancel_alarm(self.write)
+                case "lazy":
+                    self.notes.set(["changed"])
+                case _:
+                    self.delete()
+
+        @operation(read_only=True)
+        async def ask(self) -> str:
+            return self.send_later(0, self.write, "asked").id
+
+    page: Any = Page("a")
+    async with app:
+        await page.write("new")
+        for how, did in (
+            ("state", "changed the state of Page"),
+            ("alarm", "set or cancelled an alarm of Page"),
+            ("no alarm", "set or cancelled an alarm of Page"),
+            ("delete", "deleted Page"),
+            ("lazy", "sets the lazy field notes"),
+        ):
+            with pytest.raises(
+                UsageError, match=rf"Page\.wrong is marked read_only.* {did}"
+            ) as info:
+                await page.wrong(how)
+            assert type(info.value) is UsageError
+            assert await page.read() == "new"
+        assert await app.handle(await page.ask()).result() == "asked"
+        assert await page.read() == "asked"
 
 
 def test_reads_that_wait_for_writes_of_each_other_are_a_circle(app: App) -> None:

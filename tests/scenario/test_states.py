@@ -337,6 +337,29 @@ def test_without_await(app: App) -> None:
         assert found.state.units == 3
 
 
+async def test_a_watcher_whose_node_stops_hears_of_no_call(app: App) -> None:
+    @app.entity
+    class Board(Entity):
+        n: int = 0
+
+        async def look(self) -> int:
+            return self.n
+
+    seen = asyncio.Event()
+
+    async def watch() -> None:
+        async for _ in app.watch(Board("a")):
+            seen.set()
+
+    async with app:
+        watching = asyncio.create_task(watch())
+        async with asyncio.timeout(20):
+            await seen.wait()
+        await asyncio.sleep(0)
+    with pytest.raises(Unavailable, match="the node has stopped: watch again when it runs"):
+        await watching
+
+
 def test_a_watcher_on_virtual_time_sees_days_pass() -> None:
     app = App("states", url="memory:")
 

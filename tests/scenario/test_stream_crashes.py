@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fenbu import App, step, stream
+from fenbu import App, UsageError, step, stream
 from fenbu.testing import crash_everywhere
 from tests.scenario.crash import Fault, crash_after_each_commit
 
@@ -72,3 +73,31 @@ async def test_the_same_on_every_disk(fault: Fault, tmp_path: Path) -> None:
         assert await crash_after_each_commit(app, scenario, folder, fault=fault) >= 6
         expected = ["begins", "body 0", "body 1", "goes on", "ends"]
         assert seen == [expected] * len(seen)
+
+
+def test_a_closed_stream_stays_closed_wherever_the_process_dies() -> None:
+    app = App("crashing", url="memory:")
+
+    async def late() -> None:
+        await stream("n", str).write("step")
+
+    @app.workflow
+    async def program() -> list[str]:
+        out, refused = stream("n", str), list[str]()
+        await out.write("code")
+        await out.close()
+        await asyncio.sleep(1)
+        for attempt in (lambda: out.write("late"), lambda: step(late)):
+            try:
+                await attempt()
+            except UsageError as error:
+                refused.append(str(error).split("closed ")[1][:9])
+            await asyncio.sleep(1)
+        return refused
+
+    async def scenario() -> None:
+        handle = await program.options(id="p").start()
+        assert await handle.result() == ["already", "by the co"]
+        assert [value async for value in handle.stream("n", str)] == ["code"]
+
+    assert crash_everywhere(app, scenario) >= 4

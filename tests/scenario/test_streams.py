@@ -168,7 +168,15 @@ async def test_a_closed_stream_ends_before_its_call(app: App) -> None:
         await out.write(1)
         await out.close()
         await step(gate.turn)
-        await out.write(2)
+        await out.close()
+        with pytest.raises(UsageError, match="closed already"):
+            await out.write(2)
+        with pytest.raises(UsageError, match="closed by the code"):
+            await step(late)
+
+    async def late() -> None:
+        await stream("n", int).close()
+        await stream("n", int).write(3)
 
     @app.task
     async def body() -> None:
@@ -287,7 +295,6 @@ async def test_a_workflow_that_is_tried_again_writes_behind(app: App) -> None:
         await out.close()
         if fails:
             raise ValueError("no")
-        await out.write("never read")
 
     async with app:
         handle = await work.start()
@@ -389,8 +396,9 @@ async def test_wrong_use(app: App) -> None:
 
     @app.task
     async def writes() -> None:
-        with pytest.raises(UsageError, match="cannot name a stream"):
-            stream("")
+        for name in ("", 5, None):
+            with pytest.raises(UsageError, match="cannot name a stream"):
+                stream(name)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         with pytest.raises(UsageError, match="cannot name a stream"):
             stream("a\nb")
         with pytest.raises(UsageError, match="block"):
@@ -405,6 +413,11 @@ async def test_wrong_use(app: App) -> None:
         await handle.result()
         with pytest.raises(EncodingError):
             [each async for each in handle.stream("n", str)]
+        for after in ("x", -4, None):
+            with pytest.raises(UsageError, match="after must be an offset, a number from 0, not "):
+                await read(handle, after=after)  # pyright: ignore[reportArgumentType]
+        with pytest.raises(UsageError, match="5 cannot name a stream"):
+            handle.stream(5)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
         with pytest.raises(CallNotFound):
             await read(app.handle("unknown"))
         with pytest.raises((UsageError, CallFailed), match="read it in a step"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -13,6 +14,7 @@ from fenbu import (
     CallFailed,
     Entity,
     Status,
+    UsageError,
     operation,
     wait_signal,
 )
@@ -168,6 +170,81 @@ async def test_paused_resumed_and_told_to_go_on_elsewhere(app: App) -> None:
         await caught_up(group, 1)
         await orders.publish(Order(7, "c"))
         assert (await seen.count(16))[14:] == [6, 7]
+
+
+async def test_an_offset_that_is_not_there_yet_passes_nothing_over(app: App) -> None:
+    orders, seen = topic_of(app), Seen()
+
+    @app.task
+    async def send(order: Order) -> None:
+        seen.add(order)
+
+    @app.workflow
+    async def skip() -> None:
+        await group.seek(offset=10**12)
+
+    group = orders.subscribe(send, begin="all")
+    async with app:
+        await orders.publish_many(Order(number, "c") for number in range(3))
+        await seen.count(3)
+        events = await first(orders, 3)
+        for number, seek in ((3, skip()), (4, group.seek(offset=10**12))):
+            await group.pause()
+            await seek
+            await group.resume()
+            await caught_up(group, number)
+            (position,) = await group.positions()
+            assert position.offset == max(event.offset for event in events)
+            await orders.publish(Order(number, "c"))
+            assert (await seen.count(number + 1))[number:] == [number]
+            events = await first(orders, number + 1)
+        for wrong in (-4, "3", True):
+            with pytest.raises(UsageError, match="seek: offset must be an offset, a number from 0"):
+                await group.seek(offset=wrong)  # pyright: ignore[reportArgumentType]
+    assert seen.numbers == list(range(5))
+
+
+async def test_a_function_that_raises_is_named_and_tried_again(app: App) -> None:
+    orders, seen, wrong = topic_of(app), Seen(), True
+
+    @app.task
+    async def send(order: Order) -> None:
+        seen.add(order)
+
+    @app.entity
+    class Customer(Entity):
+        async def placed(self, order: Order) -> None:
+            seen.add(order)
+
+    def where(order: Order) -> float:
+        return 1 / (order.number - 1 if wrong else 1)
+
+    def key(order: Order) -> Any:
+        return 7 if wrong else order.customer
+
+    orders.subscribe(send, where=where)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    orders.subscribe(Customer.placed, key=key)
+    async with app:
+        await orders.publish(Order(1, "c"))
+        why = await failure_of(app, f"orders:{send.name}:0")
+        assert re.match(r"`where` of group '\S*send' of topic 'orders': ZeroDivisionError: ", why)
+        assert re.search(r"division by zero \(\S*test_topic_groups\.py:\d+\)$", why)
+        why = await failure_of(app, "orders:Customer.placed:0")
+        assert why.startswith("`key` of group 'Customer.placed' of topic 'orders': UsageError: ")
+        wrong = False
+        assert await seen.count(2) == [1, 1]
+
+
+async def failure_of(app: App, consumer: str) -> str:
+    """Why a step of a group is tried again."""
+    assert app.node is not None
+    async with asyncio.timeout(20):
+        while True:
+            for loaded in await app.node.storage.load_calls([consumer]):
+                for entry in loaded.entries:
+                    if entry.failure is not None:
+                        return entry.failure.message
+            await asyncio.sleep(0)
 
 
 async def test_a_handler_that_fails_does_not_hold_up_the_group(app: App) -> None:

@@ -185,6 +185,41 @@ async def _parked_in(app: App, shard: int) -> bool:
     return bool(await node.storage.load_entities([("fenbu.topic.bell", f"orders/{shard}/c3")]))
 
 
+async def test_who_cannot_take_an_event_cannot_subscribe(app: App) -> None:
+    orders, plain = topic_of(app), app.topic("plain", Order)
+
+    @app.task
+    async def task(order: Order) -> None: ...
+
+    async def wait(order: Order) -> str:
+        return order.customer
+
+    for wrong in (3, "customer", wait):
+        with pytest.raises(UsageError, match="topic 'wrong': key must be a "):
+            app.topic("wrong", Order, key=wrong)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+        with pytest.raises(UsageError, match="where must be a "):
+            orders.subscribe(task, where=wrong, group="other")  # pyright: ignore[reportArgumentType]
+
+    @app.task
+    async def number(n: int) -> None: ...
+
+    @app.workflow
+    async def journey(customer: list[str]) -> None: ...
+
+    numbers, texts = app.topic("numbers", int), app.topic("texts", str | None)
+    with pytest.raises(
+        UsageError, match=r"number\(n\) takes int, which an event, .*Order, cannot be"
+    ):
+        plain.subscribe(number)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(
+        UsageError, match=r"journey\(customer\) takes list\[str\], which a key, str,"
+    ):
+        plain.subscribe(journey, key=lambda order: order.customer)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(UsageError, match=r"number\(n\) takes int, which an event, str \| None"):
+        texts.subscribe(number)  # pyright: ignore[reportArgumentType]
+    numbers.subscribe(number)
+
+
 async def test_what_cannot_be(app: App) -> None:
     orders = topic_of(app)
 
@@ -226,10 +261,17 @@ async def test_what_cannot_be(app: App) -> None:
     async with app:
         with pytest.raises(EncodingError, match=r"topic 'orders': the event: .*total"):
             await orders.publish(Order(1, "c", "much"))  # pyright: ignore[reportArgumentType]
+        with pytest.raises(
+            EncodingError, match="topic 'orders': the event: Expected `object`, got `str`"
+        ):
+            await orders.publish("text")  # pyright: ignore[reportArgumentType]
         with pytest.raises(UsageError, match="the key of an event must be a text"):
             await orders.publish(Order(1, ""))
         with pytest.raises(UsageError, match="no shard 1"):
             await first(orders, 1, shard=1)
+        for after in (-4, "x"):
+            with pytest.raises(UsageError, match="after must be an offset"):
+                await first(orders, 1, after=after)
         with pytest.raises(UsageError, match="has no time zone"):
             await first(orders, 1, since=now().replace(tzinfo=None))
         with pytest.raises(UsageError, match=r"next\(\) is for workflows"):

@@ -278,7 +278,8 @@ def forget_how_far_it_was(right: Any) -> Any:
 
 def publish_failed_operations(right: Any) -> Any:
     def fail(self: Any, error: Any, now: float, **options: Any) -> None:
-        for number, command in (self.activation and self.activation.written) or ():
+        writing = self.activation and self.activation.writing
+        for number, command in writing.held if writing else ():
             self._code_writes(number, command, now)
         right(self, error, now, **options)
 

@@ -283,7 +283,9 @@ def operation(function: Any = None, **options: Any) -> Any:
     Every public `async def` of an entity is an operation, marked or not.
 
     Args:
-        read_only: It does not change the state, which is checked. Its finished calls are not kept.
+        read_only: It does not change the state, delete the entity or set alarms: if it has done so, it fails
+            with a `UsageError`, and nothing has changed. It may start calls, also with `send_later`. Its
+            finished calls are not kept.
         reentrant: Calls that an operation of the same entity waits for may call it back: it runs in the turn
             of that one, which stands still meanwhile, and sees its state. What it changes counts when that
             one ends well, and is void if it fails. It can neither set alarms nor delete the entity then.
@@ -330,6 +332,36 @@ def operations_of(
             options = {**defaults, **(value.options if marked else {})}
             found[attribute] = _spec(runtime, f"{name}.{attribute}", function, options)
     return found
+
+
+def check_class(cls: Any) -> None:
+    """Whether a class can be an entity, apart from its fields.
+
+    Raises:
+        UsageError: It cannot.
+    """
+    if not isinstance(cls, type) or not issubclass(cls, Entity):
+        name = getattr(cast("Any", cls), "__name__", "…")
+        raise UsageError(
+            f"@app.entity decorates a class derived from Entity: `class {name}(Entity):`"
+        )
+    what = f"entity {cls.__name__}"
+    if "__init__" in vars(cls):
+        raise UsageError(f"{what} must not define __init__: its state is its annotated fields")
+    version: Any = getattr(cls, "__version__", 1)
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise UsageError(f"{what}: __version__ must be a number from 1, not {version!r}")
+    upgrade: Any = inspect.getattr_static(cls, "__upgrade__", None)
+    if upgrade is None:
+        return
+    if not isinstance(upgrade, classmethod | staticmethod):
+        raise UsageError(
+            f"{what}: __upgrade__ is called before there is an instance: decorate it with @classmethod"
+        )
+    if inspect.iscoroutinefunction(cast("Any", upgrade).__func__):
+        raise UsageError(
+            f"{what}: __upgrade__ must be a plain `def`, which does nothing but convert"
+        )
 
 
 def checked_ttl(ttl: float | timedelta | None, name: str) -> float | None:

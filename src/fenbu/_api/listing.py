@@ -13,7 +13,7 @@ from fenbu._api.bulk import Action, Calls, Forks, steer
 from fenbu._api.context import activation, required_activation
 from fenbu._api.runtime import Runtime
 from fenbu._core import limit as limits
-from fenbu._core.attribute import AttributeValue, condition, decoded, encoded
+from fenbu._core.attribute import AttributeValue, Condition, condition, decoded, encoded
 from fenbu._core.command import SetAttributes
 from fenbu._core.location import caller
 from fenbu._core.model import Invocation, Status
@@ -140,8 +140,17 @@ def _filter(
         handler=handler,
         created_after=None if since is None else since.timestamp(),
         created_before=None if before is None else before.timestamp(),
-        where=tuple(condition(*each) for each in where),
+        where=tuple(map(_condition, where)),
     )
+
+
+def _condition(each: Where) -> Condition:
+    if not isinstance(each, tuple | list) or len(each) != 3:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UsageError(
+            "where: a condition is a name, an operator and a value, as in [('customer', '=', 'c-1')], not "
+            f"{each!r}"
+        )
+    return condition(*each)
 
 
 def _read_cursor(text: str) -> tuple[float, str]:

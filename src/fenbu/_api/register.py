@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from fenbu._api import batch
 from fenbu._api.batch import PATIENT, BatchProgress
-from fenbu._api.entity import Entity, checked_ttl, forget_spec, operations_of
+from fenbu._api.entity import check_class, checked_ttl, forget_spec, operations_of
 from fenbu._api.function import DurableFunction
 from fenbu._api.mapping import CONCURRENCY, Binding
 from fenbu._api.options import make_spec
@@ -159,7 +159,10 @@ class Handlers:
                 `ttl` holds for each entity from its next change on, a longer one at once. Default: never.
 
         Raises:
-            UsageError: The name is taken, or the class is not one that can be an entity.
+            UsageError: The name is taken, or the class is not one that can be an entity: it is not derived
+                from `Entity`, a field has no default or one that does not fit, `__version__` is no number
+                from 1, or `__upgrade__` no class method. If an annotation names what is defined later,
+                opening the app raises it.
 
         Example:
             ```python
@@ -170,15 +173,10 @@ class Handlers:
         """
 
         def register(cls: type[Any]) -> type[Any]:
-            if not issubclass(cls, Entity):
-                body = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
-                cls = type(cls.__name__, (cls, Entity), body)
-            if "__init__" in vars(cls):
-                raise UsageError(
-                    f"entity {cls.__name__} must not define __init__: its state is its annotated fields"
-                )
+            check_class(cls)
             name = options.pop("name", None) or cls.__name__
             entity = EntitySpec(name, cls, self.runtime.registry.codec)
+            entity.prepare(is_final=False)
             entity.ttl_seconds = checked_ttl(options.pop("ttl", None), name)
             operations = operations_of(self.runtime, cls, name, **options)
             entity.reentrant = any(spec.reentrant for spec in operations.values())

@@ -18,12 +18,13 @@ from fenbu._core.command import AppendEvent, CloseStream, WriteChunk
 from fenbu._core.effect import RunBody
 from fenbu._core.handler import Registry
 from fenbu._core.location import caller
-from fenbu._core.model import FINISHED
+from fenbu._core.model import FINISHED, Payload
 from fenbu._core.model import Chunk as Row
+from fenbu._core.writing import Writing
 from fenbu._node.attempt import current
 from fenbu._node.chunks import ChunkWriter
 from fenbu._storage.stream import StreamPage
-from fenbu.errors import UsageError
+from fenbu.errors import EncodingError, PayloadTooLarge, PayloadUnreadable, UsageError
 
 T = TypeVar("T")
 
@@ -66,23 +67,34 @@ class Stream(Generic[T]):
         well.
 
         Raises:
-            EncodingError: The value cannot be encoded, or is too large.
-            UsageError: No call's code is running, or this attempt has closed the stream.
+            EncodingError: The value does not fit the stream's type, cannot be encoded, or is too large.
+            UsageError: No call's code is running, or the stream was closed by this code, by this attempt, or
+                by the code that the step belongs to.
             CallCancelled: This attempt of the body is over: nobody waits for it any more.
         """
         running = activation()
         if running is not None:
-            payload = cast("Registry", running.context).codec.of(self._type).encode(value)
+            codec = cast("Registry", running.context).codec.of(self._type)
+            payload = self._encoded(codec, value, running.invocation.handler)
             write(running, WriteChunk(self.name, caller(), payload))
         else:
             body, home = _body()
-            payload = home.registry.codec.of(self._type).encode(value)
+            payload = self._encoded(home.registry.codec.of(self._type), value, body.name)
             await home.write(body, self.name, payload)
+
+    def _encoded(self, codec: TypeCodec, value: T, by: str) -> Payload:
+        try:
+            return codec.check(value)
+        except PayloadTooLarge as error:
+            raise error.named(f"a value of stream {self.name!r} of {by}") from None
+        except EncodingError as error:
+            raise EncodingError(f"stream {self.name!r} of {by}: {error}") from error.__cause__
 
     async def close(self) -> None:
         """End the stream for its readers before the call ends. A stream also ends with its call.
 
-        What is written to it later is not read.
+        The code of a workflow or operation ends it for its steps as well, which cannot write to it from then
+        on. When a step ends it, what the code or another step writes to it later is not read.
 
         Raises:
             UsageError: No call's code is running.
@@ -126,12 +138,25 @@ class Stream(Generic[T]):
 
 
 def write(activation: Activation, command: WriteChunk | CloseStream | AppendEvent) -> None:
-    """The code appends to a stream of the call, or ends one, or an operation appends to a log."""
+    """The code appends to a stream of the call, or ends one, or an operation appends to a log.
+
+    Raises:
+        UsageError: It has ended the stream.
+    """
+    writing = activation.writing
+    if writing is not None and isinstance(command, WriteChunk) and command.name in writing.closed:
+        call = activation.invocation
+        raise UsageError(
+            f"the stream {command.name!r} of {call.handler} {call.id} is closed already"
+        )
     number = activation.issue(command)
-    if activation.invocation.key is not None:
-        if activation.written is None:
-            activation.written = []
-        activation.written.append((number, command))
+    is_operation = activation.invocation.key is not None
+    if writing is None and (is_operation or isinstance(command, CloseStream)):
+        writing = activation.writing = Writing()
+    if writing is not None and isinstance(command, CloseStream):
+        writing.closed.add(command.name)
+    if writing is not None and is_operation:
+        writing.held.append((number, command))
 
 
 class SyncStream(Generic[T]):
@@ -218,12 +243,14 @@ def stream(name: str, type: Any = Any) -> Stream[Any]:  # noqa: A002
     return Stream(name, type)
 
 
-def checked(name: str) -> str:
+def checked(name: object) -> str:
     """A stream's name.
 
     Raises:
         UsageError: It is none.
     """
+    if not isinstance(name, str):
+        raise UsageError(f"{name!r} cannot name a stream: a name is a text")
     if not (0 < len(name) <= limit.STREAM_NAME_LENGTH_MAX and name.isprintable()):
         raise UsageError(
             f"{name[:40]!r} cannot name a stream: a name has 1 to {limit.STREAM_NAME_LENGTH_MAX} "
@@ -232,13 +259,24 @@ def checked(name: str) -> str:
     return name
 
 
+def checked_offset(offset: object, what: str) -> int:
+    """The offset of something that was read, or 0.
+
+    Raises:
+        UsageError: It is none.
+    """
+    if not isinstance(offset, int) or isinstance(offset, bool) or offset < 0:
+        raise UsageError(f"{what} must be an offset, a number from 0, not {offset!r}")
+    return offset
+
+
 class Progress:
     """How far a reader has come, and whether that is the end."""
 
     __slots__ = ("after", "done", "ended_run")
 
     def __init__(self, after: int) -> None:
-        self.after = after
+        self.after = checked_offset(after, "after")
         self.done = False
         self.ended_run: int | None = None
 
@@ -289,7 +327,8 @@ class StreamReader(Generic[T]):
         Raises:
             CallNotFound: There is no such call, or its retention is over.
             EncodingError: A value does not fit the type.
-            UsageError: Read in workflow or entity code, where what comes could not be replayed.
+            UsageError: `after` is no offset, or it is read in workflow or entity code, where what comes could
+                not be replayed.
 
         Example:
             ```python
@@ -309,13 +348,18 @@ class StreamReader(Generic[T]):
         gateway = self._runtime.gateway
         rows = cursor.take(await gateway.read_stream(self._id, self._name, cursor.after))
         return [
-            Chunk(
-                each.number,
-                cast("T", self._codec.decode(each.value if each.value is not None else "null")),
-                datetime.fromtimestamp(each.at, UTC),
-            )
+            Chunk(each.number, self._value(each), datetime.fromtimestamp(each.at, UTC))
             for each in rows
         ]
+
+    def _value(self, row: Row) -> T:
+        try:
+            return cast("T", self._codec.decode(row.value if row.value is not None else "null"))
+        except PayloadUnreadable:
+            raise
+        except EncodingError as error:
+            what = f"stream {self._name!r} of {self._id}, offset {row.number}"
+            raise EncodingError(f"{what}: {error}") from error.__cause__
 
     @property
     def sync(self) -> SyncStreamReader[T]:

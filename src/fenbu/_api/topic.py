@@ -17,9 +17,11 @@ from fenbu._api.entity import Operation
 from fenbu._api.function import DurableFunction
 from fenbu._api.options import checked_id, seconds
 from fenbu._api.runtime import Runtime
+from fenbu._api.stream import checked_offset
 from fenbu._api.topic_group import (
     ConsumerGroup,
     Subscription,
+    check_function,
     check_subscriber,
     spec_of,
     subscribe,
@@ -80,6 +82,7 @@ class Topic(Generic[T]):
             )
         if not 1 <= shards <= limit.TOPIC_SHARDS_MAX:
             raise UsageError(f"topic {name!r}: shards must be 1 to {limit.TOPIC_SHARDS_MAX}")
+        check_function(key, f"topic {name!r}: key")
         registry = app.runtime.registry
         if name in registry.topics:
             raise UsageError(f"topic {name!r} is registered twice")
@@ -161,14 +164,13 @@ class Topic(Generic[T]):
     def _sealed(self, event: T) -> tuple[int, Envelope]:
         """The event on its way, and where to."""
         feed = self._feed
-        key = feed.key_of(event)
         try:
-            payload = feed.codec.encode(event)
-            feed.codec.decode(payload)
+            payload = feed.codec.check(event)
         except PayloadTooLarge as error:
             raise error.named(f"topic {self.name!r}: the event") from None
         except EncodingError as error:
             raise EncodingError(f"topic {self.name!r}: the event: {error}") from error.__cause__
+        key = feed.key_of(event)
         raw = msgspec.Raw(payload.encode() if isinstance(payload, str) else payload)
         return self._shard(key), Envelope(raw, key)
 
@@ -227,7 +229,7 @@ class Topic(Generic[T]):
         if not 0 <= shard < self._feed.spec.shard_count:
             raise UsageError(f"topic {self.name!r} has no shard {shard}")
         if since is None:
-            return after
+            return checked_offset(after, "after")
         log = log_key(self.name, shard)
         return await end_of(self._feed.runtime, log, instant_of(since))
 
@@ -287,7 +289,8 @@ class Topic(Generic[T]):
                 ask for `end()` before you do what is answered by an event.
 
         Raises:
-            UsageError: This is no workflow, or the topic has several shards, and there is no key.
+            UsageError: This is no workflow, `after` is no offset, or the topic has several shards, and there
+                is no key.
             Exception: What `match` raises.
 
         Example:
@@ -301,6 +304,8 @@ class Topic(Generic[T]):
         running = activation()
         if running is None or running.invocation.key is not None:
             raise UsageError("next() is for workflows: elsewhere read `events()`")
+        if after is not None:
+            checked_offset(after, "after")
         shard, codec = self._shard_of(key), self._feed.runtime.registry.codec.of(Any)
         log = log_key(self.name, shard)
         while True:
@@ -358,9 +363,11 @@ class Topic(Generic[T]):
             ```
         """
         spec = spec_of(self._feed.runtime, handler)
+        check_function(key, "subscribe: key")
+        check_function(where, "subscribe: where")
         if key is None and spec.kind is Kind.OPERATION:
             key = self._feed.key
-        check_subscriber(spec, key)
+        check_subscriber(spec, key, self._feed.type)
         name = group or spec.name
         if not NAME.fullmatch(name) or len(name) > limit.GROUP_NAME_LENGTH_MAX:
             raise UsageError(

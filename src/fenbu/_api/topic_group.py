@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import traceback
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import datetime
 from hashlib import sha256
@@ -22,6 +23,7 @@ from fenbu._api.context import activation, current_id, required_activation
 from fenbu._api.entity import Operation
 from fenbu._api.function import DurableFunction
 from fenbu._api.signal import wait_signal, wait_until
+from fenbu._api.stream import checked_offset
 from fenbu._api.topic_log import (
     NOTICE,
     PAGES_MAX,
@@ -36,6 +38,7 @@ from fenbu._api.topic_log import (
 )
 from fenbu._core import limit
 from fenbu._core.codec import Codec
+from fenbu._core.form import may_fit
 from fenbu._core.handler import HandlerSpec, Standing
 from fenbu._core.ids import is_valid
 from fenbu._core.message import Signal
@@ -114,12 +117,26 @@ class Subscription(Struct, frozen=True):
         Raises:
             Exception: What the user's functions raise, or the event does not fit the handler.
         """
-        if self.where is not None and not self.where(event):
-            return None
-        key = self.feed.key_of(event, self.key) if self.is_keyed else None
+        try:
+            if self.where is not None and not self.where(event):
+                return None
+        except Exception as error:
+            raise self._blamed("where", error) from error
+        try:
+            key = self.feed.key_of(event, self.key) if self.is_keyed else None
+        except Exception as error:
+            raise self._blamed("key", error) from error
         is_signal = self.is_keyed and self.spec.kind is Kind.WORKFLOW
         self.spec.signature.check((key if is_signal else event,), {})
         return Delivery(event, key)
+
+    def _blamed(self, what: str, error: Exception) -> RuntimeError:
+        """Says whose function has failed. Whatever that raised, the event is tried again."""
+        *_, last = traceback.extract_tb(error.__traceback__)
+        return RuntimeError(
+            f"`{what}` of group {self.group!r} of topic {self.feed.spec.name!r}: "
+            f"{type(error).__name__}: {error} ({last.filename}:{last.lineno})"
+        )
 
     async def deliver(self, found: Delivery[Any]) -> None:
         """Start the call for an event."""
@@ -278,7 +295,11 @@ async def _changed(feed: Feed, shard: int, position: Position, notice: Notice) -
             after = await READ(feed.before, shard, notice.since)
             return replace(position, after=after, seen=0)
         case "seek":
-            return replace(position, after=notice.after, seen=0)
+            # Beyond the end are events that are still to come.
+            after = notice.after or 0
+            if after > 0:
+                after = min(after, await READ(feed.before, shard, limit.END_OF_TIME))
+            return replace(position, after=after, seen=0)
 
 
 class ConsumerGroup:
@@ -326,7 +347,8 @@ class ConsumerGroup:
         """Go on elsewhere: events are delivered again, or passed over. Without arguments: from the end.
 
         Args:
-            offset: Behind the event with this offset; 0 is the beginning.
+            offset: Behind the event with this offset; 0 is the beginning. One that is not there yet means the
+                end as it is when the group gets there, so that nothing is passed over which comes later.
             since: With the first event at or after this instant, which has a time zone.
             shard: Only in this shard; an offset belongs to one, unless it is 0.
 
@@ -336,6 +358,8 @@ class ConsumerGroup:
         """
         if since is not None and offset is not None:
             raise UsageError("seek: give an offset or an instant, not both")
+        if offset is not None:
+            checked_offset(offset, "seek: offset")
         if offset and shard is None and self._feed.spec.shard_count > 1:
             raise UsageError("seek: an offset is one of a shard: `seek(offset=…, shard=…)`")
         if shard is not None and not 0 <= shard < self._feed.spec.shard_count:
@@ -398,7 +422,19 @@ def spec_of(runtime: Any, handler: Any) -> HandlerSpec:
     return found
 
 
-def check_subscriber(spec: HandlerSpec, key: Callable[[Any], str] | None) -> None:
+def check_function(function: object, what: str) -> None:
+    """A function that is asked about events, or None.
+
+    Raises:
+        UsageError: It is none.
+    """
+    if function is not None and not callable(function):
+        raise UsageError(f"{what} must be a function of an event, not {function!r}")
+    if inspect.iscoroutinefunction(function):
+        raise UsageError(f"{what} must be a plain function, not an `async def`")
+
+
+def check_subscriber(spec: HandlerSpec, key: Callable[[Any], str] | None, type_: Any) -> None:
     """Whether it can be called with an event.
 
     Raises:
@@ -416,3 +452,16 @@ def check_subscriber(spec: HandlerSpec, key: Callable[[Any], str] | None) -> Non
     except TypeError as error:
         what = "a key" if spec.kind is Kind.WORKFLOW and key is not None else "an event"
         raise UsageError(f"{spec.name} cannot be called with {what}: {error}") from None
+    is_signal = spec.kind is Kind.WORKFLOW and key is not None
+    first = list(inspect.signature(spec.function).parameters.values())[len(given) - 1]
+    try:
+        wanted = spec.signature.type_of(first.name)
+    except UsageError:
+        return  # It names what is defined later.
+    given_type = str if is_signal else type_
+    if first.kind is not first.VAR_POSITIONAL and not may_fit(given_type, wanted):
+        name, takes = inspect.formatannotation(given_type), inspect.formatannotation(wanted)
+        raise UsageError(
+            f"{spec.name}({first.name}) takes {takes}, which {'a key' if is_signal else 'an event'}, "
+            f"{name}, cannot be"
+        )

@@ -21,19 +21,17 @@ from fenbu._core import ids, journal, location
 from fenbu._core.anew import ContinueAsNew
 from fenbu._core.answer import Answers
 from fenbu._core.command import (
-    AppendEvent,
-    CloseStream,
     Command,
     EndUpdate,
     MarkPatch,
     ParentEnd,
     StartCall,
     StartTimer,
-    WriteChunk,
 )
 from fenbu._core.lazy import LazyValues
 from fenbu._core.loop import DeterministicLoop
 from fenbu._core.model import Entry, EntryKind, Invocation, Outcome, Payload
+from fenbu._core.writing import Writing
 
 current: ContextVar[Activation | None] = ContextVar("fenbu_activation", default=None)
 """The activation whose code is running: set in the context in which all of its code runs.
@@ -86,7 +84,7 @@ class Activation:
         "timers",
         "unheard",
         "waiting",
-        "written",
+        "writing",
     )
 
     def __init__(
@@ -121,8 +119,8 @@ class Activation:
         """Calls that it has started and that do not just go on when it ends, by command."""
         self.position = 0
         """In the journal: how many events the code has seen."""
-        self.written: list[tuple[int, WriteChunk | CloseStream | AppendEvent]] | None = None
-        """What an operation has written to streams: it counts when the operation ends well."""
+        self.writing: Writing | None = None
+        """What the code has done with streams, if it has to be known later."""
         self.lent: str | None = None
         """The reentrant operation that runs in its turn: until that has ended, it stands still."""
         self.lazy: LazyValues | None = None

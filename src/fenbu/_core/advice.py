@@ -6,7 +6,7 @@ from fenbu._core import journal, limit, retry
 from fenbu._core.activation import Activation
 from fenbu._core.loop import EndlessLoopError
 from fenbu._core.model import Invocation
-from fenbu.errors import EncodingError, HistoryTooLong, PayloadTooLarge, UsageError
+from fenbu.errors import HistoryTooLong, PayloadTooLarge, UsageError
 
 
 def explained(call: Invocation, error: BaseException) -> BaseException:
@@ -22,8 +22,8 @@ def explained(call: Invocation, error: BaseException) -> BaseException:
     return foreign
 
 
-def unencoded(call: Invocation, error: EncodingError) -> EncodingError:
-    """Its result, or its entity's state, cannot be stored: which of them, if it does not say so already."""
+def refused(call: Invocation, error: UsageError) -> UsageError:
+    """Its result, or what it did to its entity, is refused: which of them, if it does not say so already."""
     if isinstance(error, PayloadTooLarge):
         return error.named(f"the result of {call.handler} {call.id}")
     return error

@@ -76,16 +76,30 @@ class EntitySpec:
         self._struct: type[Any] | None = None
         self._fields: tuple[str, ...] = ()
         self.lazy: dict[str, LazyField[Any]] = {}
-        """Its lazy fields, once an instance has been made."""
+        """Its lazy fields, once its annotations have been read."""
+
+    def prepare(self, *, is_final: bool) -> None:
+        """Find out whether instances can be made; unless it is final, names may come to be known later.
+
+        Raises:
+            UsageError: They cannot; it says what is wrong with the class.
+        """
+        if self._struct is not None:
+            return
+        try:
+            self._build()
+        except UsageError as error:
+            if is_final or not isinstance(error.__context__, NameError):
+                raise
 
     def _build(self) -> type[Any]:
-        """Read the annotations at first use, when every name in them can be resolved."""
+        """Read the annotations: at registration, or later, if they name what is not there by then."""
         try:
             hints = get_type_hints(self.cls, include_extras=True)
         except NameError as error:
             raise UsageError(
                 f"entity {self.name}: an annotation names {error.name!r}, which cannot be found at run "
-                "time; import it outside `if TYPE_CHECKING`"
+                "time; define it at the top of a module, and import it outside `if TYPE_CHECKING`"
             ) from None
         fields: list[tuple[str, Any, Any]] = []
         for name, hint in hints.items():
@@ -102,11 +116,14 @@ class EntitySpec:
             fields.append((name, hint, self._default(name)))
         self._fields = tuple(name for name, _, _ in fields)
         more = {"__getattr__": _no_attribute} if self.lazy else None
-        self._struct = msgspec.defstruct(self.name, fields, kw_only=True, namespace=more)
-        self._type = self._codec.of(self._struct)
-        self.initial = self._type.encode(self._struct())
-        self._type.decode(self.initial)
-        return self._struct
+        struct: type[Any] = msgspec.defstruct(self.name, fields, kw_only=True, namespace=more)
+        self._type = self._codec.of(struct)
+        try:
+            self.initial = self._type.check(struct())
+        except EncodingError as error:
+            raise UsageError(f"entity {self.name}: its defaults do not fit: {error}") from None
+        self._struct = struct
+        return struct
 
     def _default(self, name: str) -> Any:
         """The field's default, made anew each time where it can be changed in place."""
@@ -308,6 +325,15 @@ class Registry:
             self._latest[spec.name] = spec
         if spec.entity is not None:
             self.entities[spec.entity.name] = spec.entity
+
+    def prepare(self) -> None:
+        """All has been registered.
+
+        Raises:
+            UsageError: A class cannot be an entity, because its annotations name what cannot be found.
+        """
+        for each in self.entities.values():
+            each.prepare(is_final=True)
 
     def get(self, name: str, version: int) -> HandlerSpec | None:
         """The handler for a call that was accepted for this version."""

@@ -19,7 +19,14 @@ from fenbu._core.handler import EntitySpec
 from fenbu._core.message import Call, Cancel, Message
 from fenbu._core.model import EntityState, Payload, Status
 from fenbu._core.nest import Nest, outer_id
-from fenbu._core.wish import ATTRIBUTE, Wishes, alarm_call, read_alarms, write_alarms
+from fenbu._core.wish import (
+    ATTRIBUTE,
+    Wishes,
+    alarm_call,
+    read_alarms,
+    read_only_refusal,
+    write_alarms,
+)
 from fenbu.errors import EncodingError, UsageError
 
 if TYPE_CHECKING:
@@ -268,7 +275,8 @@ class Mailbox:
         """The running operation ended well: its state counts from now on, and so does what it wished.
 
         Raises:
-            EncodingError: The state does not fit the class, or a read-only operation changed it.
+            EncodingError: The state does not fit the class.
+            UsageError: A read-only operation changed it.
         """
         if self.nest is not None and resident in self.nest.running:
             self.nest.keep(resident)
@@ -286,9 +294,7 @@ class Mailbox:
         if resident.spec.read_only:
             # A state that an older class wrote comes out differently though nobody changed it.
             if wishes is not None or (changed and state != self.entity.encode(self._instance())):
-                raise EncodingError(
-                    f"{resident.spec.name} is marked read_only, but it changed the state of {self.name}"
-                )
+                raise read_only_refusal(resident.spec.name, self.name, wishes)
             return
         if wishes is not None or self._may_be_alarm(resident):
             changed |= self._set_alarms(resident, wishes or Wishes(), now)

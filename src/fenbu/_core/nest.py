@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from fenbu._core.message import Reply, Subscribe
 from fenbu._core.model import Address, EntryKind, Payload
 from fenbu._core.resident import stop_before
-from fenbu._core.wish import ATTRIBUTE
-from fenbu.errors import DeadlockError, EncodingError
+from fenbu._core.wish import ATTRIBUTE, read_only_refusal
+from fenbu.errors import DeadlockError, EncodingError, UsageError
 
 if TYPE_CHECKING:
     from fenbu._core.mailbox import Mailbox
@@ -222,19 +222,18 @@ class Nest:
         """An inner operation ended well.
 
         Raises:
-            EncodingError: Its state does not fit the class, or it did what only an outer one may.
+            EncodingError: Its state does not fit the class.
+            UsageError: It is read-only and changed it, or it did what only an outer one may.
         """
         instance, before = self.running[resident]
         if instance.__dict__.pop(ATTRIBUTE, None) is not None:
-            raise EncodingError(
+            raise UsageError(
                 f"{resident.spec.name} runs in the turn of another operation of {self._mailbox.name}, and "
                 "only that one may set alarms, cancel them, or delete the entity"
             )
         state = self._mailbox.entity.encode(instance)
         if state != before and resident.spec.read_only:
-            raise EncodingError(
-                f"{resident.spec.name} is marked read_only, but it changed the state of {self._mailbox.name}"
-            )
+            raise read_only_refusal(resident.spec.name, self._mailbox.name, None)
         values = None if resident.activation is None else resident.activation.lazy
         changes = {} if values is None else values.changes
         self._kept[resident] = None if state == before else state, changes

@@ -41,7 +41,7 @@ from fenbu._core.middleware import around_code
 from fenbu._core.model import COMPLETED, Entry, EntryKind, Invocation, Outcome, Status
 from fenbu._core.operating import Operating
 from fenbu._core.resident import DEADLINE, HISTORY, TIMEOUT, set_attributes, stop_before
-from fenbu.errors import EncodingError, NonDeterminismError, PayloadUnreadable
+from fenbu.errors import EncodingError, NonDeterminismError, PayloadUnreadable, UsageError
 
 if TYPE_CHECKING:
     from fenbu._core.partition import Partition
@@ -258,10 +258,10 @@ class Program(Operating):
                 if self.mailbox is not None:
                     self.mailbox.keep(self, now)
                     # An operation that fails changes nothing, so what it wrote comes with its end.
-                    for number, command in activation.written or ():
+                    for number, command in activation.writing.held if activation.writing else ():
                         self._code_writes(number, command, now)
-            except EncodingError as encoding_error:
-                error = advice.unencoded(self.invocation, encoding_error)
+            except UsageError as refusal:
+                error = advice.refused(self.invocation, refusal)
             else:
                 self.finish(Outcome(COMPLETED, value), now)
                 return

@@ -29,3 +29,16 @@ def body_writes(
     engine.now = now
     resident.write(stream, body.command, position, value, now, ends=value is None)
     return True
+
+
+def is_closed(engine: Engine, body: RunBody, stream: str) -> bool:
+    """The code that a body is a step of has ended a stream."""
+    partition = engine.partitions.get(body.partition)
+    resident = partition.residents.get(body.id) if partition is not None else None
+    code = resident.activation if resident is not None else None
+    return (
+        code is not None
+        and code.writing is not None
+        and code.run == body.run
+        and stream in code.writing.closed
+    )

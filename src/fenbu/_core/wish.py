@@ -13,6 +13,7 @@ from msgspec import Struct, field
 
 from fenbu._core import ids
 from fenbu._core.model import Invocation, Payload
+from fenbu.errors import UsageError
 
 ATTRIBUTE: Final = "_wishes"
 """Under which an instance has them."""
@@ -38,6 +39,14 @@ class Wishes(Struct):
     deleted: bool = False
     alarms: dict[str, Alarm | None] = field(default_factory=dict)
     """By operation; None is none any more."""
+
+
+def read_only_refusal(operation: str, entity: str, wishes: Wishes | None) -> UsageError:
+    """What an operation hears that may not change its entity, and has done so."""
+    did = "changed the state of"
+    if wishes is not None:
+        did = "deleted" if wishes.deleted else "set or cancelled an alarm of"
+    return UsageError(f"{operation} is marked read_only, but it {did} {entity}")
 
 
 def wishes_of(instance: Any) -> Wishes:

@@ -173,4 +173,5 @@ class Callers:
         self._waiting.clear()
         await self._watch.stop()
         await self.streams.stop(error)
-        await self.states.stop(error)
+        # There is no call that would go on.
+        await self.states.stop(Unavailable("the node has stopped: watch again when it runs"))

@@ -17,7 +17,7 @@ from fenbu._core.effect import RunBody
 from fenbu._core.engine import Engine
 from fenbu._core.handler import Registry
 from fenbu._core.model import Payload
-from fenbu._core.stream import body_writes
+from fenbu._core.stream import body_writes, is_closed
 from fenbu._node.clock import Clock
 from fenbu._node.committer import Committer
 from fenbu._storage.protocol import Storage
@@ -60,13 +60,15 @@ class ChunkWriter:
 
         Raises:
             CallCancelled: Nobody waits for this attempt any more.
-            UsageError: The attempt has closed the stream.
+            UsageError: The attempt, or the code that it is a step of, has closed the stream.
         """
         place = self._place(body, stream)
-        if place.is_closed:
+        by_code = is_closed(self._engine, body, stream)
+        if place.is_closed or by_code:
             if value is None:
                 return
-            raise UsageError(f"the stream {stream!r} of {body.name} {body.id} is closed already")
+            by = "by the code that the step belongs to" if by_code else "already"
+            raise UsageError(f"the stream {stream!r} of {body.name} {body.id} is closed {by}")
         now = self._clock.now()
         if not body_writes(self._engine, body, stream, place.count, value, now=now):
             raise _over(body)

@@ -134,7 +134,11 @@ class Executor:
 
     def beat(self, body: RunBody, value: object) -> None:
         """It says how far it is."""
-        self._heartbeats.put(body, self.codec.of(Any).encode(value))
+        try:
+            payload = self.codec.of(Any).encode(value)
+        except PayloadTooLarge as error:
+            raise error.named(f"the heartbeat of {_called(body)}") from None
+        self._heartbeats.put(body, payload)
         limit = self._limits.get((body.id, body.command))
         if limit is not None:
             limit.heard_at = self._time()
@@ -305,16 +309,12 @@ class Executor:
                     value = await function(*body.args, **body.kwargs)
                 else:
                     value = await self._call(body, None)
-                outcome = Outcome(COMPLETED, body.result.encode(value))
+                outcome = Outcome(COMPLETED, _encoded(body, value))
         except asyncio.CancelledError:
             pass
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever a body raises is its outcome
-            if isinstance(error, PayloadTooLarge):
-                error = error.named(
-                    f"the result of {'step' if body.command else 'task'} {body.name}"
-                )
             outcome = Outcome(Status.FAILED, failure=failure_of(error))
             retryable = body.retry.again(body.attempt, error)
             after = error.after if isinstance(error, RetryLater) else None
@@ -333,13 +333,13 @@ class Executor:
         with around(self._middleware, described(body)):
             if body.transaction is not None:
                 return await self._call_in_transaction(body, body.transaction)
-            return body.result.encode(await self._call_in_time(body))
+            return _encoded(body, await self._call_in_time(body))
 
     async def _call_in_transaction(self, body: RunBody, kind: str) -> Payload:
         async def work(connection: Any) -> Payload:
             # The limits are for the function alone: once it has returned, its outcome is that of the commit.
             value = await self._call_in_time(body, connection)
-            return body.result.encode(value)
+            return _encoded(body, value)
 
         step = StepKey(body.partition, body.id, body.run, body.command)
         return await self._run_step(step, kind, work)
@@ -441,3 +441,19 @@ class Executor:
         if not self._running and len(self._ended) <= FEW:
             # Nothing else ends in this turn. Many have time: a commit that waits to be sent goes first.
             self._report_ended()
+
+
+def _called(body: RunBody) -> str:
+    return f"{'step' if body.command else 'task'} {body.name}"
+
+
+def _encoded(body: RunBody, value: object) -> Payload:
+    """What a body has returned.
+
+    Raises:
+        EncodingError: It cannot be encoded, or is too large.
+    """
+    try:
+        return body.result.encode(value)
+    except PayloadTooLarge as error:
+        raise error.named(f"the result of {_called(body)}") from None

@@ -83,7 +83,9 @@ class Node:
         Raises:
             StorageError: The database cannot be used, or allows one node and another is it; the message
                 says why.
+            UsageError: A registered class cannot be an entity.
         """
+        self.registry.prepare()
         await self._join()
         self.stopped = self._loop.create_future()
         collector.slow_down()
