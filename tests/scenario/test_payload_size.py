@@ -98,6 +98,15 @@ async def test_each_place_is_named(made: tuple[App, Any]) -> None:
         assert await cart("user-1").read() == ""
         with pytest.raises(PayloadTooLarge, match="the value of signal go has 1,002 bytes"):
             await task.handle("a").signal("go", "x" * 1000)
+        for ask in (task.handle("a").update, task.handle("a").query):
+            with pytest.raises(
+                PayloadTooLarge, match="'say' is asked with, of which argument number 2"
+            ):
+                await ask("say", 1, "x" * 1000)
+            with pytest.raises(
+                PayloadTooLarge, match="'say' is asked with, of which argument text"
+            ):
+                await ask("say", 1, text="x" * 1000)
 
 
 @pytest.mark.parametrize("most", [0, -1, "64 MiB", True])

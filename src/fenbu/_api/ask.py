@@ -23,7 +23,7 @@ from fenbu._core.message import Update
 from fenbu._core.middleware import around_calls, around_query, context_of_update
 from fenbu._core.model import Entry, Outcome, Payload
 from fenbu._node.attempt import current
-from fenbu.errors import Unavailable, UsageError
+from fenbu.errors import PayloadTooLarge, Unavailable, UsageError
 
 T = TypeVar("T")
 
@@ -142,7 +142,15 @@ class Wanted(Struct, frozen=True):
         given: Any = list(self.args)
         if self.kwargs:
             given = {BY_POSITION: given, **self.kwargs} if given else self.kwargs
-        return codec.of(Any).encode(given)
+        try:
+            return codec.of(Any).encode(given)
+        except PayloadTooLarge as error:
+            named = {**dict(enumerate(self.args, 1)), **self.kwargs}
+            largest = max(named, key=lambda each: codec.size(named[each]))
+            which = largest if isinstance(largest, str) else f"number {largest}"
+            raise error.named(
+                f"what {self.name!r} is asked with, of which argument {which} is the largest,"
+            ) from None
 
 
 def message_of(runtime: Runtime, wanted: Wanted) -> Update:
