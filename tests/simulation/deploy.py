@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import fenbu
 from fenbu import App, Entity, operation, step
@@ -70,6 +71,44 @@ class Diary(Entity):
         return self.count
 
 
+@yesterday.entity(name="Album")
+class AlbumOfYesterday(Entity):
+    """It counts its pages."""
+
+    count: int = 0
+
+    @operation
+    async def add(self, page: int) -> int:
+        self.count += 1
+        return page
+
+    @operation(read_only=True)
+    async def length(self) -> int:
+        return self.count
+
+
+@app.entity
+class Album(Entity):
+    """It has them. What is of today stays with today's nodes: those of yesterday cannot read it."""
+
+    __version__ = 2
+    pages: list[int] = []
+
+    @classmethod
+    def __upgrade__(cls, old: dict[str, Any], version: int) -> dict[str, Any]:
+        assert version == 1, version
+        return {"pages": [-1] * old["count"]}
+
+    @operation
+    async def add(self, page: int) -> int:
+        self.pages.append(page)
+        return page
+
+    @operation(read_only=True)
+    async def length(self) -> int:
+        return len(self.pages)
+
+
 TODAY_ONLY = {"fresh", "Diary.write", "Diary.read"}
 
 
@@ -116,6 +155,8 @@ async def deploys(world: World, name: str) -> None:
     written = [await patiently(lambda key=key: Diary(f"{name}-{key}").read()) for key in keys]
     expected = [len(range(key, count, 3)) for key in keys]
     world.check(written == expected, f"diaries have {written} and not {expected}")
+    pages = [await patiently(lambda key=key: Album(f"{name}-{key}").length()) for key in keys]
+    world.check(pages == expected, f"albums have {pages} pages and not {expected}")
 
 
 _Work = Callable[[str, str, int], Awaitable[object]]
@@ -123,5 +164,6 @@ _CALLS: list[tuple[_Work, Callable[[int], list[object]]]] = [
     (lambda id_, _, n: aging.options(id=id_)(n), lambda n: [n + 1]),
     (lambda id_, _, n: aging_2.options(id=id_)(n), lambda n: [n**3]),
     (lambda id_, _, n: patched_later.options(id=id_)(n), lambda n: [[n, 0], [n * n, 0]]),
+    (lambda id_, album, n: Album(album).add.options(id=id_)(n), lambda n: [n]),
     (lambda id_, diary, n: fresh.options(id=id_)(diary, n), lambda n: [n * n]),
 ]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from msgspec import Struct
 
-from fenbu import Entity, Event, Topic, Unavailable, operation, step
+from fenbu import CallNotFound, ConsumerGroup, Entity, Event, Topic, Unavailable, operation, step
 from tests.simulation.service import app, some_work
 from tests.simulation.world import World, patiently
 
@@ -55,14 +56,21 @@ topics: list[Topic[Said]] = [
     for number in range(TOPICS_MAX)
 ]
 
+GROUPS: list[list[ConsumerGroup]] = []
+"""Of each topic: the one in order by key, and the filtered one."""
+
 for topic in topics:
 
     def place(said: Said, name: str = topic.name) -> str:
         return f"{name} {said.key}"
 
-    topic.subscribe(Heard.tell, key=place, group="ordered", begin="all")
-    topic.subscribe(
-        passes_on, group="filtered", where=lambda said: said.number % 2 == 0, begin="all"
+    GROUPS.append(
+        [
+            topic.subscribe(Heard.tell, key=place, group="ordered", begin="all"),
+            topic.subscribe(
+                passes_on, group="filtered", where=lambda said: said.number % 2 == 0, begin="all"
+            ),
+        ]
     )
 
 standing = list(app.registry.standing)
@@ -135,8 +143,15 @@ async def topics_(world: World, name: str) -> None:
         found = await patiently(lambda: call(place, said.sender, said.number))
         world.check(found == said, f"{found} came to who waited for {said}")
 
+    async def steer() -> None:
+        await world.pause(4.0)
+        for group in world.random.sample(GROUPS[place], 2):
+            await _steer(group.pause)
+            await world.pause(4.0)
+            await _steer(group.resume)
+
     await patiently(begin)
-    await asyncio.gather(*map(say, senders), *(listen(each) for each in range(3)))
+    await asyncio.gather(*map(say, senders), *(listen(each) for each in range(3)), steer())
 
     log: list[Said] = []
     for shard in range(shards):
@@ -157,6 +172,14 @@ async def topics_(world: World, name: str) -> None:
     _once(world, "the ordered group", ordered, expected)
     even = [each for each in expected if each.number % 2 == 0]
     _once(world, "the filtered group", await _heard(f"{topic.name} passed on", len(even)), even)
+    # Once more, from the beginning: each key in the same order.
+    await _steer(lambda: GROUPS[place][0].seek(offset=0))
+    for key in range(KEYS):
+        in_log = [each for each in log if each.key == f"k{key}"]
+        while not _has_come_again(found := await _heard(f"{topic.name} k{key}", 0), in_log):
+            fits = _has_come_again([*found, *in_log], in_log)
+            world.check(fits, f"key {key} was told {found}, and the log has {in_log}")
+            await asyncio.sleep(PAUSE_SECONDS)
     for each in groups:
         handle = app.handle(each.id)
         await patiently(lambda handle=handle: handle.cancel("the seed ends"))
@@ -171,6 +194,28 @@ async def _heard(key: str, count: int) -> list[Said]:
     while len(found := await patiently(Heard(key).all)) < count:
         await asyncio.sleep(PAUSE_SECONDS)
     return found
+
+
+async def _steer(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Once the group's own calls are there; perhaps more than once, if nobody says that it was accepted."""
+    while True:
+        try:
+            return await patiently(work)
+        except CallNotFound:
+            await asyncio.sleep(PAUSE_SECONDS)
+
+
+def _has_come_again(found: list[Said], in_log: list[Said]) -> bool:
+    """All of it has come and then come once more, from the beginning each time."""
+    place, runs = 0, 0
+    for each in found:
+        if place == len(in_log) or each != in_log[place]:
+            place = 0
+        if each != in_log[place]:
+            return False
+        place += 1
+        runs += place == len(in_log)
+    return runs > 1 or not in_log
 
 
 def _once(world: World, who: str, found: list[Said], expected: list[Said]) -> None:
