@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import fenbu
-from fenbu import App, EncodingError, Entity, Status, UsageError, operation, step
+from fenbu import App, Entity, Status, UsageError, operation, step
 from fenbu.testing import crash_everywhere, run, simulate
 
 
@@ -91,7 +91,7 @@ def test_an_operation_that_fails_sets_no_alarm_and_cancels_none(app: App) -> Non
             await session.touch(0.05)
             with pytest.raises(ValueError, match="no"):
                 await session.touch_and_fail(0)
-            with pytest.raises(EncodingError, match="read_only"):
+            with pytest.raises(UsageError, match="read_only"):
                 await session.cheat()
             assert await until(session, 1) == ["expired 1"]
 
