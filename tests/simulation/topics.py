@@ -8,7 +8,18 @@ from typing import Any
 
 from msgspec import Struct
 
-from fenbu import CallNotFound, ConsumerGroup, Entity, Event, Topic, Unavailable, operation, step
+from fenbu import (
+    CallNotFound,
+    ConsumerGroup,
+    Entity,
+    Event,
+    Topic,
+    Unavailable,
+    operation,
+    step,
+    wait_signal,
+)
+from fenbu._api.topic_group import workflow_id
 from tests.simulation.service import app, some_work
 from tests.simulation.world import World, patiently
 
@@ -51,6 +62,14 @@ async def passes_on(said: Said) -> None:
     await Heard(f"{said.sender.rpartition('-')[0]} passed on").tell(said)
 
 
+@app.workflow
+async def collects(key: str) -> None:
+    """One for each key, for as long as the seed lasts: events come as signals."""
+    while True:
+        said = await wait_signal(key.partition(" ")[0], Said)
+        await Heard(f"{key} collected").tell(said)
+
+
 topics: list[Topic[Said]] = [
     app.topic(f"topics-{number}", Said, key=lambda said: said.key, shards=1 + number % 2)
     for number in range(TOPICS_MAX)
@@ -72,6 +91,7 @@ for topic in topics:
             ),
         ]
     )
+    topic.subscribe(collects, key=place, group=f"collecting-{topic.name}", begin="all")
 
 standing = list(app.registry.standing)
 app.registry.standing.clear()  # They belong to seeds with this workload only.
@@ -170,6 +190,10 @@ async def topics_(world: World, name: str) -> None:
         world.check(found == in_log, f"key {key} was told {found}, and the log has {in_log}")
         ordered += found
     _once(world, "the ordered group", ordered, expected)
+    for key in range(KEYS):
+        in_log = [each for each in log if each.key == f"k{key}"]
+        found = await _heard(f"{topic.name} k{key} collected", len(in_log))
+        world.check(found == in_log, f"key {key} has collected {found}, and the log has {in_log}")
     even = [each for each in expected if each.number % 2 == 0]
     _once(world, "the filtered group", await _heard(f"{topic.name} passed on", len(even)), even)
     # Once more, from the beginning: each key in the same order.
@@ -183,6 +207,9 @@ async def topics_(world: World, name: str) -> None:
     for each in groups:
         handle = app.handle(each.id)
         await patiently(lambda handle=handle: handle.cancel("the seed ends"))
+    for key in {said.key for said in expected}:
+        collector = app.handle(workflow_id(f"collecting-{topic.name}", f"{topic.name} {key}"))
+        await patiently(lambda collector=collector: collector.cancel("the seed ends"))
 
 
 def _shard(topic: Topic[Said], said: Said) -> int:
