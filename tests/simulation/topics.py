@@ -182,6 +182,18 @@ async def topics_(world: World, name: str) -> None:
         log += [each.value for each in await _read(world, topic, shard, length)]
     _once(world, "the log", log, expected)
 
+    await _check_groups(world, place, log, expected)
+    for each in groups:
+        handle = app.handle(each.id)
+        await patiently(lambda handle=handle: handle.cancel("the seed ends"))
+    for key in {said.key for said in expected}:
+        collector = app.handle(workflow_id(f"collecting-{topic.name}", f"{topic.name} {key}"))
+        await patiently(lambda collector=collector: collector.cancel("the seed ends"))
+
+
+async def _check_groups(world: World, place: int, log: list[Said], expected: list[Said]) -> None:
+    """Each group has been told what the log has."""
+    topic = topics[place]
     ordered: list[Said] = []
     for key in range(KEYS):
         of_key = [each for each in expected if each.key == f"k{key}"]
@@ -204,12 +216,6 @@ async def topics_(world: World, name: str) -> None:
             fits = _has_come_again([*found, *in_log], in_log)
             world.check(fits, f"key {key} was told {found}, and the log has {in_log}")
             await asyncio.sleep(PAUSE_SECONDS)
-    for each in groups:
-        handle = app.handle(each.id)
-        await patiently(lambda handle=handle: handle.cancel("the seed ends"))
-    for key in {said.key for said in expected}:
-        collector = app.handle(workflow_id(f"collecting-{topic.name}", f"{topic.name} {key}"))
-        await patiently(lambda collector=collector: collector.cancel("the seed ends"))
 
 
 def _shard(topic: Topic[Said], said: Said) -> int:
