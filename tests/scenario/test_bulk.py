@@ -97,6 +97,8 @@ async def test_what_makes_no_sense(app: App) -> None:
             await app.steer_calls("stop")  # pyright: ignore[reportArgumentType]
         with pytest.raises(UsageError, match="step is for fork: cancel is about whole calls"):
             await app.steer_calls("cancel", step="charge")
+        with pytest.raises(UsageError, match="reason is for cancel, terminate and pause"):
+            await app.steer_calls("retry", reason="why not")
         with pytest.raises(UsageError, match="resume is for calls that are paused"):
             await app.steer_calls("resume", statuses=[Status.COMPLETED])
         with pytest.raises(UsageError, match="ask for it in a step"):

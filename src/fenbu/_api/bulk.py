@@ -102,10 +102,12 @@ async def steer(
     A fork's id is made of the run that is forked and the command from which on it goes on: so there is one.
 
     Raises:
-        UsageError: The action means nothing to these calls, or a step is given and this is no fork.
+        UsageError: The action means nothing to these calls, or has no use for a step or reason that is given.
     """
     if forks.step is not None and action != "fork":
         raise UsageError(f"step is for fork: {action} is about whole calls")
+    if reason and action not in ("cancel", "terminate", "pause"):
+        raise UsageError(f"reason is for cancel, terminate and pause: a {action} keeps none")
     done = Steered()
     async for page in pages_of(calls, narrowed(action, where)):
         some = [each for each in page if _can(action, each)]
