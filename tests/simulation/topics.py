@@ -186,7 +186,7 @@ async def topics_(world: World, name: str) -> None:
     for each in groups:
         handle = app.handle(each.id)
         await patiently(lambda handle=handle: handle.cancel("the seed ends"))
-    for key in {said.key for said in expected}:
+    for key in sorted({said.key for said in expected}):
         collector = app.handle(workflow_id(f"collecting-{topic.name}", f"{topic.name} {key}"))
         await patiently(lambda collector=collector: collector.cancel("the seed ends"))
 
