@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from fenbu._core import journal
-from fenbu._core.field import read_names
 from fenbu._core.history import History
-from fenbu._core.model import FINISHED, Invocation, Loaded, Payload
+from fenbu._core.model import Invocation, Loaded
+from fenbu._core.tree import needed_states, take_states
 from fenbu._storage.open import Database
 from fenbu.errors import CallNotFound, UsageError
 
@@ -47,29 +46,8 @@ async def find_call(database: Database, id_: str, *, exact: bool = False) -> Fou
 
 async def histories_of(database: Database, calls: list[Loaded]) -> list[History]:
     """The calls with the states of their entities, if these are as they were before the operations."""
-    names = {
-        (call.entity, call.key or "")
-        for call in (each.invocation for each in calls)
-        if call.entity is not None and call.status not in FINISHED
-    }
-    states = {(each.entity, each.key): each for each in await database.load_entities(list(names))}
-    places = [
-        (*name, field)
-        for each in calls
-        if (name := (each.invocation.entity or "", each.invocation.key or "")) in names
-        for field in journal.fields_seen(each.invocation, each.entries)
-    ]
-    fields: dict[tuple[str, str], dict[str, Payload]] = {}
-    for row in await database.load_fields(places) if places else ():
-        fields.setdefault((row.entity, row.key), {})[row.name] = row.value
-    histories: list[History] = []
-    for each in calls:
-        state = states.get((each.invocation.entity or "", each.invocation.key or ""))
-        if state is None:
-            histories.append(History(each))
-            continue
-        stored = read_names(state.fields)
-        seen = fields.get((state.entity, state.key), {})
-        known = {name: value for name, value in seen.items() if name in stored}
-        histories.append(History(each, state.state, state.version, known))
+    histories = [History(each) for each in calls]
+    keys, fields = needed_states(histories)
+    states = await database.load_entities(keys)
+    take_states(histories, states, await database.load_fields(fields))
     return histories

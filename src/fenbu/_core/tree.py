@@ -114,18 +114,12 @@ def walk(root: str, partition_count: int, *, alone: bool = False) -> Walk[Histor
     while True:
         new = tree.add(asked, seen)
         parents = [] if alone else tree.addresses(new)
-        operations = [(name, each.loaded) for each in new if (name := _open_on(each)) is not None]
-        keys = [name for name, _ in operations]
-        fields = [
-            (*name, each)
-            for name, loaded in operations
-            for each in fields_seen(loaded.invocation, loaded.entries)
-        ]
+        keys, fields = needed_states(new)
         asked = {} if alone else tree.next(new)
         if not (parents or keys or asked):
             break
         seen = yield Look(list(asked), parents, keys, fields)
-        tree.take_states(seen.states, seen.fields)
+        take_states(tree.found, seen.states, seen.fields)
         # Which call has started them, their rows say.
         children = {each: None for each in seen.children if each not in asked | tree.asked}
         if children:
@@ -133,6 +127,43 @@ def walk(root: str, partition_count: int, *, alone: bool = False) -> Walk[Histor
             seen = Seen([*seen.calls, *more.calls], [*seen.chunks, *more.chunks])
             asked |= children
     return tree.done()
+
+
+def needed_states(
+    histories: Iterable[History],
+) -> tuple[list[tuple[str, str]], list[tuple[str, str, str]]]:
+    """The states and lazy fields that it takes to replay those that are open operations.
+
+    Returns:
+        The entities and keys; the entities, keys and names of the fields that their code has seen.
+    """
+    keys: dict[tuple[str, str], None] = {}
+    fields: dict[tuple[str, str, str], None] = {}
+    for each in histories:
+        if (place := _open_on(each)) is not None:
+            keys[place] = None
+            seen = fields_seen(each.loaded.invocation, each.loaded.entries)
+            fields.update(((*place, name), None) for name in seen)
+    return list(keys), list(fields)
+
+
+def take_states(
+    histories: Iterable[History], states: Iterable[EntityState], fields: Iterable[EntityField]
+) -> None:
+    """Put what `needed_states` has named, as far as it was found, where it belongs."""
+    by_place = {(each.entity, each.key): each for each in states}
+    values = {(each.entity, each.key, each.name): each.value for each in fields}
+    for each in histories:
+        place = _open_on(each)
+        state = None if place is None else by_place.get(place)
+        if place is None or state is None:
+            continue
+        each.state, each.state_version = state.state, state.version
+        each.fields = {
+            name: values[*place, name]
+            for name in read_names(state.fields)
+            if (*place, name) in values
+        }
 
 
 def _open_on(history: History) -> tuple[str, str] | None:
@@ -237,21 +268,10 @@ class _Tree:
                 yield update_of(entry.name)[1]
         yield from self._sent.get(call.id, ())
 
-    def take_states(self, states: Iterable[EntityState], fields: Iterable[EntityField]) -> None:
-        """Of entities on which operations are open, with the lazy fields that these have seen."""
-        by_name = {(each.entity, each.key): each for each in states}
-        values = {(each.entity, each.key, each.name): each.value for each in fields}
-        for each in self._found.values():
-            name = _open_on(each)
-            state = None if name is None else by_name.get(name)
-            if name is None or state is None:
-                continue
-            each.state, each.state_version = state.state, state.version
-            each.fields = {
-                field: values[*name, field]
-                for field in read_names(state.fields)
-                if (*name, field) in values
-            }
+    @property
+    def found(self) -> Iterable[History]:
+        """All so far."""
+        return self._found.values()
 
     def done(self) -> Histories | None:
         """All of them, but updates whose workflow is not there: they have ended, or will never."""

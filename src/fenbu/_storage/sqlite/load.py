@@ -25,12 +25,18 @@ from fenbu._storage.sqlite.session import SQL, Session
 
 def _load(session: Session, query: str, parameters: object) -> list[Loaded]:
     session.execute(SQL["begin_read"])
+    found = with_journals(session, query, parameters)
+    session.commit()
+    return found
+
+
+def with_journals(session: Session, query: str, parameters: object) -> list[Loaded]:
+    """Calls with their journals, within a transaction."""
     rows = session.execute(INVOCATION_SQL[query], parameters).fetchall()  # pyright: ignore[reportArgumentType]
     loaded = {row[0]: Loaded(invocation_of(row), []) for row in rows}
     if loaded:
         for row in session.execute(ENTRY_SQL["load"], (text_of(list(loaded)),)).fetchall():
             loaded[row[0]].entries.append(entry_of(row))
-    session.commit()
     return list(loaded.values())
 
 

@@ -7,15 +7,12 @@ from functools import partial
 from typing import TypeVar
 
 from fenbu._core.message import Making, Message, decode
-from fenbu._core.model import EntityState, Loaded
 from fenbu._core.tree import Look, Seen, Walk, drive
-from fenbu._storage.rows import chunk_of, entry_of, invocation_of, range_of_address, text_of
-from fenbu._storage.sqlite.load import fields
+from fenbu._storage.rows import chunk_of, range_of_address, text_of
+from fenbu._storage.sqlite.load import entities, fields, with_journals
 from fenbu._storage.sqlite.node import Ownership
 from fenbu._storage.sqlite.rows import (
     CHUNK_SQL,
-    ENTITY_SQL,
-    ENTRY_SQL,
     INBOX_SQL,
     INSERT_MESSAGES,
     INVOCATION_SQL,
@@ -46,25 +43,21 @@ def snapshot(session: Session, walk: Walk[T]) -> T:
 
 
 def _look_up(session: Session, look: Look) -> Seen:
-    wanted = (text_of(look.ids),)
-    rows = session.execute(INVOCATION_SQL["load"], wanted).fetchall()
-    calls = {row[0]: Loaded(invocation_of(row), []) for row in rows}
-    for row in session.execute(ENTRY_SQL["load"], (text_of(list(calls)),)).fetchall():
-        calls[row[0]].entries.append(entry_of(row))
-    chunks = session.execute(CHUNK_SQL["of_calls"], (text_of(list(calls)),)).fetchall()
-    seen = Seen(list(calls.values()), [chunk_of(row) for row in chunks])
+    calls = with_journals(session, "load", (text_of(look.ids),))
+    found = text_of([each.invocation.id for each in calls])
+    chunks = session.execute(CHUNK_SQL["of_calls"], (found,)).fetchall()
+    seen = Seen(calls, [chunk_of(row) for row in chunks])
     if look.parents:
         ranges = [range_of_address(*each) for each in look.parents]
-        found = session.execute(INVOCATION_SQL["awaited"], (text_of(ranges),)).fetchall()
-        seen.children = [id_ for (id_,) in found]
+        rows = session.execute(INVOCATION_SQL["awaited"], (text_of(ranges),)).fetchall()
+        seen.children = [id_ for (id_,) in rows]
     if look.entities:
-        found = session.execute(ENTITY_SQL["load"], (text_of(look.entities),)).fetchall()
-        seen.states = [EntityState(*row) for row in found]
+        seen.states = entities(session, look.entities)
     if look.fields:
         seen.fields = fields(session, look.fields)
     if look.messages:
-        found = session.execute(INBOX_SQL["all"]).fetchall()
-        seen.messages = [decode(message) for (message,) in found]
+        rows = session.execute(INBOX_SQL["all"]).fetchall()
+        seen.messages = [decode(message) for (message,) in rows]
     return seen
 
 
