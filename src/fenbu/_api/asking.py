@@ -8,6 +8,7 @@ from typing import Any, TypeVar, overload
 
 from fenbu._api import ask
 from fenbu._api.ask import UpdateHandle, Wanted
+from fenbu._api.context import activation
 from fenbu._api.runtime import Runtime
 
 T = TypeVar("T")
@@ -19,8 +20,13 @@ class Asks:
     __slots__ = ()
 
     _runtime: Runtime
+    _partition: int
+    id: str
 
     @abstractmethod
+    def _addressed(self) -> int:
+        """The call's partition, which workflow and entity code must know."""
+
     def _wanted(
         self,
         name: str,
@@ -30,6 +36,8 @@ class Asks:
         result: Any,
     ) -> Wanted:
         """What is asked for, of this call."""
+        partition = self._partition if activation() is None else self._addressed()
+        return Wanted(self.id, partition, name, args, kwargs, id_, result)
 
     @overload
     async def query(self, name: str, /, *args: Any, result: type[T], **kwargs: Any) -> T: ...

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Generic, TypeVar, overload
 
-from fenbu._api.ask import SyncUpdateHandle, Wanted
+from fenbu._api.ask import SyncUpdateHandle
 from fenbu._api.asking import Asks
 from fenbu._api.context import activation
 from fenbu._api.forking import fork_call
@@ -159,17 +159,6 @@ class Handle(Asks, Generic[R]):
         """
         codec = self._runtime.registry.codec.of(type)
         return StreamReader(self._runtime, self.id, checked(name), codec)
-
-    def _wanted(
-        self,
-        name: str,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        id_: str | None,
-        result: Any,
-    ) -> Wanted:
-        partition = self._partition if activation() is None else self._addressed()
-        return Wanted(self.id, partition, name, args, kwargs, id_, result)
 
     async def cancel(self, reason: str = "cancelled") -> None:
         """Ask the call to stop. A workflow sees `asyncio.CancelledError` where it waits, and may clean up.

@@ -137,7 +137,7 @@ class Activation:
         self.is_replaying = False
         """What it asks for has been asked for before."""
         self._forks: Sequence[Entry] = ()
-        """While the journal is replayed, the fork that comes next, if any."""
+        """While the journal is replayed, the forks right behind the position that the code has come to."""
         self._recorded: str | None = None
         """While the journal is replayed, what was recorded at the position that the code has come to."""
         self.loop = DeterministicLoop(self, now)
