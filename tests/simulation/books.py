@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from fenbu import CallCancelled, TerminalError
 from tests.simulation.service import Book
-from tests.simulation.world import World, patiently
+from tests.simulation.world import World, patiently, went_well
 
 
 async def books(world: World, name: str) -> None:
@@ -57,16 +56,4 @@ async def _visit(world: World, name: str, number: int) -> int | None:
     what, notes = chance.choice(("visit", "visit", "visit", "fail", "end")), chance.randrange(3)
     call = Book(name).visit.options(id=f"{name}-{number}")
     handle = await patiently(lambda: call.start(number, notes, what == "fail"))
-    if what == "end":
-        await world.pause(1.0)
-        await patiently(handle.terminate if chance.random() < 0.5 else handle.cancel)
-    try:
-        await patiently(handle.result)
-    except TerminalError:
-        world.check(what == "fail", "a visit failed that should not")
-    except CallCancelled:
-        world.check(what == "end", "a visit was cancelled that nobody cancelled")
-    else:
-        world.check(what != "fail", "a visit went well that should have failed")
-        return notes
-    return None
+    return notes if await went_well(world, handle, what) else None

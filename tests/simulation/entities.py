@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from fenbu import CallCancelled, TerminalError
+from fenbu import TerminalError
 from tests.simulation.service import Clock, Desk
-from tests.simulation.world import World, patiently
+from tests.simulation.world import World, patiently, went_well
 
 
 async def alarms(world: World, name: str) -> None:
@@ -57,18 +57,7 @@ async def visits(world: World, name: str) -> None:
         notes = chance.randrange(3)
         call = desk.visit.options(id=id_)
         handle = await patiently(lambda: call.start(number, notes, what == "fail"))
-        if what == "end":
-            await world.pause(1.0)
-            end = handle.terminate if chance.random() < 0.5 else handle.cancel
-            await patiently(end)
-        try:
-            await patiently(handle.result)
-        except TerminalError:
-            world.check(what == "fail", "a visit failed that should not")
-        except CallCancelled:
-            world.check(what == "end", "a visit was cancelled that nobody cancelled")
-        else:
-            world.check(what != "fail", "a visit went well that should have failed")
+        if await went_well(world, handle, what):
             expected.extend([f"{number} in", f"{number} out"])
             for each in range(notes):
                 expected.extend([f"{number} note {each}", f"{number} end {each}"])

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from random import Random
 from typing import TypeVar
 
-from fenbu import Unavailable
+from fenbu import CallCancelled, Handle, TerminalError, Unavailable
 from fenbu._testing.cluster import Cluster
 from fenbu._testing.simulation import Plan
 
@@ -53,6 +53,23 @@ def begin(world: World) -> None:
 def here() -> World:
     """The world that handlers run in."""
     return _worlds[0]
+
+
+async def went_well(world: World, operation: Handle[None], what: str) -> bool:
+    """Wait for an operation that is to `fail`, that somebody is to `end`, or that does what it should."""
+    if what == "end":
+        await world.pause(1.0)
+        await patiently(operation.terminate if world.random.random() < 0.5 else operation.cancel)
+    try:
+        await patiently(operation.result)
+    except TerminalError:
+        world.check(what == "fail", "an operation failed that should not")
+    except CallCancelled:
+        world.check(what == "end", "an operation was cancelled that nobody cancelled")
+    else:
+        world.check(what != "fail", "an operation went well that should have failed")
+        return True
+    return False
 
 
 async def patiently(work: Callable[[], Awaitable[T]]) -> T:
