@@ -73,7 +73,7 @@ def arguments(
 def scratch(directory: Path) -> Iterator[Path]:
     """A directory for databases that is gone afterwards."""
     directory.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(dir=directory))
+    made = Path(tempfile.mkdtemp(dir=directory)).resolve()
     try:
         yield made
     finally:

@@ -18,9 +18,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from _measure import HERE, PYTHON, Report, arguments, median, number, scratch, spread
+from _peers import Result, said
 
 ROOT = HERE.parent
 SLOWER_MAX = 1.03
@@ -44,16 +44,13 @@ def checkout(revision: str) -> Iterator[Path]:
             subprocess.run([*command, "remove", "--force", str(tree)], check=True)
 
 
-def measured(sources: Path, database: Path, count: int, concurrency: int) -> dict[str, Any]:
+def measured(sources: Path, database: Path, count: int, concurrency: int) -> Result:
     """What one process with these sources has measured."""
     given = {
         "database": str(database), "count": count, "concurrency": concurrency, "loop": "asyncio",
     }  # fmt: skip
-    done = subprocess.run(
-        [PYTHON, str(HERE / "_versus_fenbu.py"), json.dumps(given)],
-        env={**os.environ, "PYTHONPATH": str(sources)}, stdout=subprocess.PIPE, text=True, check=True,
-    )  # fmt: skip
-    return json.loads(done.stdout)
+    environment = {**os.environ, "PYTHONPATH": str(sources)}
+    return said([PYTHON, "_versus_fenbu.py", json.dumps(given)], environment)
 
 
 def main() -> None:
@@ -69,7 +66,7 @@ def main() -> None:
         },
     )
     report = Report("paired", f"Three-step workflows beside {given.revision}", given)
-    rounds: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    rounds: list[tuple[Result, Result]] = []
     with checkout(given.revision) as before, scratch(given.directory) as directory:
         sources = {"before": before, "now": ROOT / "src"}
         for index in range(given.repeat):

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from _measure import HERE, PYTHON, Report, arguments, median, number, scratch, spread
+from _peers import said
 
 DBOS = "dbos==3.4.0"
 ENVIRONMENT = HERE / ".env-dbos"
@@ -167,14 +168,7 @@ def dbos(
 
 
 def _side(python: str, script: str, given: dict[str, Any]) -> Run:
-    made = subprocess.run(
-        [python, str(HERE / script), json.dumps(given)],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    found: Run = json.loads(made.stdout.splitlines()[-1])
-    return found
+    return said([python, script, json.dumps(given)])
 
 
 def prepared() -> Path:
