@@ -119,8 +119,8 @@ async def abandon(node: Node, *tasks: asyncio.Future[Any]) -> None:
     for task in everything:
         task.cancel()
     await asyncio.gather(*everything, return_exceptions=True)
-    if node.tenure is not None:
-        await node.tenure.drop(Unavailable("the node has crashed"))
+    # It notices that it has been cancelled, and lets go of everything.
+    await asyncio.gather(*node._tasks, return_exceptions=True)
 
 
 async def contents(disk: Disk) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from fenbu import App, Retry, step
+from fenbu import App, CallCancelled, Retry, step
 from fenbu.contrib import (
     Cache,
     CircuitBreaker,
@@ -74,6 +74,48 @@ async def test_a_client_that_gives_up_leaves_the_queue(app: App) -> None:
         waiting.cancel()
         with suppress(asyncio.CancelledError):
             await waiting
+        assert await mutex.release(first)
+        assert await mutex.acquire() > first
+
+
+@pytest.mark.parametrize("turns", range(0, 48, 3))
+async def test_wherever_a_client_gives_up_others_get_the_permit(app: App, turns: int) -> None:
+    """Before it has asked, while it asks, while it waits, or when it has got it and does not know."""
+    mutex = Mutex(app, lease_seconds=None)
+    async with app:
+        for held in (True, False):
+            first = await mutex.acquire() if held else 0
+            waiting = asyncio.create_task(mutex.acquire())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            waiting.cancel()
+            got = (await asyncio.gather(waiting, return_exceptions=True))[0]
+            if isinstance(got, int):
+                assert await mutex.release(got)
+            if held:
+                assert await mutex.release(first)
+            last = await mutex.acquire()
+            assert last > first
+            assert await mutex.release(last)
+
+
+@pytest.mark.parametrize("turns", range(0, 48, 3))
+async def test_wherever_a_workflow_gives_up_others_get_the_permit(app: App, turns: int) -> None:
+    mutex = Mutex(app, lease_seconds=None)
+
+    @app.workflow
+    async def visit() -> None:
+        async with mutex.hold():
+            pass
+
+    async with app:
+        first = await mutex.acquire()
+        waiting = await visit.start()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await waiting.cancel()
+        with pytest.raises(CallCancelled):
+            await waiting.result()
         assert await mutex.release(first)
         assert await mutex.acquire() > first
 

@@ -199,11 +199,20 @@ class Node:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """A part of the node fell over: without it the node cannot keep its promises."""
-        if task.cancelled() or self.stopped is None or self.stopped.done() or self._stopping:
+        if self.stopped is None or self.stopped.done() or self._stopping:
             return
-        error = task.exception() or FenbuError("a part of the node ended by itself")
-        log.critical("the node stops: %s", error, exc_info=error)
+        if task.cancelled():
+            error = Unavailable(
+                "the node was cancelled from outside, as all tasks are when their event loop ends before the "
+                "app is closed; its calls go on when it starts again"
+            )
+            log.warning("the node stops: %s", error)
+        else:
+            error = task.exception() or FenbuError("a part of the node ended by itself")
+            log.critical("the node stops: %s", error, exc_info=error)
         self.stopped.set_exception(error)
+        # At once: an event loop that ends waits for those who wait for calls while they clean up.
+        self._callers.fail(error)
         for each in self._tasks:
             each.cancel()
         self._tasks.append(asyncio.create_task(self._collapse(error)))

@@ -121,8 +121,9 @@ class Semaphore:
         @app.workflow(name=f"{name}-acquire", retention=3600)
         async def acquire(key: str) -> int:
             turn = await callback(int)
-            await permits_of(key).request(turn.token)
             try:
+                # Whoever is cancelled while he asks may be in the queue already.
+                await permits_of(key).request(turn.token)
                 return await turn.result()
             except asyncio.CancelledError:
                 await permits_of(key).withdraw(turn.token)
@@ -140,10 +141,12 @@ class Semaphore:
             refuse one who has lost his permit and does not know (M. Kleppmann, "How to do distributed
             locking", 2016).
         """
-        handle = await self._acquire.start(key or "-")
+        starting = asyncio.ensure_future(self._acquire.start(key or "-"))
         try:
+            handle = await asyncio.shield(starting)
             return await handle.result()
         except asyncio.CancelledError:
+            handle = await starting
             await handle.cancel()
             # It may have got the permit before it heard of that.
             with suppress(CallCancelled):
