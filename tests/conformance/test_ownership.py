@@ -104,6 +104,28 @@ async def test_a_node_is_seen_by_everybody_for_as_long_as_it_lives(connect):
     assert await other.owner() is None
 
 
+@pytest.mark.guarantee("no-split-brain")
+async def test_a_node_that_joins_again_ends_its_session_of_before(disk, connect):
+    if not disk.many_nodes:
+        pytest.skip("one node at a time")
+    ghost, again, other = await connect(), await connect(), await connect()
+    await ghost.join("node", 1.0)
+    assert await ghost.take([1, 2, 3]) == [1, 2, 3]
+    await other.join("other", 2.0)
+    assert await other.take([3, 4]) == [4]
+    await again.join("node", 3.0)
+    async with asyncio.timeout(20):
+        # The server takes a moment to do it.
+        while len(nodes := (await again.beat()).nodes) > 2:
+            await asyncio.sleep(0)
+    assert [each.name for each in nodes] == ["other", "node"]
+    assert (await again.beat()).node == nodes[1].id
+    assert (await other.beat()).node == nodes[0].id
+    assert await again.take([1, 2, 3, 4]) == [1, 2, 3]
+    with pytest.raises(OwnershipLost):
+        await ghost.take([5])
+
+
 async def test_partitions_are_taken_and_given_up_one_by_one(connect):
     storage = await connect()
     await storage.join("node", 1.0)

@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 
+from msgspec.structs import replace
+
 from fenbu._core import assignment
 from fenbu._node.telemetry import log
 from fenbu._node.tenure import Tenure
-from fenbu._storage.protocol import NodeInfo, Storage
+from fenbu._storage.protocol import Beat, Storage
 from fenbu.errors import OwnershipLost, Unavailable
 
 BEAT_SECONDS = 1.5
@@ -36,9 +38,8 @@ TOGETHER = 16
 class Membership:
     """See the module."""
 
-    def __init__(self, storage: Storage, name: str, count: int, tenure: Tenure) -> None:
+    def __init__(self, storage: Storage, count: int, tenure: Tenure) -> None:
         self._storage = storage
-        self._name = name
         self._count = count
         self._tenure = tenure
         self._hurry = asyncio.Event()
@@ -76,19 +77,38 @@ class Membership:
                 pass
             try:
                 tenure = self._tenure
-                beat = await self._storage.beat(tenure.inbox_position, tenure.load)
+                beat = await self._beat()
                 if beat.has_messages:
                     tenure.read_inbox()
-                await self.settle(beat.nodes)
-                self.share(beat.nodes)
+                await self._settle(beat)
+                self._share(beat)
                 if beat.has_unhandled and self._others:
                     await tenure.claim()
             except Unavailable as error:
                 log.warning("the database did not answer a beat, trying again: %s", error)
 
-    async def settle(self, nodes: list[NodeInfo]) -> None:
+    async def enter(self) -> None:
+        """Take the first share.
+
+        Raises:
+            OwnershipLost: The session has ended.
+        """
+        await self._settle(await self._beat())
+
+    async def _beat(self) -> Beat:
+        """Ask through the session itself: whoever else answers does not notice that it has ended.
+
+        A node that has joined again is there twice for as long as the database believes in a session that is
+        lost: then only the last one is it.
+        """
+        beat = await self._storage.beat(self._tenure.inbox_position, self._tenure.load)
+        last = {each.name: each.id for each in beat.nodes}
+        return replace(beat, nodes=[each for each in beat.nodes if last[each.name] == each.id])
+
+    async def _settle(self, beat: Beat) -> None:
         """Take what is free and should be here; begin to hand back what should be elsewhere."""
-        mine = next((each for each in nodes if each.name == self._name), None)
+        nodes = beat.nodes
+        mine = next((each for each in nodes if each.id == beat.node), None)
         if mine is None:
             raise OwnershipLost("the database no longer knows this node")
         self._others = [each.id for each in nodes if each is not mine]
@@ -113,17 +133,17 @@ class Membership:
         if surplus and not handing_over and self._now() >= self._stay_until:
             self._leaving = asyncio.create_task(self._leave(surplus))
 
-    def share(self, nodes: list[NodeInfo]) -> None:
+    def _share(self, beat: Beat) -> None:
         """Give calls that wait here for a free place to nodes that have more room, and the same handlers.
 
         Not those whose turn will have come before long, by what ended since the last beat.
         """
-        tenure, given = self._tenure, self._given
+        tenure, given, nodes = self._tenure, self._given, beat.nodes
         ended, self._ended_count = self._ended_count, tenure.executor.ended_count
         most = tenure.executor.waiting_count - (self._ended_count - ended)
         # What was given to a node a moment ago may not be in what it says of itself.
         self._given = {}
-        mine = next((each for each in nodes if each.name == self._name), None)
+        mine = next((each for each in nodes if each.id == beat.node), None)
         if mine is None or mine.leaving:
             return
         loads = {

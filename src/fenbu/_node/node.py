@@ -132,10 +132,9 @@ class Node:
             resources=self._resources, lost=self._session_lost,
         )  # fmt: skip
         count = self.registry.partition_count
-        membership = Membership(self.storage, self.name, count, tenure)
+        membership = Membership(self.storage, count, tenure)
         try:
-            # Asked through the session itself: whoever else answers does not notice that it has ended.
-            await membership.settle((await self.storage.beat()).nodes)
+            await membership.enter()
         except BaseException as error:
             await tenure.drop(error)
             raise

@@ -108,6 +108,8 @@ class NodeInfo(Struct, frozen=True):
 class Beat(Struct, frozen=True):
     """What a node hears about once a second."""
 
+    node: int
+    """Its own id."""
     nodes: list[NodeInfo]
     """The live ones, first come first."""
     has_messages: bool = False
@@ -146,9 +148,10 @@ class Ownership(Protocol):
     """
 
     async def join(self, name: str, now: float, code: str = "") -> None:
-        """Become a node, under a name for people, with a digest of its handlers.
+        """Become a node, under a name that no other has, with a digest of its handlers.
 
-        Does nothing if this is one already.
+        Does nothing if this is one already. If a session of a node with this name is left, it is ended, as
+        far as that is possible: its node has lost it, or would not join.
 
         Raises:
             OwnershipLost: The database allows one node, and another process is it; the message names it.

@@ -35,7 +35,7 @@ class SimulatedDatabase(MemoryDatabase):
         """Called when something has changed."""
         self.table: dict[str, Any] = {}
         """What transactional steps have written."""
-        self._violation = violation
+        self.violation = violation
         self._steps_done: set[tuple[str, str, int, float]] = set()
 
     def write_table(self, key: tuple[str, str, int], written: dict[str, Any]) -> None:
@@ -44,7 +44,7 @@ class SimulatedDatabase(MemoryDatabase):
         # Another call may have the same id, once this one is forgotten.
         mark = (*key, call.created_at if call is not None else 0.0)
         if mark in self._steps_done:
-            self._violation(f"the transaction of step {key[2]} of {key[0]} is done twice")
+            self.violation(f"the transaction of step {key[2]} of {key[0]} is done twice")
         self._steps_done.add(mark)
         self.table.update(written)
 

@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 from fenbu._core.model import EntityField, EntityState, Invocation, Loaded, Outcome, Payload
 from fenbu._core.tree import Walk
 from fenbu._storage.expiry import EntityRange
+from fenbu._storage.memory.database import Listener
 from fenbu._storage.memory.storage import MemoryStorage
 from fenbu._storage.observer import CallFilter
-from fenbu._storage.protocol import InboxPosition, InboxRead, NodeInfo, Open, StepKey
+from fenbu._storage.protocol import Beat, InboxPosition, InboxRead, NodeInfo, Open, StepKey
 from fenbu._storage.stream import StreamCursor, StreamPage
 from fenbu._testing.database import SimulatedDatabase
 from fenbu._testing.network import Connection, Network
@@ -43,12 +44,22 @@ class Transaction:
         self._database.write_table(self._step, self._written)
 
 
+BEATS_MAX = 100
+"""More in a second are no beats, but a node that has lost its patience."""
+
+GHOSTS_THAT_STAY = 0.25
+"""Sessions that nobody has noticed to be broken, and that their node's next one cannot end."""
+
+
 class Session(MemoryStorage):
     """One connection's view of the database; what a node owns is owned by its session."""
 
     def __init__(self, network: Network, *, ordered: bool = False) -> None:
         super().__init__(network.database)
         self._open = True
+        self._network = network
+        self._beats: tuple[int, int] = (0, 0)
+        """The second in which it beat last, and how often it did in that."""
         self.connection = Connection(ordered=ordered)
         self.connection.ended = self.end
 
@@ -56,6 +67,21 @@ class Session(MemoryStorage):
         """The server closes it; all that it owned is free."""
         self.connection.is_closed = True
         self.lose_session()
+
+    def _end_ghost(self, ghost: Listener) -> None:
+        network = self._network
+        if network.notice_seconds and network.random.random() < GHOSTS_THAT_STAY:
+            return
+        super()._end_ghost(ghost)
+
+    async def beat(self, read: InboxPosition | None = None, load: int = 0) -> Beat:
+        heard = await super().beat(read, load)
+        second = int(self._network.loop.time())
+        count = self._beats[1] + 1 if self._beats[0] == second else 1
+        self._beats = (second, count)
+        if count == BEATS_MAX:
+            self._network.database.violation(f"a node beats {count} times in a second")
+        return heard
 
     async def step_result(self, key: tuple[str, str, int]) -> Payload | None:
         """What a transactional step has left."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import msgspec
 
 from fenbu._core.model import Status
+from fenbu._storage.memory.database import Listener
 from fenbu._storage.memory.observe import Observation
 from fenbu._storage.position import number_of
 from fenbu._storage.protocol import Beat, InboxPosition, NodeInfo
@@ -27,6 +28,8 @@ class Ownership(Observation):
     async def join(self, name: str, now: float, code: str = "") -> None:
         database = await self._database()
         if self not in database.nodes:
+            for ghost in [each for each, node in database.nodes.items() if node.name == name]:
+                self._end_ghost(ghost)
             database.node_count += 1
             database.nodes[self] = NodeInfo(
                 database.node_count,
@@ -39,6 +42,10 @@ class Ownership(Observation):
             )
             database.changed(self)
 
+    def _end_ghost(self, ghost: Listener) -> None:
+        """End a session that its node has lost."""
+        self.database.nodes.pop(ghost, None)
+
     async def nodes(self) -> list[NodeInfo]:
         database = await self._database()
         return list(database.nodes.values())
@@ -49,7 +56,7 @@ class Ownership(Observation):
         database.nodes[self] = msgspec.structs.replace(node, load=load)
         has_messages = database.has_messages(node.partitions, number_of(read))
         unhandled = any(each.status is Status.UNHANDLED for each in database.open_calls())
-        return Beat(list(database.nodes.values()), has_messages, unhandled)
+        return Beat(node.id, list(database.nodes.values()), has_messages, unhandled)
 
     async def find_unhandled(
         self, handlers: Sequence[tuple[str, int]], besides: Sequence[int], *, limit: int

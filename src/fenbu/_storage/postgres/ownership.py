@@ -55,12 +55,13 @@ async def join(
 ) -> Membership:
     """Open the session and take the lock that says that this node lives: its name, the time, its code."""
     name, now, code = this
+    class_ = lock_class(meta.cluster)
     sql = statements(target.schema)
     writer = await Writer.open(target, f"fenbu node {name}", lock_seconds)
 
     async def enter(connection: Connection) -> int:
         found = await connection.fetchrow(
-            sql["node.insert"], lock_class(meta.cluster), name, platform.node(), os.getpid(), now, LIVENESS,
+            sql["node.insert"], class_, name, platform.node(), os.getpid(), now, LIVENESS,
             code,
         )  # fmt: skip
         if found is None or not found["locked"]:
@@ -68,7 +69,8 @@ async def join(
                 f"{target.place}: somebody else holds a new node's lock: does another application use "
                 "advisory locks of two numbers there?"
             )
-        await connection.execute(sql["node.delete_dead"], lock_class(meta.cluster), LIVENESS)
+        await connection.fetch(sql["node.end_ghosts"], class_, LIVENESS, name, found["id"])
+        await connection.execute(sql["node.delete_dead"], class_, LIVENESS)
         return found["id"]
 
     try:
@@ -138,7 +140,8 @@ class Ownership(Observation):
         with translated(self._target):
             rows = await membership.writer.run(ask)
         has_messages, has_unhandled = rows[0][-2:] if rows else (False, False)
-        return Beat(_nodes([each[:-2] for each in map(tuple, rows)]), has_messages, has_unhandled)
+        nodes = _nodes([each[:-2] for each in map(tuple, rows)])
+        return Beat(membership.id, nodes, has_messages, has_unhandled)
 
     async def retire(self) -> None:
         membership = self._member()

@@ -6,6 +6,7 @@ import os
 import platform
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -14,6 +15,9 @@ from fenbu._storage.sqlite.connection import Connection
 from fenbu._storage.sqlite.observe import Observation
 from fenbu._storage.sqlite.ownership import OwnerLock, present_owner_of
 from fenbu.errors import OwnershipLost
+
+THIS: Final = 1
+"""The id of the only node."""
 
 
 class Ownership(Observation):
@@ -36,7 +40,7 @@ class Ownership(Observation):
         if self._lock.held:
             return
         await self._writer.run(self._lock.take, name, now)
-        self._this = NodeInfo(1, name, platform.node(), os.getpid(), now, (), code=code)
+        self._this = NodeInfo(THIS, name, platform.node(), os.getpid(), now, (), code=code)
 
     async def nodes(self) -> list[NodeInfo]:
         meta = await self.open()
@@ -45,13 +49,14 @@ class Ownership(Observation):
             return []
         # Only the owner itself knows of what it has given up, which it does for no other node's sake.
         numbers = self._numbers() if self._lock.held else tuple(range(meta.partition_count))
-        return [NodeInfo(1, owner.name, owner.host, owner.process, owner.started_at, numbers)]
+        return [NodeInfo(THIS, owner.name, owner.host, owner.process, owner.started_at, numbers)]
 
     async def beat(self, read: InboxPosition | None = None, load: int = 0) -> Beat:
         # The lock that it holds is all the news there can be, and needs no statement.
         del read, load
         self._check_held()
-        return Beat([] if self._this is None else [replace(self._this, partitions=self._numbers())])
+        nodes = [] if self._this is None else [replace(self._this, partitions=self._numbers())]
+        return Beat(THIS, nodes)
 
     def _numbers(self) -> tuple[int, ...]:
         return tuple(sorted(self._owned))

@@ -5,6 +5,14 @@ WITH new AS (
 )
 SELECT id, pg_try_advisory_lock($1, $6 + id) AS locked FROM new;
 
+-- name: end_ghosts
+-- A node that joins has lost its session of before, of which the server may not know for many seconds.
+SELECT pg_terminate_backend(held.pid)
+FROM {schema}.node JOIN pg_locks AS held ON held.objid = ($2 + node.id)::oid
+WHERE node.name = $3 AND node.id <> $4
+    AND held.locktype = 'advisory' AND held.objsubid = 2 AND held.classid = $1::integer::oid
+    AND held.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+
 -- name: delete_dead
 -- Those whose lock nobody holds, which is so from the moment on at which their session has ended.
 DELETE FROM {schema}.node
