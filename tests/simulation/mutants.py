@@ -29,6 +29,7 @@ from fenbu._core.program import Program
 from fenbu._core.resident import Resident
 from fenbu._node.chunks import ChunkWriter
 from fenbu._node.committer import Committer
+from fenbu._node.membership import Membership
 from fenbu._node.wakeup import Wakeup
 from fenbu._storage.memory.database import MemoryDatabase
 from fenbu._storage.memory.storage import MemoryStorage
@@ -346,6 +347,16 @@ def look_again_and_again(right: Any) -> Any:
     return snapshot
 
 
+def mistake_a_ghost(right: Any) -> Any:
+    async def beat(self: Any) -> Any:
+        heard = await self._storage.beat(self._tenure.inbox_position, self._tenure.load)
+        name = next((each.name for each in heard.nodes if each.id == heard.node), None)
+        ids = [each.id for each in heard.nodes if each.name == name]
+        return replace(heard, node=min(ids, default=heard.node))
+
+    return beat
+
+
 MUTANTS = (
     Mutant("give two events one number", "fenbu._core.topic", "chunk_of", number_events_twice),
     Mutant("tell not all who wait for events", Logs, "tell", tell_nobody_of_events),
@@ -386,6 +397,7 @@ MUTANTS = (
     Mutant("import the same again", MemoryStorage, "enqueue_new", import_the_same_again),
     Mutant("import without mail", "fenbu._api.moving", "arrivals", leave_mail_behind),
     Mutant("export at several moments", SimulatedStorage, "snapshot", look_again_and_again),
+    Mutant("mistake a lost session for one's own", Membership, "_beat", mistake_a_ghost),
     Mutant("trust hints alone", SimulatedStorage, "beat", never_look_by_oneself),
 )
 
