@@ -153,9 +153,9 @@ async def test_calls_are_shared_only_with_nodes_that_have_the_same_handlers(app:
         beats = [0]
         share = membership.Membership.share
 
-        def counted(self: Any, nodes: Any) -> None:
+        def counted(self: Any, beat: Any) -> None:
             beats[0] += 1
-            share(self, nodes)
+            share(self, beat)
 
         membership.Membership.share = counted  # type: ignore[method-assign]
         try:

@@ -81,7 +81,7 @@ class Membership:
                 if beat.has_messages:
                     tenure.read_inbox()
                 await self._settle(beat)
-                self._share(beat)
+                self.share(beat)
                 if beat.has_unhandled and self._others:
                     await tenure.claim()
             except Unavailable as error:
@@ -133,7 +133,7 @@ class Membership:
         if surplus and not handing_over and self._now() >= self._stay_until:
             self._leaving = asyncio.create_task(self._leave(surplus))
 
-    def _share(self, beat: Beat) -> None:
+    def share(self, beat: Beat) -> None:
         """Give calls that wait here for a free place to nodes that have more room, and the same handlers.
 
         Not those whose turn will have come before long, by what ended since the last beat.
