@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from fenbu._core import conflict, journal, pause, update
+from fenbu._core import conflict, journal, pause, tie, update
 from fenbu._core.effect import Accepted, Ended, LoadCalls, WakeAt
 from fenbu._core.event import CallsLoaded
 from fenbu._core.failure import failure_of
@@ -231,8 +231,7 @@ class Absent:
                 invocation.started_at is None and invocation.status is Status.PENDING
             ):
                 self._partition.consume(number)
-                reason = f"{TERMINATED}{message.reason}" if message.at_once else message.reason
-                self._cancel_row(loaded, reason, now)
+                self._cancel_row(loaded, message.reason, now, at_once=message.at_once)
             case Reply() | Signal() | Update() | Withheld() if (
                 invocation.status is Status.PENDING or invocation.status in PARKED
             ):
@@ -283,7 +282,7 @@ class Absent:
             if has_begun and partition.bring(loaded) is not None:
                 partition.receive(message, now, number)
                 return
-            self._cancel_row(loaded, f"{TERMINATED}replaced", now)
+            self._cancel_row(loaded, "replaced", now, at_once=True)
         partition.consume(number)
         partition.accept(message, now, 0, before=invocation)
         conflict.tell(partition.engine.batch, message, now, existed=False)
@@ -409,10 +408,10 @@ class Absent:
         ):
             pause.release(invocation, now)
 
-    def _cancel_row(self, loaded: Loaded, reason: str, now: float) -> None:
+    def _cancel_row(self, loaded: Loaded, reason: str, now: float, *, at_once: bool) -> None:
         """Cancel a call whose code has not begun, or cannot go on."""
         invocation, engine = loaded.invocation, self._partition.engine
-        invocation.cancel_reason = reason
+        invocation.cancel_reason = f"{TERMINATED}{reason}" if at_once else reason
         invocation.status = Status.CANCELLED
         invocation.finished_at = now
         # Why it was parked is no error that it ended with.
@@ -423,6 +422,8 @@ class Absent:
         ended_first = update.ended_first(invocation.id)
         for id_ in journal.open_updates(loaded.entries):
             engine.send(Reply(Address(self._partition.number, id_, 0), ended_first))
+        for message in tie.ends(tie.in_journal(engine, loaded), reason, at_once=at_once):
+            engine.send(message)
         outcome = Outcome(Status.CANCELLED)
         engine.batch.effects.append(Ended(invocation.id, outcome))
         for address in (invocation.parent, *invocation.waiters):

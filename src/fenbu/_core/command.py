@@ -1,7 +1,8 @@
 """What workflow and operation code asks for, numbered 1, 2, 3, … in the order in which it asks.
 
-A command is recorded as (kind, name, location), which is all that a replay compares: the arguments may
-change with a fix, what is asked for may not. The location is for people and is not compared.
+A command is recorded as (kind, name, location), and what a replay compares are kind and name: the arguments
+may change with a fix, what is asked for may not. The location is for people. Behind it stands what is needed
+of a call that is to end with its caller, when that cannot be asked: see `StartCall.tie`.
 """
 
 from __future__ import annotations
@@ -60,6 +61,10 @@ class ParentEnd(StrEnum):
     """The parent ends after it. If the parent is cancelled, so is it."""
 
 
+AWAITED: Final = "awaited"
+"""How a call is tied to the one that waits for it; others are by their `ParentEnd`."""
+
+
 class StartCall(Struct, gc=False):
     """Start a call; with `wait`, its outcome comes back."""
 
@@ -79,6 +84,16 @@ class StartCall(Struct, gc=False):
     """What it carries, if not what its caller does."""
     attributes: str | None = None
     kind = "call"
+
+    @property
+    def tie(self) -> tuple[str, ...]:
+        """What is recorded of a call that is to end with its caller: how, its id, its entity and key."""
+        how = AWAITED if self.wait else self.parent_end.value
+        if how == ParentEnd.ABANDON.value:
+            return ()
+        if self.entity is not None:
+            return (how, self.id or "", self.entity, self.key or "")
+        return (how,) if self.id is None else (how, self.id)
 
 
 class AwaitCall(Struct, gc=False):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from fenbu._core import fork, update
@@ -10,7 +9,6 @@ from fenbu._core.command import (
     AwaitCall,
     CancelCall,
     Command,
-    ParentEnd,
     RunStep,
     SendSignal,
     SendUpdate,
@@ -53,35 +51,6 @@ def message_of(
             return Cancel(command.partition, command.name, command.reason, command.at_once)
         case _:
             raise AssertionError(command)
-
-
-def ends_of_children(engine: Engine, activation: Activation, reason: str) -> Iterator[Cancel]:
-    """The messages that end the calls which a call waits for, when it is itself ended at once."""
-    for number, (_, command) in activation.waiting.items():
-        if isinstance(command, StartCall):
-            yield _cancellation(engine, activation, number, command, reason, at_once=True)
-
-
-def cancel_bound(engine: Engine, activation: Activation, policy: ParentEnd) -> None:
-    """Ask those calls to stop whose parent ends, and which have this policy."""
-    for number, command in activation.bound.items():
-        if command.parent_end is policy:
-            reason = "its parent has ended"
-            engine.send(_cancellation(engine, activation, number, command, reason))
-
-
-def _cancellation(
-    engine: Engine,
-    activation: Activation,
-    number: int,
-    command: StartCall,
-    reason: str,
-    *,
-    at_once: bool = False,
-) -> Cancel:
-    id_ = command.id or fork.child_id(activation, number)
-    place = engine.place(command.entity, command.key, id_)
-    return Cancel(place, id_, reason, at_once=at_once)
 
 
 def _call(

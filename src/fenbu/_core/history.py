@@ -147,7 +147,7 @@ def _fields(struct: Invocation | Entry, *payloads: str) -> dict[str, Any]:
     for name in payloads:
         if fields[name] is not None:
             fields[name] = _shown(fields[name])
-    fields["commands"] = journal.recorded(struct.commands)
+    fields["commands"] = journal.whole(struct.commands)
     return {name: each for name, each in fields.items() if each not in (None, [], ())}
 
 

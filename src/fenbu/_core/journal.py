@@ -6,28 +6,36 @@ Guarantee: replay-same.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NoReturn
 
 import msgspec
 from msgspec import Struct
 
-from fenbu._core.command import UNNUMBERED, Command, EndUpdate, MarkPatch, OpenCallback, SeeField
+from fenbu._core.command import (
+    UNNUMBERED,
+    Command,
+    EndUpdate,
+    MarkPatch,
+    OpenCallback,
+    SeeField,
+    StartCall,
+)
 from fenbu._core.ids import CALLBACK, callback_name, run_id
 from fenbu._core.model import FINISHED, Entry, EntryKind, Invocation, Loaded
 from fenbu.errors import NonDeterminismError
 
-_decoder = msgspec.json.Decoder(list[tuple[str, str, str]])
+_decoder = msgspec.json.Decoder(list[tuple[str, ...]])
 _encode = msgspec.json.encode
 
-_texts: dict[tuple[str, str, str], str] = {}
+_texts: dict[tuple[str, ...], str] = {}
 """What was recorded lately: a program asks for the same things again and again."""
 
 _TEXTS_MAX = 4096
 
 
 def record(commands: Sequence[Command]) -> str | None:
-    """The commands as one JSON text: a list of [kind, name, location]; None when there are none."""
+    """The commands as one JSON text: a list of [kind, name, location, …]; None when there are none."""
     if not commands:
         return None
     if len(commands) == 1:
@@ -36,7 +44,11 @@ def record(commands: Sequence[Command]) -> str | None:
 
 
 def _text(command: Command) -> str:
-    words = (command.kind, command.name, command.location)
+    words: tuple[str, ...] = (command.kind, command.name, command.location)
+    if isinstance(command, StartCall) and (tie := command.tie):
+        words += tie
+        if len(tie) > 1:
+            return _encode(words).decode()  # Hardly ever twice the same.
     text = _texts.get(words)
     if text is None:
         if len(_texts) >= _TEXTS_MAX:
@@ -47,14 +59,33 @@ def _text(command: Command) -> str:
 
 def recorded(text: str | None) -> list[tuple[str, str, str]]:
     """The (kind, name, location) of each command in a record."""
+    return [(each[0], each[1], each[2]) for each in whole(text)]
+
+
+def whole(text: str | None) -> list[tuple[str, ...]]:
+    """The same, with all that is recorded of them."""
     return _decoder.decode(text) if text else []
 
 
 def commands_of(loaded: Loaded) -> dict[int, tuple[str, str, str]]:
     """(kind, name, location) of everything that a call's code has asked for, by number."""
+    return {number: (each[0], each[1], each[2]) for number, each in _numbered(loaded)}
+
+
+def ties_of(loaded: Loaded) -> dict[int, tuple[str, ...]]:
+    """See `StartCall.tie`, by number: of the calls that are to end with this one."""
+    return {number: each[3:] for number, each in _numbered(loaded) if len(each) > 3}
+
+
+def chosen_id(tie: tuple[str, ...]) -> str | None:
+    """The id that the code has chosen for a call, if it has, and the call is tied to its own."""
+    return (tie[1] or None) if len(tie) > 1 else None
+
+
+def _numbered(loaded: Loaded) -> Iterator[tuple[int, tuple[str, ...]]]:
     texts = [loaded.invocation.commands, *(each.commands for each in loaded.entries)]
-    asked = (each for text in texts for each in recorded(text))
-    return dict(enumerate((each for each in asked if each[0] not in UNNUMBERED), start=1))
+    asked = (each for text in texts for each in whole(text))
+    return enumerate((each for each in asked if each[0] not in UNNUMBERED), start=1)
 
 
 def callbacks_of(loaded: Loaded) -> dict[int, str]:

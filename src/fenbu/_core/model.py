@@ -75,6 +75,8 @@ up through its metaclass, at about 900 machine instructions."""
 FINISHED: Final = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.TIMED_OUT})
 TERMINATED: Final = "terminated: "
 """How the reason begins of a cancellation that has not asked the call's code."""
+PARENT_ENDED: Final = "its parent has ended"
+"""The reason of a cancellation by what the parent said about its end."""
 
 PARKED: Final = frozenset({Status.STUCK, Status.QUARANTINED, Status.UNHANDLED, Status.PAUSED})
 

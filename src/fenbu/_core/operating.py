@@ -10,11 +10,11 @@ from functools import partial
 
 from fenbu._core.command import ReadField
 from fenbu._core.model import Entry, EntryKind, Payload, Status, Unreadable
-from fenbu._core.serving import Serving
+from fenbu._core.parent import Parent
 from fenbu.errors import PayloadUnreadable
 
 
-class Operating(Serving):
+class Operating(Parent):
     """See the module."""
 
     __slots__ = ("_position",)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from fenbu._core import advice, dispatch, fork, journal, limit, nest
+from fenbu._core import advice, dispatch, fork, journal, limit, nest, tie
 from fenbu._core.activation import Activation, answers_of
 from fenbu._core.anew import ContinueAsNew, anew_of
 from fenbu._core.branch import branch
@@ -67,6 +67,7 @@ class Program(Operating):
             self.fields_seen = journal.fields_seen(invocation, entries or ())
         self._carried: deque[Entry] | None = None
         """Signals that the run before has not read, on their way to this one."""
+        self._tied = None
 
     # Running.
 
@@ -96,6 +97,7 @@ class Program(Operating):
         if entity is not None and entity.reentrant:
             activation.chain = (*activation.chain, f"{nest.MARK}{invocation.id}")
             activation.restate = partial(entity.assign, instance)
+        entries, self._entries = self._entries or [], None
         try:
             if fresh:
                 activation.begin()
@@ -105,7 +107,6 @@ class Program(Operating):
                 self._arm_deadline()
                 self._carry_out(now)
             else:
-                entries, self._entries = self._entries or [], None
                 activation.replay(entries)
                 if fork.is_fresh(entries):
                     branch(self.partition.engine, activation, entries, now)
@@ -114,6 +115,7 @@ class Program(Operating):
                 self._arm_deadline()
                 self._resume(now)
         except NonDeterminismError as error:
+            self._entries = entries
             self.park(Status.STUCK, error)
             return
         except EndlessLoopError as error:
@@ -238,7 +240,7 @@ class Program(Operating):
             return False
         if activation.main.cancelled():
             engine = self.partition.engine
-            dispatch.cancel_bound(engine, activation, ParentEnd.WAIT)
+            tie.cancel_bound(engine, activation, ParentEnd.WAIT)
         return True
 
     def _end(self, activation: Activation, now: float) -> None:
@@ -298,7 +300,7 @@ class Program(Operating):
         invocation, before, engine = self.invocation, self.activation, self.partition.engine
         unread = [] if before is None else before.unread()
         if before is not None and before.bound:
-            dispatch.cancel_bound(engine, before, ParentEnd.CANCEL)
+            tie.cancel_bound(engine, before, ParentEnd.CANCEL)
         carried = deque([*unread, *(self._carried or ())])
         looking_up = False
         if before is not None and before.answers is not None:
@@ -454,12 +456,6 @@ class Program(Operating):
                 return not message.at_once
             return isinstance(message, Reply | Signal) or self._must_read(message)
         return super().must_wait(message)
-
-    def _end_children(self, reason: str) -> None:
-        if self.activation is not None:
-            engine = self.partition.engine
-            for message in list(dispatch.ends_of_children(engine, self.activation, reason)):
-                engine.send(message)
 
     def _cancel(self, reason: str, now: float) -> None:
         self.invocation.cancel_reason = reason

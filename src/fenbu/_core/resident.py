@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
-from fenbu._core import advice, attribute, dispatch, pause, topic
+from fenbu._core import advice, attribute, pause, tie, topic
 from fenbu._core.command import AppendEvent, CloseStream, ParentEnd, SetAttributes, WriteChunk
 from fenbu._core.effect import Begin, Ended, RunBody, StopBody, Written
 from fenbu._core.event import BodyBeat, BodyEnded
@@ -165,7 +165,7 @@ class Resident(ABC):
         else:
             self.save()
         if self.activation is not None and self.activation.bound:
-            dispatch.cancel_bound(engine, self.activation, ParentEnd.CANCEL)
+            tie.cancel_bound(engine, self.activation, ParentEnd.CANCEL)
         self._drop_code()
         if self.mailbox is not None and self.mailbox.alarms is not None:
             self.mailbox.rung(self, now)
@@ -305,7 +305,7 @@ class Resident(ABC):
         invocation = self.invocation
         if at_once:
             invocation.cancel_reason = f"{TERMINATED}{reason}"
-            self._end_children(reason)
+            self._end_children(reason, at_once=True)
             self._end_cancelled(now)
             return
         if invocation.cancel_reason is not None:
@@ -314,6 +314,7 @@ class Resident(ABC):
             self._cancel(reason, now)
         else:
             invocation.cancel_reason = reason
+            self._end_children(reason, at_once=False)
             self._end_cancelled(now)
 
     def note(self, kind: EntryKind, name: str, value: Payload | None, now: float) -> None:
@@ -358,8 +359,8 @@ class Resident(ABC):
         """Its code has begun, and can go on."""
         return self.invocation.started_at is not None and self.invocation.status not in PARKED
 
-    def _end_children(self, reason: str) -> None:  # noqa: B027 - tasks have none
-        """It is ended at once, and with it those that it waits for."""
+    def _end_children(self, reason: str, *, at_once: bool) -> None:  # noqa: B027 - tasks have none
+        """It is ended without asking its code, and with it those that it waits for."""
 
     @abstractmethod
     def _cancel(self, reason: str, now: float) -> None:

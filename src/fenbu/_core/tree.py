@@ -5,7 +5,7 @@ rows, journals and messages fit each other: what one call has sent is with its r
 
 How calls are found: the ids of those that a call started come from its own, unless its code chose them;
 whoever waits stands in the row of the call that it waits for; and the journal names a call that was there
-before. Absent: calls whose ids the code has chosen and that it does not wait for. Nothing leads to them.
+before. Absent: calls whose ids the code has chosen and that go on without it. Nothing leads to them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,15 @@ from fenbu._core import ids, update
 from fenbu._core.command import AwaitCall, SendUpdate, StartCall
 from fenbu._core.field import read_names
 from fenbu._core.history import Histories, History, Outside
-from fenbu._core.journal import commands_of, fields_seen, forks_of, run_of, update_of
+from fenbu._core.journal import (
+    chosen_id,
+    commands_of,
+    fields_seen,
+    forks_of,
+    run_of,
+    ties_of,
+    update_of,
+)
 from fenbu._core.message import (
     Adopt,
     Call,
@@ -257,10 +265,10 @@ class _Tree:
             if is_open:
                 yield ids.workflow_of(call.id)
             return
-        answered = _answered(loaded)
+        answered, ties = _answered(loaded), ties_of(loaded)
         for number, (kind, name, _) in commands_of(loaded).items():
             if kind == StartCall.kind:
-                yield _child_id(loaded, number)
+                yield chosen_id(ties.get(number, ())) or _child_id(loaded, number)
             elif kind == AwaitCall.kind and is_open and number not in answered:
                 yield name
         for entry in loaded.entries:
