@@ -8,6 +8,7 @@ import pytest
 
 from fenbu import App, CallCancelled, Entity, Handle, Status, UsageError, wait_signal
 from fenbu._core import limit
+from fenbu._core.message import Cancel, Retry
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -85,6 +86,35 @@ async def test_failed_calls_are_tried_again(app: App) -> None:
                     await asyncio.sleep(0)
                 assert await each.result() == number
         assert await app.steer_calls("retry") == 0
+
+
+async def test_what_was_parked_and_has_ended_since_is_not_tried_again(app: App) -> None:
+    @app.workflow
+    async def hopeless() -> None:
+        await asyncio.Event().wait()
+
+    async with app:
+        handles = [await hopeless.start() for _ in range(2)]
+        await settled(handles, Status.STUCK)
+        page = await app.list_calls(handler=hopeless.name)
+        # Of each of the two, somebody else's cancellation comes first.
+        messages = [
+            message
+            for each in page.calls
+            for message in (
+                Cancel(each.partition, each.id, "meanwhile"),
+                Retry(each.partition, each.id, parked=each.id == handles[0].id),
+            )
+        ]
+        await app.runtime.gateway.send_many(messages)
+        await settled(handles[:1], Status.CANCELLED)
+        async with asyncio.timeout(20):
+            while (loaded := await app.runtime.gateway.load(handles[1].id)) is None or (
+                loaded.invocation.attempt == 0
+            ):
+                await asyncio.sleep(0)
+        await settled(handles[1:], Status.STUCK)
+        assert await handles[0].status() is Status.CANCELLED
 
 
 async def test_what_makes_no_sense(app: App) -> None:

@@ -155,7 +155,7 @@ def message_for(action: Action, call: Invocation, reason: str) -> Told:
         case "terminate":
             return Cancel(call.partition, call.id, reason or "terminated", at_once=True)
         case "retry":
-            return Retry(call.partition, call.id)
+            return Retry(call.partition, call.id, parked=call.status in PARKED)
         case "pause":
             return Pause(call.partition, call.id, reason)
         case "resume":

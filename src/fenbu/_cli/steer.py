@@ -135,7 +135,7 @@ def terminate(id_: str, reason: str, app_name: str | None, url: str | None) -> N
 @url_option
 def retry(id_: str, app_name: str | None, url: str | None) -> None:
     """Try again: a failed call from the start, a stuck or quarantined one from where it stopped."""
-    _send(app_name, url, id_, lambda call: Retry(call.partition, call.id))
+    _send(app_name, url, id_, lambda call: Retry(call.partition, call.id, call.status in PARKED))
 
 
 @click.command(epilog='\b\nExample:\n  fenbu pause order-7 --reason "the bank is closed"')

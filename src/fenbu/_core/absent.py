@@ -226,7 +226,8 @@ class Absent:
                 self._partition.consume(number)
             case Retry():
                 self._partition.consume(number)
-                self.retry(loaded)
+                if not (message.parked and invocation.status in FINISHED):
+                    self.retry(loaded)
             case Cancel() if invocation.status in PARKED or (
                 invocation.started_at is None and invocation.status is Status.PENDING
             ):

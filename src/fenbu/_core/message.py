@@ -117,6 +117,8 @@ class Retry(Struct, frozen=True, tag="retry", gc=False):
 
     partition: int
     id: str
+    parked: bool = False
+    """It was, when somebody decided that: if it has ended since, it is left alone."""
 
 
 class Pause(Struct, frozen=True, tag="pause", gc=False):

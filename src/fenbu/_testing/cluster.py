@@ -371,7 +371,7 @@ class Cluster:
         for each in list(self.database.invocations.values()):
             if each.status is Status.QUARANTINED:
                 self.trace("operator", f"lets {each.id} try again")
-                self.database.put([encode(Retry(each.partition, each.id))])
+                self.database.put([encode(Retry(each.partition, each.id, parked=True))])
 
     def memory(self) -> list[str]:
         """What nodes still have in memory when there is nothing to do."""
