@@ -96,20 +96,21 @@ async def test_what_was_parked_and_has_ended_since_is_not_tried_again(app: App) 
     async with app:
         handles = [await hopeless.start() for _ in range(2)]
         await settled(handles, Status.STUCK)
-        page = await app.list_calls(handler=hopeless.name)
+        gateway = app.runtime.gateway
+        places = await gateway.storage.outcomes([each.id for each in handles])
         # Of each of the two, somebody else's cancellation comes first.
         messages = [
             message
-            for each in page.calls
+            for id_, place in places.items()
             for message in (
-                Cancel(each.partition, each.id, "meanwhile"),
-                Retry(each.partition, each.id, parked=each.id == handles[0].id),
+                Cancel(place.partition, id_, "meanwhile"),
+                Retry(place.partition, id_, parked=id_ == handles[0].id),
             )
         ]
-        await app.runtime.gateway.send_many(messages)
+        await gateway.send_many(messages)
         await settled(handles[:1], Status.CANCELLED)
         async with asyncio.timeout(20):
-            while (loaded := await app.runtime.gateway.load(handles[1].id)) is None or (
+            while (loaded := await gateway.load(handles[1].id)) is None or (
                 loaded.invocation.attempt == 0
             ):
                 await asyncio.sleep(0)
