@@ -310,8 +310,8 @@ def tell_nobody_of_events(right: Any) -> Any:
 
 
 def fork_without_history(right: Any) -> Any:
-    def until(entries: Any, place: int) -> Any:
-        return right(entries, place)[:1]
+    def until(entries: Any, place: int, about: Any) -> Any:
+        return right(entries, place, about)[:1]
 
     return until
 
@@ -420,7 +420,10 @@ def seeds_until_found(mutant: Mutant, most: int = SEEDS_MAX) -> tuple[int, str] 
         for seed in range(most):
             report = run_seed(seed)
             if not report.ok:
-                return seed + 1, report.violations[0]
+                first = report.violations[0]
+                if mutant.make.__name__ in first:
+                    raise AssertionError(f"it does not fit the engine any more: {first}")
+                return seed + 1, first
     return None
 
 
