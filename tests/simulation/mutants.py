@@ -357,6 +357,13 @@ def mistake_a_ghost(right: Any) -> Any:
     return beat
 
 
+def forget_children(right: Any) -> Any:
+    def in_journal(engine: Any, loaded: Any) -> list[Any]:
+        return []
+
+    return in_journal
+
+
 MUTANTS = (
     Mutant("give two events one number", "fenbu._core.topic", "chunk_of", number_events_twice),
     Mutant("tell not all who wait for events", Logs, "tell", tell_nobody_of_events),
@@ -398,6 +405,7 @@ MUTANTS = (
     Mutant("import without mail", "fenbu._api.moving", "arrivals", leave_mail_behind),
     Mutant("export at several moments", SimulatedStorage, "snapshot", look_again_and_again),
     Mutant("mistake a lost session for one's own", Membership, "_beat", mistake_a_ghost),
+    Mutant("leave the children of parked calls", "fenbu._core.tie", "in_journal", forget_children),
     Mutant("trust hints alone", SimulatedStorage, "beat", never_look_by_oneself),
 )
 

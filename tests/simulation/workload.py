@@ -23,6 +23,7 @@ from tests.simulation.books import books
 from tests.simulation.deploy import deploys
 from tests.simulation.entities import alarms, visits
 from tests.simulation.expiry import leases, watches
+from tests.simulation.families import families
 from tests.simulation.forks import forks
 from tests.simulation.moves import moves
 from tests.simulation.pauses import pauses
@@ -433,6 +434,7 @@ WORKLOADS: dict[str, Workload] = {
     "delays": delays,
     "deploys": deploys,
     "ends": ends,
+    "families": families,
     "fates": fates,
     "forks": forks,
     "kept": kept,
