@@ -11,6 +11,7 @@ import pytest
 
 from fenbu import App, EncodingError, Entity, Lazy, PayloadTooLarge, UsageError, operation, step
 from fenbu.testing import crash_everywhere
+from tests.scenario.again import again
 from tests.scenario.crash import Fault, crash_after_each_commit
 
 
@@ -136,13 +137,6 @@ async def test_an_operation_sees_what_it_has_set(app: App) -> None:
         await cart("a").add(1)
         assert await cart("a").in_steps(7) == [[1], [1, 7], [8]]
         assert await cart("a").all() == ("none yet", [1, 7], "7")
-
-
-def again(app: App) -> App:
-    """The same database, by another process."""
-    if app.runtime.url == "memory:":
-        pytest.skip("a database in memory ends with its app")
-    return App("scenario", url=app.runtime.url)
 
 
 def reads_of(app: App) -> list[str]:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from fenbu import App, Entity, Lazy, UsageError, operation
-from tests.scenario.test_lazy import again, reads_of, state_of, stored
+from tests.scenario.again import again
+from tests.scenario.test_lazy import reads_of, state_of, stored
 
 
 def plain(app: App, *, version: int = 1) -> Any:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from fenbu import App, CallCancelled, Entity, Status, step
+from tests.scenario.again import again
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -53,13 +55,6 @@ def family(app: App, *, changed: bool = False, parents: bool = True) -> tuple[An
     return app.workflow(name="parent")(work), House("one").live
 
 
-def later(app: App) -> App:
-    """The same database, by a process with other code."""
-    if app.runtime.url == "memory:":
-        pytest.skip("a database in memory ends with its app")
-    return App("scenario", url=app.runtime.url, idle_seconds=0.05)
-
-
 async def until(true: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(30):
         while not await true():
@@ -97,7 +92,7 @@ async def test_children_end_with_a_parent_that_cannot_go_on(
     app: App, operation: bool, reason: Status, at_once: bool
 ) -> None:
     parent = family(app)[operation]
-    after = later(app)
+    after = again(app)
     family(after, changed=reason is Status.STUCK, parents=reason is Status.STUCK)
     async with app:
         await parent.options(id="first").start()
@@ -114,19 +109,19 @@ async def test_children_end_with_a_parent_that_cannot_go_on(
         await end(after, at_once=at_once)
 
 
-@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("elsewhere", [False, True])
 async def test_children_end_with_a_parent_that_is_paused_and_terminated(
-    app: App, again: bool
+    app: App, elsewhere: bool
 ) -> None:
     parent = family(app)[0]
     async with app:
         handle = await parent.options(id="first").start()
         await until(lambda: began(app))
         await handle.pause()
-        if not again:
+        if not elsewhere:
             await end(app, at_once=True)
-    if again:
-        after = later(app)
+    if elsewhere:
+        after = again(app)
         family(after)
         async with after:
             await end(after, at_once=True)
@@ -138,6 +133,8 @@ async def test_children_end_with_a_parent_that_is_imported_and_parked(app: App) 
         await parent.options(id="first").start()
         await until(lambda: began(app))
         data = await app.export_call("first")
+    # All that it leads to is in the file, but for the one that goes on under an id of its own.
+    assert [each["command"] for each in json.loads(data)["outside"]] == [3]
     other = App("scenario", url="memory:", idle_seconds=0.05)
     family(other)
     async with other:

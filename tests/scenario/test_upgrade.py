@@ -12,6 +12,7 @@ from fenbu import App, Entity, Lazy, Status, operation
 from fenbu._core.ids import partition_of_entity
 from fenbu._core.model import EntityState
 from fenbu.testing import crash_everywhere
+from tests.scenario.again import again
 
 
 def old_cart(app: App) -> Any:
@@ -47,13 +48,6 @@ def new_cart(app: App, *, version: int = 3, upgrades: bool = True) -> Any:
 
     cls: type[Entity] = Upgrading if upgrades else Base
     return app.entity(name="Cart")(cls)
-
-
-def again(app: App) -> App:
-    """The same database, by a process with other code."""
-    if app.runtime.url == "memory:":
-        pytest.skip("a database in memory ends with its app")
-    return App("scenario", url=app.runtime.url)
 
 
 async def fill(app: App) -> None:

@@ -21,7 +21,7 @@ from fenbu._core.command import (
     SeeField,
     StartCall,
 )
-from fenbu._core.ids import CALLBACK, callback_name, run_id
+from fenbu._core.ids import CALLBACK, callback_name, child_id, run_id
 from fenbu._core.model import FINISHED, Entry, EntryKind, Invocation, Loaded
 from fenbu.errors import NonDeterminismError
 
@@ -77,9 +77,22 @@ def ties_of(loaded: Loaded) -> dict[int, tuple[str, ...]]:
     return {number: each[3:] for number, each in _numbered(loaded) if len(each) > 3}
 
 
-def chosen_id(tie: tuple[str, ...]) -> str | None:
-    """The id that the code has chosen for a call, if it has, and the call is tied to its own."""
-    return (tie[1] or None) if len(tie) > 1 else None
+def children_of(loaded: Loaded) -> dict[int, str]:
+    """The id of the call that each command has started, if it has, by number.
+
+    It is the one that the code has chosen, where that is recorded, else one that comes from the call's own.
+    """
+    call, forks = loaded.invocation, forks_of(loaded.entries)
+    own = run_id(call.id, call.attempt)
+    return {
+        number: (each[4] if len(each) > 4 else "") or child_id(run_of(forks, number, own), number)
+        for number, each in _numbered(loaded)
+    }
+
+
+def answered_calls(loaded: Loaded) -> set[int]:
+    """The commands that have heard of the outcome of a call."""
+    return {each.command for each in loaded.entries if each.kind is EntryKind.CALL_FINISHED}
 
 
 def _numbered(loaded: Loaded) -> Iterator[tuple[int, tuple[str, ...]]]:

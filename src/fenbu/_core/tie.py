@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from fenbu._core import fork, ids, journal
+from fenbu._core import fork, journal
 from fenbu._core.command import AWAITED, ParentEnd, StartCall
 from fenbu._core.message import Cancel
-from fenbu._core.model import PARENT_ENDED, EntryKind, Loaded
+from fenbu._core.model import PARENT_ENDED, Loaded
 
 if TYPE_CHECKING:
     from fenbu._core.activation import Activation
@@ -55,16 +55,12 @@ def _tied(engine: Engine, activation: Activation, number: int, command: StartCal
 
 def in_journal(engine: Engine, loaded: Loaded) -> list[Tied]:
     """Those of a call whose code is not."""
-    call, forks = loaded.invocation, journal.forks_of(loaded.entries)
-    own = ids.run_id(call.id, call.attempt)
-    ended = {each.command for each in loaded.entries if each.kind is EntryKind.CALL_FINISHED}
+    answered, children = journal.answered_calls(loaded), journal.children_of(loaded)
     found: list[Tied] = []
-    for number, tie in journal.ties_of(loaded).items():
-        if number not in ended:
-            run = journal.run_of(forks, number, own)
-            id_ = journal.chosen_id(tie) or ids.child_id(run, number)
-            entity, key = tie[2:] or (None, None)
-            found.append(Tied(engine.place(entity, key, id_), id_, awaited=tie[0] == AWAITED))
+    for number, (how, *rest) in journal.ties_of(loaded).items():
+        if number not in answered:
+            id_, (entity, key) = children[number], rest[1:] or (None, None)
+            found.append(Tied(engine.place(entity, key, id_), id_, awaited=how == AWAITED))
     return found
 
 

@@ -19,15 +19,7 @@ from fenbu._core import ids, update
 from fenbu._core.command import AwaitCall, SendUpdate, StartCall
 from fenbu._core.field import read_names
 from fenbu._core.history import Histories, History, Outside
-from fenbu._core.journal import (
-    chosen_id,
-    commands_of,
-    fields_seen,
-    forks_of,
-    run_of,
-    ties_of,
-    update_of,
-)
+from fenbu._core.journal import answered_calls, children_of, commands_of, fields_seen, update_of
 from fenbu._core.message import (
     Adopt,
     Call,
@@ -265,10 +257,10 @@ class _Tree:
             if is_open:
                 yield ids.workflow_of(call.id)
             return
-        answered, ties = _answered(loaded), ties_of(loaded)
+        answered, children = answered_calls(loaded), children_of(loaded)
         for number, (kind, name, _) in commands_of(loaded).items():
             if kind == StartCall.kind:
-                yield chosen_id(ties.get(number, ())) or _child_id(loaded, number)
+                yield children[number]
             elif kind == AwaitCall.kind and is_open and number not in answered:
                 yield name
         for entry in loaded.entries:
@@ -333,20 +325,10 @@ class _Tree:
             call = each.loaded.invocation
             if call.status in FINISHED or call.handler == update.HANDLER:
                 continue
-            answered = _answered(each.loaded)
+            answered, children = answered_calls(each.loaded), children_of(each.loaded)
             for number, (kind, name, location) in commands_of(each.loaded).items():
                 if kind not in _WAITS or number in answered or (call.id, number) in waited_for:
                     continue
-                if name in found or _child_id(each.loaded, number) in found:
+                if name in found or children[number] in found:
                     continue
                 yield Outside(call.id, number, kind, name, location)
-
-
-def _answered(loaded: Loaded) -> set[int]:
-    return {each.command for each in loaded.entries if each.kind is EntryKind.CALL_FINISHED}
-
-
-def _child_id(loaded: Loaded, number: int) -> str:
-    call = loaded.invocation
-    run = ids.run_id(call.id, call.attempt)
-    return ids.child_id(run_of(forks_of(loaded.entries), number, run), number)
