@@ -163,18 +163,14 @@ class Callers:
                     future.exception()
         self._accepting.clear()
 
-    def fail(self, error: BaseException) -> None:
-        """Nobody is to wait for ever for what is not told here any more."""
+    async def stop(self, error: BaseException) -> None:
+        """Nobody is to wait for ever."""
         self.refuse(error)
         for futures in self._waiting.values():
             for future in futures:
                 if not future.done():
                     future.set_exception(error)
         self._waiting.clear()
-
-    async def stop(self, error: BaseException) -> None:
-        """Nobody is looked for any more."""
-        self.fail(error)
         await self._watch.stop()
         await self.streams.stop(error)
         # There is no call that would go on.

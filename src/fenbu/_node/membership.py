@@ -107,8 +107,7 @@ class Membership:
 
     async def _settle(self, beat: Beat) -> None:
         """Take what is free and should be here; begin to hand back what should be elsewhere."""
-        nodes = beat.nodes
-        mine = next((each for each in nodes if each.id == beat.node), None)
+        nodes, mine = beat.nodes, beat.mine
         if mine is None:
             raise OwnershipLost("the database no longer knows this node")
         self._others = [each.id for each in nodes if each is not mine]
@@ -138,12 +137,12 @@ class Membership:
 
         Not those whose turn will have come before long, by what ended since the last beat.
         """
-        tenure, given, nodes = self._tenure, self._given, beat.nodes
+        tenure, given = self._tenure, self._given
+        nodes, mine = beat.nodes, beat.mine
         ended, self._ended_count = self._ended_count, tenure.executor.ended_count
         most = tenure.executor.waiting_count - (self._ended_count - ended)
         # What was given to a node a moment ago may not be in what it says of itself.
         self._given = {}
-        mine = next((each for each in nodes if each.id == beat.node), None)
         if mine is None or mine.leaving:
             return
         loads = {

@@ -210,8 +210,6 @@ class Node:
             error = task.exception() or FenbuError("a part of the node ended by itself")
             log.critical("the node stops: %s", error, exc_info=error)
         self.stopped.set_exception(error)
-        # At once: an event loop that ends waits for those who wait for calls while they clean up.
-        self._callers.fail(error)
         for each in self._tasks:
             each.cancel()
         self._tasks.append(asyncio.create_task(self._collapse(error)))
@@ -219,9 +217,10 @@ class Node:
     async def _collapse(self, error: BaseException) -> None:
         self._joined.clear()
         tenure, self.tenure = self.tenure, None
+        # First: bodies, which are cancelled now, may wait for calls while they clean up.
+        await self._callers.stop(error)
         if tenure is not None:
             await tenure.drop(error)
-        await self._callers.stop(error)
 
     async def stop(self, drain_seconds: float = limit.DRAIN_SECONDS) -> None:
         """Finish what runs, at most for so long, hand everything back and release the database."""

@@ -117,6 +117,11 @@ class Beat(Struct, frozen=True):
     has_unhandled: bool = False
     """Calls wait somewhere for a node that has their handler."""
 
+    @property
+    def mine(self) -> NodeInfo | None:
+        """What the database says of the node itself; None if it does not know it any more."""
+        return next((each for each in self.nodes if each.id == self.node), None)
+
 
 ASYNCPG: Final = "asyncpg"
 SQLALCHEMY_SESSION: Final = "sqlalchemy session"

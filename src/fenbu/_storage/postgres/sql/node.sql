@@ -5,40 +5,37 @@ WITH new AS (
 )
 SELECT id, pg_try_advisory_lock($1, $6 + id) AS locked FROM new;
 
+-- name: held
+-- The locks of this cluster: those of partitions, and from $2 on those of nodes.
+SELECT pid, objid::bigint AS number FROM pg_locks
+WHERE locktype = 'advisory' AND objsubid = 2 AND classid = $1::integer::oid AND granted
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+
 -- name: end_ghosts
 -- A node that joins has lost its session of before, of which the server may not know for many seconds.
 SELECT pg_terminate_backend(held.pid)
-FROM {schema}.node JOIN pg_locks AS held ON held.objid = ($2 + node.id)::oid
-WHERE node.name = $3 AND node.id <> $4
-    AND held.locktype = 'advisory' AND held.objsubid = 2 AND held.classid = $1::integer::oid
-    AND held.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+FROM {schema}.node JOIN ({held}) AS held ON held.number = $2 + node.id
+WHERE node.name = $3 AND node.id <> $4;
 
 -- name: delete_dead
 -- Those whose lock nobody holds, which is so from the moment on at which their session has ended.
 DELETE FROM {schema}.node
-WHERE NOT EXISTS (
-    SELECT FROM pg_locks
-    WHERE locktype = 'advisory' AND objsubid = 2 AND classid = $1::integer::oid
-        AND objid = ($2 + node.id)::oid
-        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-);
+WHERE NOT EXISTS (SELECT FROM ({held}) AS held WHERE held.number = $2 + node.id);
 
 -- name: list
 {live}
 ORDER BY node.id;
 
 -- name: live
-WITH held AS (
+WITH sessions AS (
     SELECT
-        max(objid::bigint) FILTER (WHERE objid::bigint >= $2) - $2 AS id,
-        array_agg(objid::integer ORDER BY objid) FILTER (WHERE objid::bigint < $2) AS partitions
-    FROM pg_locks
-    WHERE locktype = 'advisory' AND objsubid = 2 AND classid = $1::integer::oid AND granted
-        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        max(number) FILTER (WHERE number >= $2) - $2 AS id,
+        array_agg(number::integer ORDER BY number) FILTER (WHERE number < $2) AS partitions
+    FROM ({held}) AS held
     GROUP BY pid
 )
 SELECT node.id, name, host, pid, started_at, coalesce(partitions, '{}') AS partitions, leaving, load, code
-FROM held JOIN {schema}.node ON node.id = held.id;
+FROM sessions JOIN {schema}.node ON node.id = sessions.id;
 
 -- name: beat
 -- With the question whether the inbox has what a snapshot did not see: see inbox.sql.
