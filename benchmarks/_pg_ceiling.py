@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
+from _server import forget
 
 from fenbu._storage.postgres import commit
 from fenbu._storage.postgres.statement import statements
@@ -96,6 +97,7 @@ async def ceiling_of(recorder: Recorder, url: str) -> Ceiling:
         if recorder.first <= number < recorder.last:
             took.append(clock() - began)
     await connection.close()
+    await forget(url)
     measured = recorder.log[recorder.first : recorder.last]
     rows = sum(rows_of(part) for parts in measured for part in parts)
     return Ceiling(sum(took), rows, len(took), sorted(took)[len(took) // 2] * 1e3)

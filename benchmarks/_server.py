@@ -17,6 +17,8 @@ from typing import Any
 
 import asyncpg
 
+from fenbu._storage.postgres.url import target_of
+
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
@@ -52,6 +54,14 @@ def fresh(server_url: str) -> str:
     return new_url(server_url)
 
 
+async def forget(url: str) -> None:
+    """Drop the schema: else the server goes on to vacuum it beside whatever is measured next."""
+    target = target_of(url)
+    connection: Any = await asyncpg.connect(target.url)
+    await connection.execute(f'DROP SCHEMA IF EXISTS "{target.schema}" CASCADE')
+    await connection.close()
+
+
 @contextmanager
 def database(server_url: str) -> Iterator[str]:
     """A new database on the server, gone afterwards."""
@@ -80,6 +90,26 @@ async def settings_of(url: str) -> dict[str, str]:
     await connection.close()
     version = found.pop("server_version").partition(" ")[0]
     return {"PostgreSQL": version, **{f"… {name}": value for name, value in found.items()}}
+
+
+@contextmanager
+def slower_commits(url: str, microseconds: int) -> Iterator[None]:
+    """Every commit waits so much longer for its place on the disk, as where flushing takes that long."""
+
+    async def execute(*texts: str) -> None:
+        connection: Any = await asyncpg.connect(url)
+        for sql in (*texts, "SELECT pg_reload_conf()"):
+            await connection.execute(sql)
+        await connection.close()
+
+    given = f"ALTER SYSTEM SET commit_delay = {microseconds}"
+    asyncio.run(execute(given, "ALTER SYSTEM SET commit_siblings = 0"))
+    try:
+        yield
+    finally:
+        asyncio.run(
+            execute(*(f"ALTER SYSTEM RESET commit_{each}" for each in ("delay", "siblings")))
+        )
 
 
 async def postmaster(url: str) -> int | None:

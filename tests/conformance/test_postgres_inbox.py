@@ -148,7 +148,7 @@ def _query(storage) -> str:
 def _parameters(position) -> list[object]:
     seen = position.seen
     return [
-        str(seen.next), list(map(str, seen.running)), "0", 0, None, str(2**64 - 1), [True] * 256, 99,
+        str(seen.next), list(map(str, seen.running)), "0", 0, None, str(2**64 - 1), b"\1" * 256, 99,
     ]  # fmt: skip
 
 

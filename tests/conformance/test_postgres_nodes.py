@@ -192,15 +192,37 @@ async def test_a_client_can_be_told_by_its_name(join, url, runner):
         pass
     waiting = asyncio.create_task(client.wait_for_change(30.0))
     await asyncio.sleep(0)
-    await node.hint([], [client.listener])
+    node.hint([], [client.listener])
     assert await waiting
+
+
+async def test_what_comes_in_one_turn_is_one_hint(join, monkeypatch):
+    """Calls that end tell all clients, and the one who is known to wait."""
+    node, client = await join([1]), await join()
+    while await client.wait_for_change(0.0):
+        pass
+    sent = []
+    send = node._hints._send
+
+    async def counted():
+        sent.append(set(node._hints._receivers))
+        await send()
+
+    monkeypatch.setattr(node._hints, "_send", counted)
+    waiting = asyncio.create_task(client.wait_for_change(30.0))
+    await asyncio.sleep(0)
+    node._hints.tell_clients()
+    node.hint(clients=[client.listener])
+    assert await waiting
+    assert len(sent) == 1
+    assert len(sent[0]) == 2
 
 
 async def test_whoever_does_not_listen_looks(join, postgres):
     node = await join(PARTITIONS, url=f"{new_url(postgres)}&fenbu_notify=off")
     for _ in range(3):
         assert await node.wait_for_change(5.0)
-    await node.hint([1], ["nobody"])
+    node.hint([1], ["nobody"])
     assert node._hints._task is None
 
 
@@ -216,7 +238,7 @@ async def test_listening_goes_on_in_a_new_session(join, other):
     node._hints._connected_at = float("-inf")
     while await node.wait_for_change(0.0):
         pass
-    await node.hint(PARTITIONS, [])
+    node.hint(PARTITIONS, [])
     assert await node.wait_for_change(4.0)
 
 

@@ -99,9 +99,9 @@ async def test_a_hint_follows_the_commit(app, server):
         hinted = []
         give = node.storage.hint
 
-        async def hint(*args, **kwargs):
+        def hint(*args, **kwargs):
             hinted.append((loop.time(), args))
-            await give(*args, **kwargs)
+            give(*args, **kwargs)
 
         node.storage.hint = hint
         async with connection.transaction():

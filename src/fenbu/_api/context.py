@@ -24,7 +24,7 @@ def required_activation(what: str) -> Activation:
     Raises:
         UsageError: Something else is running.
     """
-    found = activation()
+    found = current_activation.get()
     if found is None:
         raise UsageError(f"{what} belongs into the code of a workflow or an entity's operation")
     return found

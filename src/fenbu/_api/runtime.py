@@ -74,7 +74,7 @@ class Runtime:
         """From any thread: there is something new in these inboxes. Only if the app is open."""
         gateway, loop = self._gateway, self._loop
         if gateway is not None and loop is not None and not loop.is_closed():
-            asyncio.run_coroutine_threadsafe(gateway.storage.hint(partitions), loop)
+            loop.call_soon_threadsafe(gateway.storage.hint, partitions)
 
     def run(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """From another thread: run a coroutine on the loop on which the app is open, and wait for it.

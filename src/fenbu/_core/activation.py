@@ -202,7 +202,9 @@ class Activation:
                 if entry.value is not None and self.restate is not None:
                     self.restate(entry.value)
                 return
-        self._drain()
+        loop.drain()
+        if self.conditions:
+            self._drain()
 
     def _drain(self) -> None:
         """Run the code to its next wait; and on, for as long as a condition holds that it waits for."""
@@ -276,12 +278,8 @@ class Activation:
             known = [i for i, (number, _) in enumerate(self.issued, 1) if 0 < number <= last]
             first = known[-1] if known else 0
             self.issued, behind = self.issued[:first], self.issued[first:]
-        journal.compare(self.invocation, position, commands, self._take())
-        self.issued = behind
-
-    def _take(self) -> list[Command]:
-        issued, self.issued = self.issued, []
-        return [command for _, command in issued]
+        issued, self.issued = self.issued, behind
+        journal.compare(self.invocation, position, commands, issued)
 
     def leave(self) -> None:
         """Drop the code where it stands. Its `finally` blocks run, but whatever they ask for is void.

@@ -102,6 +102,10 @@ class Batch:
         else:
             rows.inserted = [*inserted, invocation]
 
+    def is_empty(self) -> bool:
+        """Nothing has come yet that would have to be written."""
+        return not (self.entities or self.fields) and self.rows.is_empty()
+
     def finish(self) -> CommitBatch:
         """The rows to write."""
         rows = self.rows

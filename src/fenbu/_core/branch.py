@@ -29,7 +29,7 @@ def branch(engine: Engine, activation: Activation, entries: list[Entry], now: fl
             invocation.handler, invocation.version, None, invocation.created_at
         )
     mark.attempt, mark.at = 1, now
-    mark.commands = journal.record([command for _, command in asked])
+    mark.commands = journal.record(asked)
     batch.forget(invocation)
     batch.rows.entries.extend(entries)
     for number in fork.unanswered(activation, entries):

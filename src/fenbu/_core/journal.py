@@ -34,13 +34,13 @@ _texts: dict[tuple[str, ...], str] = {}
 _TEXTS_MAX = 4096
 
 
-def record(commands: Sequence[Command]) -> str | None:
+def record(issued: Sequence[tuple[int, Command]]) -> str | None:
     """The commands as one JSON text: a list of [kind, name, location, …]; None when there are none."""
-    if not commands:
+    if not issued:
         return None
-    if len(commands) == 1:
-        return f"[{_text(commands[0])}]"
-    return f"[{','.join(map(_text, commands))}]"
+    if len(issued) == 1:
+        return f"[{_text(issued[0][1])}]"
+    return f"[{','.join(_text(command) for _, command in issued)}]"
 
 
 def _text(command: Command) -> str:
@@ -208,14 +208,14 @@ def run_of(forks: Iterable[Fork], number: int, own: str) -> str:
 
 
 def compare(
-    invocation: Invocation, position: int, before: str | None, commands: Sequence[Command]
+    invocation: Invocation, position: int, before: str | None, issued: Sequence[tuple[int, Command]]
 ) -> None:
     """Check what the code asks for at a position against what was recorded there.
 
     Raises:
         NonDeterminismError: They differ in number, kind or name; it shows the first difference.
     """
-    now = record(commands)
+    now = record(issued)
     if before == now:
         return
     was, is_ = recorded(before), recorded(now)

@@ -22,8 +22,8 @@ _PLACES_MAX = 10_000
 def caller() -> str:
     """The innermost line on the stack that belongs neither to fenbu nor to asyncio."""
     # Not this function's own frame: where that stands changes while it runs, so it could not be remembered,
-    # and a variable for it would be a cycle.
-    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+    # and a variable for it would be a cycle. Nor that of whoever asks, which is fenbu's.
+    frame: FrameType | None = sys._getframe(2)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
     while frame is not None:
         code = frame.f_code
         found = _places.get((id(code), frame.f_lasti))

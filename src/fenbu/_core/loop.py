@@ -166,7 +166,7 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
     ) -> asyncio.Handle:
         handle = _Handle(callback, args, context or copy_context())
         self._ready.append(handle)
-        return cast("asyncio.Handle", handle)
+        return handle  # type: ignore[return-value]
 
     def call_later(
         self,

@@ -101,7 +101,7 @@ class Program(Operating):
         try:
             if fresh:
                 activation.begin()
-                invocation.commands = journal.record([each for _, each in activation.issued])
+                invocation.commands = journal.record(activation.issued)
                 self.progress()
                 self.save()
                 self._arm_deadline()
@@ -320,7 +320,7 @@ class Program(Operating):
         if looking_up:
             answers_of(activation).looking_up = True
         activation.begin()
-        invocation.commands = journal.record([each for _, each in activation.issued])
+        invocation.commands = journal.record(activation.issued)
         self._carry_out(now)
         while self._carried and not activation.main.done():
             signal = self._carried.popleft()
@@ -350,7 +350,7 @@ class Program(Operating):
             self.progress()
         activation.apply(entry)
         if activation.issued:
-            entry.commands = journal.record([each for _, each in activation.issued])
+            entry.commands = journal.record(activation.issued)
             self._carry_out(now)
 
     def _guard(self, length: int, now: float) -> None:
@@ -395,7 +395,8 @@ class Program(Operating):
         if self.invocation.heartbeats and retry_at is None:
             self._forget_heartbeat(event.command)
         entry = Entry(
-            self.invocation.id, self._position + 1, kind, now, event.command, None, event.attempts_spent,
+            self.invocation.id, self._position + 1, kind, now, event.command, None,
+            event.attempt if event.after is None else event.attempts_spent,
             event.seconds, outcome.status, outcome.value, outcome.failure, retry_at,
         )  # fmt: skip
         self._event(entry, now)

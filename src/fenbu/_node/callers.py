@@ -82,6 +82,10 @@ class Callers:
             futures.append(future)
         return future
 
+    def watch_new(self, id_: str) -> None:
+        """A call that is waited for is on its way to another node, which hints when it has ended."""
+        self._watch.add(id_, must_exist=False, is_new=True)
+
     def watch(self, id_: str, *, must_exist: bool = True) -> None:
         """A call that somebody may wait for is not in memory here."""
         if id_ in self._waiting:

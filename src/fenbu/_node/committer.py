@@ -8,7 +8,7 @@ differ from the disk: it is dropped, and what is on disk is loaded as the truth.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from fenbu._core.batch import Batch
 from fenbu._core.effect import Effect
@@ -34,8 +34,12 @@ class Committer:
         self._storage = storage
         self._telemetry = telemetry
         self._release = release
+        self._loop = asyncio.get_running_loop()
         self._wanted = asyncio.Event()
-        self._durable: dict[int, asyncio.Future[None]] = {}
+        self._durable: dict[int, list[asyncio.Future[None]]] = {}
+        """Who waits for a batch, by its number; each alone, so that one who is cancelled is so alone."""
+        self._written: list[Batch] = []
+        """On disk; their effects leave in this turn of the event loop."""
         self.durable_number = 0
         """Every batch up to this one is on disk."""
         self.trouble: str | None = None
@@ -48,15 +52,14 @@ class Committer:
             self._wanted.set()
 
     def durable(self) -> asyncio.Future[None]:
-        """A future for the open batch. Of all who wait for it, whoever is cancelled is so alone."""
-        number = self._engine.batch.number
-        future = self._durable.get(number)
-        if future is None:
-            future = self._durable[number] = asyncio.get_running_loop().create_future()
-            if self._stopped_by is not None:
-                _fail(future, self._stopped_by)
+        """A future for the open batch."""
+        future: asyncio.Future[None] = self._loop.create_future()
+        if self._stopped_by is not None:
+            _fail([future], self._stopped_by)
+            return future
+        self._durable.setdefault(self._engine.batch.number, []).append(future)
         self._wanted.set()
-        return asyncio.shield(future)
+        return future
 
     async def written(self) -> None:
         """Wait until the open batch is on disk, also while the database refuses it."""
@@ -76,17 +79,30 @@ class Committer:
             await self.flush()
 
     async def flush(self) -> None:
-        """Write the open batch and release its effects."""
+        """Write the open batch and release its effects.
+
+        If the next one waits already, that is sent first: the database writes it while the calls of this
+        one go on here.
+        """
         batch = self._engine.next_batch()
         rows = batch.finish()
         if not rows.is_empty():
             await self._write(batch)
             self._telemetry.durable(rows)
         self.durable_number = batch.number
-        future = self._durable.pop(batch.number, None)
-        if future is not None and not future.done():
-            future.set_result(None)
-        self._release(batch.effects)
+        self._written.append(batch)
+        if self._wanted.is_set() and not self._engine.batch.is_empty():
+            self._loop.call_soon(self._release_written)
+        else:
+            self._release_written()
+
+    def _release_written(self) -> None:
+        written, self._written = self._written, []
+        for batch in written:
+            for future in self._durable.pop(batch.number, ()):
+                if not future.done():
+                    future.set_result(None)
+            self._release(batch.effects)
 
     async def _write(self, batch: Batch) -> None:
         wait = 0.05
@@ -111,25 +127,24 @@ class Committer:
 
     def _tell(self, batch: Batch) -> None:
         """Whoever waits for their call to be accepted should not wait for a disk to be repaired."""
-        future = self._durable.pop(batch.number, None)
-        if future is not None and not future.done():
-            _fail(
-                future,
-                Unavailable(
-                    f"not stored yet: {self.trouble}. fenbu keeps trying; starting the call again with "
-                    "the same id is safe"
-                ),
-            )
+        _fail(
+            self._durable.pop(batch.number, ()),
+            Unavailable(
+                f"not stored yet: {self.trouble}. fenbu keeps trying; starting the call again with "
+                "the same id is safe"
+            ),
+        )
 
     def stop(self, error: BaseException) -> None:
         """The node stops: nobody is to wait for ever."""
         self._stopped_by = error
-        for future in self._durable.values():
-            if not future.done():
-                _fail(future, error)
+        for futures in self._durable.values():
+            _fail(futures, error)
         self._durable.clear()
 
 
-def _fail(future: asyncio.Future[None], error: BaseException) -> None:
-    future.set_exception(error)
-    future.exception()  # Whoever waited may have been cancelled meanwhile: then nobody has to see it.
+def _fail(futures: Iterable[asyncio.Future[None]], error: BaseException) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_exception(error)
+            future.exception()  # Whoever waited may be cancelled next: then nobody has to see it.

@@ -61,13 +61,8 @@ def is_async(function: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
 
 
-def _task(
-    loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None], name: str
-) -> asyncio.Task[None]:
-    """A task that runs to its first wait at once, where Python can do that: most bodies end there."""
-    if sys.version_info >= (3, 12):
-        return asyncio.Task(work, loop=loop, name=name, eager_start=True)
-    return asyncio.Task(work, loop=loop, name=name)
+_EAGER: Final[dict[str, Any]] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
+"""A task that runs to its first wait at once, where Python can do that: most bodies end there."""
 
 
 def _has_begun(task: asyncio.Task[None]) -> bool:
@@ -289,7 +284,7 @@ class Executor:
         if not running:
             self._idle.clear()
         running[key] = (None, body)
-        task = _task(self._loop, self._run(key, body), body.name)
+        task = asyncio.Task(self._run(key, body), loop=self._loop, name=body.name, **_EAGER)
         if key in running:
             running[key] = (task, body)
 
@@ -320,7 +315,7 @@ class Executor:
             after = error.after if isinstance(error, RetryLater) else None
         finally:
             if self._running.pop(key, None) is not None:
-                if self._heartbeats and (beat := self._heartbeats.end(key)) is not None:
+                if self._heartbeats.last and (beat := self._heartbeats.end(key)) is not None:
                     self._beats.append(beat)
                 self._end(body, outcome, self._time() - began, retryable=retryable, after=after)
                 if self._held:

@@ -136,16 +136,17 @@ class RemoteGateway:
             await self.start_calls([call])
             return await self._outcome(call.invocation.id, must_exist=True)
         await self.storage.enqueue([replace(call, listener=self.storage.listener)])
-        return await self._outcome(call.invocation.id, must_exist=False)
+        # Its owner hints at this client when it has ended.
+        return await self._outcome(call.invocation.id, must_exist=False, is_new=True)
 
     async def outcome(self, id: str, partition: int) -> Outcome:  # noqa: A002
         del partition
         return await self._outcome(id, must_exist=True)
 
-    async def _outcome(self, id_: str, *, must_exist: bool) -> Outcome:
+    async def _outcome(self, id_: str, *, must_exist: bool, is_new: bool = False) -> Outcome:
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(id_, []).append(future)
-        self._watch.add(id_, must_exist=must_exist)
+        self._watch.add(id_, must_exist=must_exist, is_new=is_new)
         try:
             return await future
         finally:

@@ -44,19 +44,17 @@ class Heartbeats:
         self._loop = loop
         self._clock = clock
         self._report = report
-        self._last: dict[Key, _Last] = {}
+        self.last: dict[Key, _Last] = {}
+        """What each body that runs has said last, of those that have."""
         self._timer: asyncio.TimerHandle | None = None
         self._next_at = 0.0
         self._is_over = False
 
-    def __len__(self) -> int:
-        return len(self._last)
-
     def put(self, body: RunBody, payload: Payload) -> None:
         """A body says how far it is. From any thread."""
-        last = self._last.get((body.id, body.command))
+        last = self.last.get((body.id, body.command))
         if last is None or last.body is not body:
-            last = self._last[body.id, body.command] = _Last(body)
+            last = self.last[body.id, body.command] = _Last(body)
         last.payload, last.at = payload, self._clock.now()
         if not last.is_new:
             last.is_new = True
@@ -72,13 +70,13 @@ class Heartbeats:
     def _round(self) -> None:
         self._timer = None
         self._next_at = self._loop.time() + PAUSE_SECONDS
-        new = [each for each in list(self._last.values()) if each.is_new]
+        new = [each for each in list(self.last.values()) if each.is_new]
         if new:
             self._report([_event(each) for each in new])
 
     def end(self, key: Key) -> BodyBeat | None:
         """The body has ended: what it said last, if that has not been reported."""
-        last = self._last.pop(key, None)
+        last = self.last.pop(key, None)
         return None if last is None or not last.is_new else _event(last)
 
     def stop(self) -> list[BodyBeat]:
@@ -86,7 +84,7 @@ class Heartbeats:
         self._is_over = True
         if self._timer is not None:
             self._timer.cancel()
-        last, self._last = self._last, {}
+        last, self.last = self.last, {}
         return [_event(each) for each in last.values() if each.is_new]
 
 

@@ -125,7 +125,7 @@ class Membership:
         if stray and self._tenure.has_begun:
             await self._tenure.committer.written()
             await self._storage.release(sorted(stray))
-            await self._storage.hint(nodes=self._others)
+            self._storage.hint(nodes=self._others)
         self.missing = any(number not in owned for number in share)
         surplus = sorted(set(owned).difference(share))
         handing_over = self._leaving is not None or mine.leaving
@@ -186,7 +186,7 @@ class Membership:
         finally:
             self._going.difference_update(numbers)
         if given_up:
-            await self._storage.hint(nodes=self._others)
+            self._storage.hint(nodes=self._others)
         return given_up
 
     async def retire(self, seconds: float) -> None:

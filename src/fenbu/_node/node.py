@@ -66,9 +66,8 @@ class Node:
         self._callers = Callers(storage, self._has_news, self._owns)
         self._tells_states = False
         """Somebody here has watched an entity."""
-        self._news: set[str] = set()
         self._tasks: list[asyncio.Task[None]] = []
-        self._hints: set[asyncio.Task[None]] = set()
+        self._errands: set[asyncio.Task[None]] = set()
         self._lost: asyncio.Future[BaseException] = self._loop.create_future()
         self._stopping = False
         self._closed = False
@@ -108,8 +107,8 @@ class Node:
         if self.registry.standing:
             # Not before whoever starts the node knows it: bodies may ask for it.
             task = asyncio.create_task(self._stand(self.clock.now()))
-            self._hints.add(task)
-            task.add_done_callback(self._hints.discard)
+            self._errands.add(task)
+            task.add_done_callback(self._errands.discard)
 
     async def _stand(self, now: float) -> None:
         """Start the calls that are to exist wherever their handler does."""
@@ -263,15 +262,7 @@ class Node:
     # Listeners in other processes.
 
     def _has_news(self, listener: str) -> None:
-        if not self._news:
-            self._loop.call_soon(self._spread_news)
-        self._news.add(listener)
-
-    def _spread_news(self) -> None:
-        news, self._news = self._news, set()
-        task = asyncio.create_task(self.storage.hint(clients=news))
-        self._hints.add(task)
-        task.add_done_callback(self._hints.discard)
+        self.storage.hint(clients=(listener,))
 
     # The gateway of clients in this process.
 
@@ -348,10 +339,13 @@ class Node:
         if tenure is None or tenure.committer.trouble is not None:
             tenure = await self._running()
         id_, partition = call.invocation.id, call.invocation.partition
-        if not call.fresh or partition not in tenure.engine.partitions:
+        if not call.fresh:
             await self.start_calls([replace(call, listener=self.storage.listener)])
             return await self.outcome(id_, partition)
         future = self._callers.wait(id_)
+        if partition not in tenure.engine.partitions:
+            call = replace(call, listener=self.storage.listener)
+            self._callers.watch_new(id_)
         tenure.post(call)
         return await future
 

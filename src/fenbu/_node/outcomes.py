@@ -54,11 +54,15 @@ class OutcomeWatch:
         """Somebody waits."""
         return bool(self._ids)
 
-    def add(self, id_: str, *, must_exist: bool = True) -> None:
-        """Somebody waits for a call; `must_exist` is false if its message may be on its way."""
+    def add(self, id_: str, *, must_exist: bool = True, is_new: bool = False) -> None:
+        """Somebody waits for a call; `must_exist` is false if its message may be on its way.
+
+        A call that `is_new` cannot have ended yet: there is nothing to see before a hint or a while.
+        """
         self._ids[id_] = _Wanted(must_exist)
         self._pause = LOOK_SECONDS_MIN
-        self._wake.set()
+        if not is_new:
+            self._wake.set()
         if self._task is None:
             self._task = asyncio.create_task(self._run())
         self._listen()
@@ -81,13 +85,13 @@ class OutcomeWatch:
     async def _run(self) -> None:
         try:
             while self._ids:
-                self._wake.clear()
-                await self._read()
                 try:
                     async with asyncio.timeout(self._pause):
                         await self._wake.wait()
                 except TimeoutError:
                     self._pause = min(2 * self._pause, LOOK_SECONDS_MAX)
+                self._wake.clear()
+                await self._read()
         finally:
             if self._task is asyncio.current_task():
                 self._task = None

@@ -53,7 +53,7 @@ from fenbu._storage.protocol import InboxPosition, Received, Storage
 
 SLOW_DRAIN_SECONDS = 0.5
 
-EFFECTS_PER_TURN = 512
+EFFECTS_PER_TURN_MIN = 64
 
 CLAIMS_MAX = 1000
 """Calls that are asked for at once."""
@@ -380,10 +380,10 @@ class Tenure:
     # What durable batches release.
 
     def _release(self, effects: list[Effect]) -> None:
-        """Do them in order, a bounded number in each turn of the event loop.
+        """Do them in order, half of those that wait in each turn of the event loop, unless they are few.
 
-        So the first bodies of a large batch have ended, and their outcomes are being written, while the
-        last ones start: the writer's thread and this one work side by side.
+        So the first bodies of a batch have ended, and their outcomes are being written, while the last ones
+        start: whoever writes and this thread work side by side, and calls that came together part.
         """
         self._effects.extend(effects)
         if not self._releasing:
@@ -391,7 +391,8 @@ class Tenure:
 
     def _release_some(self) -> None:
         effects = self._effects
-        some = [effects.popleft() for _ in range(min(len(effects), EFFECTS_PER_TURN))]
+        count = min(len(effects), max(EFFECTS_PER_TURN_MIN, len(effects) // 2))
+        some = [effects.popleft() for _ in range(count)]
         self._releasing = True
         self._carry_out(some)
         self._releasing = bool(effects)

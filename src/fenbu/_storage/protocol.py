@@ -417,7 +417,7 @@ class Storage(Ownership, Streams, Entities, Moves, Protocol):
         """
         ...
 
-    async def hint(
+    def hint(
         self,
         partitions: Collection[int] = (),
         clients: Collection[str] = (),
@@ -425,7 +425,7 @@ class Storage(Ownership, Streams, Entities, Moves, Protocol):
     ) -> None:
         """Tell the owners of partitions, the clients who are listeners of names, and nodes by id, to look.
 
-        Returns at once and raises nothing: a hint may be late, be lost, or come for nothing. `enqueue` and
+        Raises nothing: a hint may be late, be lost, or come for nothing. `enqueue` and
         `commit` give their own.
         """
         ...

@@ -234,7 +234,7 @@ class SimulatedStorage(Reader):
 
     # Hints.
 
-    async def hint(
+    def hint(
         self,
         partitions: Collection[int] = (),
         clients: Collection[str] = (),

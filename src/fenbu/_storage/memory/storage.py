@@ -434,7 +434,7 @@ class MemoryStorage(Moves):
                 found[each] = Open(row.status, row.partition)
         return found
 
-    async def hint(
+    def hint(
         self,
         partitions: Collection[int] = (),
         clients: Collection[str] = (),

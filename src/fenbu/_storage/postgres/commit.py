@@ -161,12 +161,12 @@ class CommitWriter:
             return Commit(CommitOutcome.COMMITTED)
         try:
             try:
-                await self._writer.run(lambda connection: self._write(connection, todo))
+                await self._writer.run_here(lambda connection: self._write(connection, todo))
             except DRIVER_ERRORS as error:
                 if code_of(error) != NUL_REFUSED:
                     raise
                 todo = _without_nul(todo)
-                await self._writer.run(lambda connection: self._write(connection, todo))
+                await self._writer.run_here(lambda connection: self._write(connection, todo))
         except DRIVER_ERRORS as error:
             return commit_failed(error, self._writer.target)
         return Commit(CommitOutcome.COMMITTED)

@@ -20,10 +20,10 @@ from fenbu._storage.postgres.session import Pool, close, connect_session
 from fenbu._storage.postgres.url import Target
 from fenbu.errors import FenbuError
 
-GATHER_SECONDS: Final = (0.002, 0.010)
+GATHER_SECONDS: Final = (0.001, 0.010)
 """The first hint goes at once, the next one not before so long: the longer a hint takes, the later …"""
 
-GIVING_SHARE: Final = 0.1
+GIVING_SHARE: Final = 0.25
 """… so that hints take this share of a session's time …"""
 
 LOOKING_SHARE: Final = 0.25

@@ -113,7 +113,7 @@ async def outcomes(pool: Pool, ids: Sequence[str]) -> dict[str, Outcome | Open]:
     """See `Storage.outcomes`."""
     found: dict[str, Outcome | Open] = {}
     for id_, text, result, result_bytes, failure, partition in await pool.fetch(
-        "invocation.outcomes", list(ids)
+        "invocation.outcomes", "\n".join(ids)
     ):
         if text is None:
             found.setdefault(id_, Open(Status.PENDING, partition))

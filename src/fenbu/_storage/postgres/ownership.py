@@ -21,7 +21,7 @@ from fenbu._storage.postgres.commit import CommitWriter, Todo
 from fenbu._storage.postgres.driver import DRIVER_ERRORS, Connection, Row
 from fenbu._storage.postgres.error import POOLER_ADVICE, translated
 from fenbu._storage.postgres.hint import Hints
-from fenbu._storage.postgres.inbox import owned_array, seen_by
+from fenbu._storage.postgres.inbox import owned_bytes, seen_by
 from fenbu._storage.postgres.observe import Observation
 from fenbu._storage.postgres.session import Pool, Writer, is_pooled
 from fenbu._storage.postgres.statement import statements
@@ -129,7 +129,7 @@ class Ownership(Observation):
 
     async def beat(self, read: InboxPosition | None = None, load: int = 0) -> Beat:
         meta, membership = self._meta, self._member()
-        seen, owned = seen_by(read), owned_array(membership.held)
+        seen, owned = seen_by(read), owned_bytes(membership.held, meta.partition_count)
 
         async def ask(connection: Connection) -> list[Row]:
             return await connection.fetch(

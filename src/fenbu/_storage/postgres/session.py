@@ -243,7 +243,7 @@ class Writer:
         Raises:
             OwnershipLost: The session is over; nothing was done.
         """
-        task = asyncio.create_task(self._run(work))
+        task = asyncio.create_task(self.run_here(work))
         self._tasks.add(task)
         task.add_done_callback(self._done)
         return await asyncio.shield(task)
@@ -253,7 +253,12 @@ class Writer:
         # Its caller may have been cancelled; then nobody wants to hear of its error.
         _ = task.cancelled() or task.exception()
 
-    async def _run(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
+    async def run_here(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
+        """The same in the caller's own task: sent at once, if it is its turn, and stopped with the caller.
+
+        Raises:
+            OwnershipLost: The session is over; nothing was done.
+        """
         async with self._turn:
             self.check()
             try:

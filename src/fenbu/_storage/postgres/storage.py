@@ -173,7 +173,8 @@ class PostgresStorage(Moves):
         limit: int,
         until: InboxPosition | None = None,
     ) -> InboxRead:
-        read = await inbox.read(self._pool, partitions, after, until, limit)
+        owned = inbox.owned_bytes(partitions, self._meta.partition_count)
+        read = await inbox.read(self._pool, owned, after, until, limit)
         if read.found:
             self._hints.busy()
         return read
@@ -197,7 +198,7 @@ class PostgresStorage(Moves):
         opened.hints.looked(loop.time() - began)
         return found
 
-    async def hint(
+    def hint(
         self,
         partitions: Collection[int] = (),
         clients: Collection[str] = (),

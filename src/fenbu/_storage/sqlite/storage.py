@@ -189,7 +189,7 @@ class SQLiteStorage(Moves):
     async def outcomes(self, ids: Sequence[str]) -> dict[str, Outcome | Open]:
         return await self._reader.run(load.outcomes, ids)
 
-    async def hint(
+    def hint(
         self,
         partitions: Collection[int] = (),
         clients: Collection[str] = (),

@@ -1,7 +1,7 @@
 -- name: load
 -- What a snapshot sees that an earlier one did not: from transactions that were under way then ($2), or
 -- began later ($1). A reading of several parts sees no more than its first part did ($5, $6).
--- `partition` is looked up in an array of booleans, and no index, so that the rows come in order.
+-- `partition` is looked up in a byte for each, and no index, so that the rows come in order.
 SELECT snapshot.text AS snapshot, found.*
 FROM (VALUES (pg_current_snapshot()::text)) AS snapshot (text) LEFT JOIN LATERAL (
     SELECT * FROM (
@@ -9,7 +9,7 @@ FROM (VALUES (pg_current_snapshot()::text)) AS snapshot (text) LEFT JOIN LATERAL
             SELECT tx::text, number, message, message_bytes, tx AS rank FROM {schema}.inbox
             WHERE tx = ANY ($2::text[]::xid8[]) AND (tx, number) > ($3::text::xid8, $4::bigint)
                 AND ($5::text IS NULL OR pg_visible_in_snapshot(tx, $5::text::pg_snapshot))
-                AND ($7::boolean[])[partition + 1]
+                AND substr($7::bytea, partition + 1, 1) = '\x01'
             ORDER BY inbox.tx, number LIMIT $8
         )
         UNION ALL
@@ -18,7 +18,7 @@ FROM (VALUES (pg_current_snapshot()::text)) AS snapshot (text) LEFT JOIN LATERAL
             WHERE tx >= $1::text::xid8 AND (tx, number) > ($3::text::xid8, $4::bigint)
                 AND tx < $6::text::xid8
                 AND ($5::text IS NULL OR pg_visible_in_snapshot(tx, $5::text::pg_snapshot))
-                AND ($7::boolean[])[partition + 1]
+                AND substr($7::bytea, partition + 1, 1) = '\x01'
             ORDER BY inbox.tx, number LIMIT $8
         )
     ) AS each

@@ -43,9 +43,9 @@ FROM sessions JOIN {schema}.node ON node.id = sessions.id;
 WITH mine AS (UPDATE {schema}.node SET load = $6 WHERE id = $7 AND load <> $6)
 SELECT live.*, news.found, news.unhandled FROM ({live}) AS live CROSS JOIN (
     SELECT EXISTS (
-        SELECT FROM {schema}.inbox WHERE tx = ANY ($4::text[]::xid8[]) AND ($5::boolean[])[partition + 1]
+        SELECT FROM {schema}.inbox WHERE tx = ANY ($4::text[]::xid8[]) AND substr($5::bytea, partition + 1, 1) = '\x01'
     ) OR EXISTS (
-        SELECT FROM {schema}.inbox WHERE tx >= $3::text::xid8 AND ($5::boolean[])[partition + 1]
+        SELECT FROM {schema}.inbox WHERE tx >= $3::text::xid8 AND substr($5::bytea, partition + 1, 1) = '\x01'
     ) AS found,
     EXISTS (SELECT FROM {schema}.invocation WHERE lane BETWEEN 3 AND 5 AND lane = 5) AS unhandled
 ) AS news
