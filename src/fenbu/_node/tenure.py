@@ -53,7 +53,8 @@ from fenbu._storage.protocol import InboxPosition, Received, Storage
 
 SLOW_DRAIN_SECONDS = 0.5
 
-EFFECTS_PER_TURN_MIN = 64
+EFFECTS_PER_TURN = (64, 512)
+"""Half of those that wait are carried out in a turn of the event loop, but not fewer, and not more."""
 
 CLAIMS_MAX = 1000
 """Calls that are asked for at once."""
@@ -380,7 +381,7 @@ class Tenure:
     # What durable batches release.
 
     def _release(self, effects: list[Effect]) -> None:
-        """Do them in order, half of those that wait in each turn of the event loop, unless they are few.
+        """Do them in order, some in each turn of the event loop.
 
         So the first bodies of a batch have ended, and their outcomes are being written, while the last ones
         start: whoever writes and this thread work side by side, and calls that came together part.
@@ -391,7 +392,11 @@ class Tenure:
 
     def _release_some(self) -> None:
         effects = self._effects
-        count = min(len(effects), max(EFFECTS_PER_TURN_MIN, len(effects) // 2))
+        if self.is_over:
+            # Those who wait look for themselves; nothing may begin any more.
+            effects.clear()
+        least, most = EFFECTS_PER_TURN
+        count = min(len(effects), most, max(least, len(effects) // 2))
         some = [effects.popleft() for _ in range(count)]
         self._releasing = True
         self._carry_out(some)
