@@ -41,8 +41,8 @@ IDLE_SECONDS: Final = 10.0
 LOAD_ROWS_MAX: Final = 2_048
 """Calls read from the database at a time."""
 
-INBOX_ROWS_MAX: Final = 4_096
-"""Inbox messages read from the database at a time."""
+INBOX_ROWS_MAX: Final = 256
+"""Inbox messages read from the database at a time: what some start is written while others are read."""
 
 HANDLES_PER_DRAIN_MAX: Final = 1_000_000
 """Callbacks that workflow code may run without waiting for anything durable: an endless loop otherwise."""
