@@ -282,3 +282,30 @@ def test_a_vanished_server_is_noticed_on_any_loop(url, name):
 
     with asyncio.Runner(loop_factory=loops.new_event_loop) as runner:
         runner.run(main())
+
+
+async def test_a_hint_for_nobody_in_particular_waits_for_one_that_is_urgent(join, monkeypatch):
+    """Calls that end, with nobody known to wait, cost few statements; who is known is told soon."""
+    node, client = await join([1]), await join()
+    monkeypatch.setattr("fenbu._storage.postgres.hint.GATHER_SECONDS", (0.001, 3_600.0))
+    sent = []
+    send = node._hints._send
+
+    async def counted():
+        sent.append(set(node._hints._receivers))
+        await send()
+
+    monkeypatch.setattr(node._hints, "_send", counted)
+    node.hint(clients=["somebody"])
+    await node._hints._task
+    node._hints.tell_clients()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert len(sent) == 1
+    while await client.wait_for_change(0.0):
+        pass
+    waiting = asyncio.create_task(client.wait_for_change(30.0))
+    await asyncio.sleep(0)
+    node.hint(clients=[client.listener])
+    assert await waiting
+    assert len(sent[1]) == 2

@@ -21,10 +21,11 @@ from fenbu._storage.postgres.url import Target
 from fenbu.errors import FenbuError
 
 GATHER_SECONDS: Final = (0.001, 0.010)
-"""The first hint goes at once, the next one not before so long: the longer a hint takes, the later …"""
+"""The first hint goes at once, the next one not before so long: the longer a hint takes, the later. One for
+nobody in particular, which hardly ever somebody waits for, is the last to go. …"""
 
 GIVING_SHARE: Final = 0.25
-"""… so that hints take this share of a session's time …"""
+"""… so that hints take at most this share of a session's time …"""
 
 LOOKING_SHARE: Final = 0.25
 """… and of a client's, which asks for all calls that it waits for each time."""
@@ -54,7 +55,8 @@ class Hints:
         self._target = target
         self._pool = pool
         self._prefix = f"fenbu_{cluster}_"
-        self._channels = [f"{self._prefix}c{listener}", f"{self._prefix}all"]
+        self._all = f"{self._prefix}all"
+        self._channels = [f"{self._prefix}c{listener}", self._all]
         # A session lasts if it need not go through a proxy that pools transactions.
         self._listens = target.notify and (target.pooled or not pool.pooled)
         self._connection: Connection | None = None
@@ -62,7 +64,9 @@ class Hints:
         self._connected_at = float("-inf")
         self._partitions: set[int] = set()
         self._receivers: set[str] = set()
-        self._give_at = float("-inf")
+        self._gave_at = self._give_at = float("-inf")
+        self._hurry: asyncio.Future[None] | None = None
+        """Ends when there is something to give that does not wait as long as what there was."""
         self._look_again_at = float("-inf")
         self._task: asyncio.Task[None] | None = None
         self._news = True
@@ -82,10 +86,12 @@ class Hints:
         self._partitions.update(partitions)
         self._receivers.update(f"{self._prefix}c{each}" for each in clients)
         self._start()
+        if self._hurry is not None and not self._hurry.done():
+            self._hurry.set_result(None)
 
     def tell_clients(self) -> None:
         """Soon, to everybody who waits for an outcome."""
-        self._receivers.add(f"{self._prefix}all")
+        self._receivers.add(self._all)
         self._start()
 
     def _start(self) -> None:
@@ -99,18 +105,34 @@ class Hints:
         loop = asyncio.get_running_loop()
         try:
             while (self._partitions or self._receivers) and self._open:
-                await asyncio.sleep(max(0.0, self._give_at - loop.time()))
-                began = loop.time()
+                await self._gather()
+                self._gave_at = loop.time()
                 await self._send()
                 least, most = GATHER_SECONDS
-                took = loop.time() - began
-                self._give_at = began + min(max(least, took / GIVING_SHARE), most)
+                took = loop.time() - self._gave_at
+                self._give_at = self._gave_at + min(max(least, took / GIVING_SHARE), most)
         except (*DRIVER_ERRORS, FenbuError):
             # A hint less; whoever waits looks by himself.
             self._partitions.clear()
             self._receivers.clear()
         finally:
             self._task = None
+
+    async def _gather(self) -> None:
+        """Wait until it is time for what there is to give."""
+        loop = asyncio.get_running_loop()
+        # What comes in one turn of the event loop goes together.
+        await asyncio.sleep(0)
+        while True:
+            is_for_all = not self._partitions and self._receivers == {self._all}
+            due = self._gave_at + GATHER_SECONDS[1] if is_for_all else self._give_at
+            if due <= loop.time():
+                return
+            self._hurry = loop.create_future()
+            try:
+                await asyncio.wait((self._hurry,), timeout=due - loop.time())
+            finally:
+                self._hurry = None
 
     async def _send(self) -> None:
         partitions = list(self._partitions)[:PARTITIONS_MAX]
