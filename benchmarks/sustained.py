@@ -71,7 +71,7 @@ def main() -> None:
     _targets(report, looks)
     report.note(
         f"{CONCURRENCY} clients in the process of one node; finished calls are kept for {KEPT_SECONDS:g} s. "
-        "The first two minutes fill the tables. The long transaction is REPEATABLE READ, with a snapshot."
+        "The first minutes fill the tables. The long transaction is REPEATABLE READ, with a snapshot."
     )
     report.finish()
 
@@ -169,7 +169,8 @@ def _targets(report: Report, looks: list[Look]) -> None:
         "≥ 0.9", f"{rate:.2f}", met=rate >= 0.9,
     )  # fmt: skip
 
-    ended = max((each.seconds for each in looks if each.held), default=last)
+    # The server's vacuum comes once a minute: only then can it clean up what the transaction held back.
+    ended = max((each.seconds for each in looks if each.held), default=last) + 60
     after = [each for each in looks if ended < each.seconds <= ended + 110]
 
     def total(some: list[Look]) -> float:
@@ -178,8 +179,8 @@ def _targets(report: Report, looks: list[Look]) -> None:
     if after:
         size = total(late) / total(after)
         report.target(
-            "size of the tables in the last two minutes, as a share of that after the long transaction",
-            "≤ 1.05", f"{size:.2f}", met=size <= 1.05,
+            "size of the tables in the last two minutes, as a share of that in the second and third after "
+            "the long transaction", "≤ 1.05", f"{size:.2f}", met=size <= 1.05,
         )  # fmt: skip
 
 
