@@ -54,29 +54,38 @@ def fresh(server_url: str) -> str:
     return new_url(server_url)
 
 
+async def execute(url: str, *statements: str) -> None:
+    connection: Any = await asyncpg.connect(url)
+    for sql in statements:
+        await connection.execute(sql)
+    await connection.close()
+
+
 async def forget(url: str) -> None:
     """Drop the schema: else the server goes on to vacuum it beside whatever is measured next."""
     target = target_of(url)
-    connection: Any = await asyncpg.connect(target.url)
-    await connection.execute(f'DROP SCHEMA IF EXISTS "{target.schema}" CASCADE')
-    await connection.close()
+    await execute(target.url, f'DROP SCHEMA IF EXISTS "{target.schema}" CASCADE')
+
+
+@contextmanager
+def schema(server_url: str) -> Iterator[str]:
+    """A new schema on the server, gone afterwards."""
+    url = fresh(server_url)
+    try:
+        yield url
+    finally:
+        asyncio.run(forget(url))
 
 
 @contextmanager
 def database(server_url: str) -> Iterator[str]:
     """A new database on the server, gone afterwards."""
     name = f"bench_{secrets.token_hex(4)}"
-
-    async def execute(sql: str) -> None:
-        connection: Any = await asyncpg.connect(server_url)
-        await connection.execute(sql)
-        await connection.close()
-
-    asyncio.run(execute(f"CREATE DATABASE {name}"))
+    asyncio.run(execute(server_url, f"CREATE DATABASE {name}"))
     try:
         yield server_url.rpartition("/")[0] + f"/{name}"
     finally:
-        asyncio.run(execute(f"DROP DATABASE {name} WITH (FORCE)"))
+        asyncio.run(execute(server_url, f"DROP DATABASE {name} WITH (FORCE)"))
 
 
 async def settings_of(url: str) -> dict[str, str]:
@@ -96,20 +105,15 @@ async def settings_of(url: str) -> dict[str, str]:
 def slower_commits(url: str, microseconds: int) -> Iterator[None]:
     """Every commit waits so much longer for its place on the disk, as where flushing takes that long."""
 
-    async def execute(*texts: str) -> None:
-        connection: Any = await asyncpg.connect(url)
-        for sql in (*texts, "SELECT pg_reload_conf()"):
-            await connection.execute(sql)
-        await connection.close()
+    def configure(*settings: str) -> None:
+        changes = (f"ALTER SYSTEM {each}" for each in settings)
+        asyncio.run(execute(url, *changes, "SELECT pg_reload_conf()"))
 
-    given = f"ALTER SYSTEM SET commit_delay = {microseconds}"
-    asyncio.run(execute(given, "ALTER SYSTEM SET commit_siblings = 0"))
+    configure(f"SET commit_delay = {microseconds}", "SET commit_siblings = 0")
     try:
         yield
     finally:
-        asyncio.run(
-            execute(*(f"ALTER SYSTEM RESET commit_{each}" for each in ("delay", "siblings")))
-        )
+        configure("RESET commit_delay", "RESET commit_siblings")
 
 
 async def postmaster(url: str) -> int | None:

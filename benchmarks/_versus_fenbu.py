@@ -15,15 +15,10 @@ async def measure(given: dict[str, Any]) -> Timing:
     work, keys = workload_on(url), given.get("keys", 0)
     count, concurrency = given["count"], given["concurrency"]
 
-    async def workflow(value: int) -> None:
-        result = await work.three_steps(value)
-        if result != value + 3:
-            raise AssertionError(result)
-
     async def operation(value: int) -> None:
         await work.Counter(f"key-{value % keys}").increment(1)
 
-    call = operation if keys else workflow
+    call = operation if keys else work.check_three_steps
     async with work.app:
         await clients(call, count=max(5, count // 20), concurrency=concurrency)
         return await clients(call, count=count, concurrency=concurrency)

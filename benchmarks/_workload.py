@@ -54,6 +54,12 @@ class Workload:
     fan_out: DurableFunction[[int], int]
     Counter: Any
 
+    async def check_three_steps(self, number: int) -> None:
+        """Run the workflow, and see that it has counted right."""
+        result = await self.three_steps(number)
+        if result != number + 3:
+            raise AssertionError(result)
+
 
 def workload(database: Path) -> Workload:
     """A fresh app on this file."""

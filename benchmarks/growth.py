@@ -133,9 +133,7 @@ async def _measured(
 ) -> list[Cost]:
     count = max(100, int(WORKFLOWS * given.scale))
 
-    async def call(value: int) -> None:
-        await cluster.work.three_steps(value)
-
+    call = cluster.work.check_three_steps
     await clients(call, count=count // 4, concurrency=times * CONCURRENCY)
     found: list[Cost] = []
     for _ in range(given.repeat):

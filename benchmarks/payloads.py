@@ -24,7 +24,7 @@ from typing import Any
 
 import asyncpg
 from _measure import Report, arguments, median, number, scratch, spread
-from _server import fresh, server, settings_of
+from _server import schema, server, settings_of
 
 from fenbu import App, Entity, Retry, step
 
@@ -126,19 +126,20 @@ def on_sqlite(given: argparse.Namespace) -> Costs:
 
 
 def on_postgres(server_url: str, given: argparse.Namespace) -> Costs:
-    async def measured() -> None:
+    async def measured(url: str) -> None:
         connection: Any = await asyncpg.connect(server_url)
 
         async def written() -> int:
             query = "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint"
             return await connection.fetchval(query)
 
-        await measure(fresh(server_url), written, costs, given)
+        await measure(url, written, costs, given)
         await connection.close()
 
     costs: Costs = {}
     for _ in range(given.repeat):
-        asyncio.run(measured())
+        with schema(server_url) as url:
+            asyncio.run(measured(url))
     return costs
 
 

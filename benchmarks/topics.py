@@ -16,11 +16,12 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 from _measure import Report, Timing, arguments, clients, median, number, scratch, spread, together
-from _server import fresh, server, settings_of
+from _server import schema, server, settings_of
 
 from fenbu import App
 
@@ -102,8 +103,8 @@ def main() -> None:
                 print(f"round {turn + 1} of {given.repeat}: {place}", file=sys.stderr)
                 for groups in (0, *given.groups):
                     file = f"sqlite:///{directory}/{turn}-{groups}.db"
-                    where = file if place == "SQLite" else fresh(url)
-                    rates, waits = asyncio.run(measured(service(where, groups), given))
+                    with nullcontext(file) if place == "SQLite" else schema(url) as where:
+                        rates, waits = asyncio.run(measured(service(where, groups), given))
                     for kept, new in ((found, rates), (latencies, waits)):
                         for name, timing in new.items():
                             kept.setdefault(place, {}).setdefault(name, []).append(timing)

@@ -24,7 +24,7 @@ from typing import Any
 
 from _measure import HERE, PYTHON, Report, arguments, median, number, scratch, spread
 from _peers import Result, prepared, said
-from _server import database, forget, free_port, fresh, server, settings_of
+from _server import database, free_port, schema, server, settings_of
 from versus_dbos import DBOS
 
 SDK = ("restate-sdk==1.3.0", "hypercorn==0.18.0", "aiohttp")
@@ -103,9 +103,8 @@ def engine(name: str, url: str, given: argparse.Namespace) -> Iterator[Engine]:
     """One of them, with a fresh database."""
     match name:
         case "fenbu":
-            own = fresh(url)
-            yield Engine([PYTHON, "_versus_fenbu.py"], url=own, loop="asyncio")
-            asyncio.run(forget(own))
+            with schema(url) as own:
+                yield Engine([PYTHON, "_versus_fenbu.py"], url=own, loop="asyncio")
         case "DBOS":
             script = [str(prepared("dbos-postgres", (DBOS, "psycopg[binary]"))), "_versus_dbos.py"]
             with database(url) as own:

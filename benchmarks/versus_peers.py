@@ -22,7 +22,7 @@ from typing import Any
 
 from _measure import HERE, PYTHON, Report, arguments, median, spread
 from _peers import PEERS, Peer, Result, Side, redis, said
-from _server import database, forget, fresh, server, settings_of
+from _server import database, schema, server, settings_of
 
 COUNT = {
     "fenbu": 40_000,
@@ -95,15 +95,13 @@ class _Client:
 def place(peer: Peer | None, server_url: str, concurrency: int) -> Iterator[_Client]:
     """Workers on a fresh database."""
     if peer is None:
-        url = fresh(server_url)
-        with _nodes(url):
+        with schema(server_url) as url, _nodes(url):
 
             def ours(count: int, *, bulk: bool) -> Result:
                 given = {"url": url, "count": count, "concurrency": concurrency, "bulk": bulk}
                 return said([PYTHON, str(HERE / "_peer_fenbu.py"), "client", json.dumps(given)])
 
             yield _Client(ours)
-        asyncio.run(forget(url))
         return
     with redis() if peer.on_redis else database(server_url) as url:
         side = Side(peer, url)

@@ -42,12 +42,7 @@ def case(concurrency: int, given: argparse.Namespace) -> Case:
     count = max(20, int(CALLS.get(concurrency, 20 * concurrency) * given.scale))
 
     async def calls(work: Workload, count: int) -> Timing:
-        async def call(given: int) -> None:
-            result = await work.three_steps(given)
-            if result != given + 3:
-                raise AssertionError(result)
-
-        return await clients(call, count=count, concurrency=concurrency)
+        return await clients(work.check_three_steps, count=count, concurrency=concurrency)
 
     return Case(
         name=f"{concurrency:,} at a time",

@@ -186,12 +186,30 @@ async def test_a_message_to_another_nodes_partition_wakes_that_node_only(join):
     assert [each.message.id for each in await received(two)] == ["a", "own"]
 
 
+def receivers_of_hints(node, monkeypatch) -> list[set[str]]:
+    """Of each statement that gives hints, from now on."""
+    sent, send = [], node._hints._send
+
+    async def noted():
+        sent.append(set(node._hints._receivers))
+        await send()
+
+    monkeypatch.setattr(node._hints, "_send", noted)
+    return sent
+
+
+async def hearing(storage) -> asyncio.Task[bool]:
+    """It waits for the next change, having heard of all before."""
+    while await storage.wait_for_change(0.0):
+        pass
+    waiting = asyncio.create_task(storage.wait_for_change(30.0))
+    await asyncio.sleep(0)
+    return waiting
+
+
 async def test_a_client_can_be_told_by_its_name(join, url, runner):
     node, client = await join([1]), await join()
-    while await client.wait_for_change(0.0):
-        pass
-    waiting = asyncio.create_task(client.wait_for_change(30.0))
-    await asyncio.sleep(0)
+    waiting = await hearing(client)
     node.hint([], [client.listener])
     assert await waiting
 
@@ -199,18 +217,8 @@ async def test_a_client_can_be_told_by_its_name(join, url, runner):
 async def test_what_comes_in_one_turn_is_one_hint(join, monkeypatch):
     """Calls that end tell all clients, and the one who is known to wait."""
     node, client = await join([1]), await join()
-    while await client.wait_for_change(0.0):
-        pass
-    sent = []
-    send = node._hints._send
-
-    async def counted():
-        sent.append(set(node._hints._receivers))
-        await send()
-
-    monkeypatch.setattr(node._hints, "_send", counted)
-    waiting = asyncio.create_task(client.wait_for_change(30.0))
-    await asyncio.sleep(0)
+    sent = receivers_of_hints(node, monkeypatch)
+    waiting = await hearing(client)
     node._hints.tell_clients()
     node.hint(clients=[client.listener])
     assert await waiting
@@ -228,9 +236,7 @@ async def test_whoever_does_not_listen_looks(join, postgres):
 
 async def test_listening_goes_on_in_a_new_session(join, other):
     node = await join(PARTITIONS)
-    while await node.wait_for_change(0.0):
-        pass
-    waiting = asyncio.create_task(node.wait_for_change(30.0))
+    waiting = await hearing(node)
     other.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'fenbu hints'"
     )
@@ -288,24 +294,14 @@ async def test_a_hint_for_nobody_in_particular_waits_for_one_that_is_urgent(join
     """Calls that end, with nobody known to wait, cost few statements; who is known is told soon."""
     node, client = await join([1]), await join()
     monkeypatch.setattr("fenbu._storage.postgres.hint.GATHER_SECONDS", (0.001, 3_600.0))
-    sent = []
-    send = node._hints._send
-
-    async def counted():
-        sent.append(set(node._hints._receivers))
-        await send()
-
-    monkeypatch.setattr(node._hints, "_send", counted)
+    sent = receivers_of_hints(node, monkeypatch)
     node.hint(clients=["somebody"])
     await node._hints._task
     node._hints.tell_clients()
     for _ in range(10):
         await asyncio.sleep(0)
     assert len(sent) == 1
-    while await client.wait_for_change(0.0):
-        pass
-    waiting = asyncio.create_task(client.wait_for_change(30.0))
-    await asyncio.sleep(0)
+    waiting = await hearing(client)
     node.hint(clients=[client.listener])
     assert await waiting
     assert len(sent[1]) == 2

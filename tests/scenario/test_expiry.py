@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from fenbu import App, Entity, Unavailable, UsageError, operation
+from fenbu import App, Entity, UsageError, operation
 from fenbu._core import limit
 from fenbu._core.model import EntityState
 from fenbu._storage.observer import CallFilter
 from fenbu.testing import crash_everywhere, run, simulate
+from tests.simulation.world import patiently
 
 MINUTE = 60
 
@@ -261,12 +263,7 @@ def test_in_simulated_faults_it_is_gone_in_the_end() -> None:
 
     async def scenario() -> None:
         for n in range(5):
-            while True:
-                try:
-                    await cart(f"cart-{n}").put("one")
-                    break
-                except Unavailable:  # A connection broke; what matters here is what is gone later.
-                    await asyncio.sleep(1.0)
+            await patiently(partial(cart(f"cart-{n}").put, "one"))
         await asyncio.sleep(20 * MINUTE)
         for n in range(5):
             assert await cart(f"cart-{n}").all() == []

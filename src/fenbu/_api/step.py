@@ -120,7 +120,7 @@ class Step:
             Exception: What the function raised, after its retries.
         """
         running = required_activation("step()")
-        codec: Codec = running.context.codec
+        codec = cast("Registry", running.context).codec
         try:
             known = _known.get((codec, function))
         except TypeError:  # A callable that cannot be hashed.

@@ -202,9 +202,7 @@ class Activation:
                 if entry.value is not None and self.restate is not None:
                     self.restate(entry.value)
                 return
-        loop.drain()
-        if self.conditions:
-            self._drain()
+        self._drain()
 
     def _drain(self) -> None:
         """Run the code to its next wait; and on, for as long as a condition holds that it waits for."""

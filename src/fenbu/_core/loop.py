@@ -17,7 +17,7 @@ import sys
 from asyncio import events, tasks
 from collections.abc import Callable, Coroutine, Iterable
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn
 from zlib import crc32
 
 from msgspec import Struct
@@ -186,7 +186,7 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
     ) -> asyncio.TimerHandle:
         handle = _Handle(callback, args, context or copy_context(), when, 0, self)
         handle.command = self.activation.start_timer(when, handle)
-        return cast("asyncio.TimerHandle", handle)
+        return handle  # type: ignore[return-value]
 
     def fire(self, handle: Any) -> None:
         """Run a timer's callback in the next drain."""

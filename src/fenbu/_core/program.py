@@ -395,8 +395,7 @@ class Program(Operating):
         if self.invocation.heartbeats and retry_at is None:
             self._forget_heartbeat(event.command)
         entry = Entry(
-            self.invocation.id, self._position + 1, kind, now, event.command, None,
-            event.attempt if event.after is None else event.attempts_spent,
+            self.invocation.id, self._position + 1, kind, now, event.command, None, event.attempts_spent,
             event.seconds, outcome.status, outcome.value, outcome.failure, retry_at,
         )  # fmt: skip
         self._event(entry, now)

@@ -39,7 +39,7 @@ class Committer:
         self._durable: dict[int, list[asyncio.Future[None]]] = {}
         """Who waits for a batch, by its number; each alone, so that one who is cancelled is so alone."""
         self._written: list[Batch] = []
-        """On disk; their effects leave in this turn of the event loop."""
+        """On disk; their effects leave in the next turn of the event loop at the latest."""
         self.durable_number = 0
         """Every batch up to this one is on disk."""
         self.trouble: str | None = None

@@ -62,7 +62,7 @@ def is_async(function: Callable[..., Any]) -> bool:
 
 
 _EAGER: Final[dict[str, Any]] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
-"""A task that runs to its first wait at once, where Python can do that: most bodies end there."""
+"""A body's task runs to its first wait at once, where Python can do that: most bodies end there."""
 
 
 def _has_begun(task: asyncio.Task[None]) -> bool:

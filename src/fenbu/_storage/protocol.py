@@ -425,7 +425,7 @@ class Storage(Ownership, Streams, Entities, Moves, Protocol):
     ) -> None:
         """Tell the owners of partitions, the clients who are listeners of names, and nodes by id, to look.
 
-        Raises nothing: a hint may be late, be lost, or come for nothing. `enqueue` and
+        Raises nothing, also when closed: a hint may be late, be lost, or come for nothing. `enqueue` and
         `commit` give their own.
         """
         ...

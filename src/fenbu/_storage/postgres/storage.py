@@ -204,7 +204,8 @@ class PostgresStorage(Moves):
         clients: Collection[str] = (),
         nodes: Collection[int] = (),
     ) -> None:
-        self._get().hints.give(partitions, clients, nodes)
+        if self._opened is not None:
+            self._opened.hints.give(partitions, clients, nodes)
 
     async def wait_for_change(self, seconds: float) -> bool:
         return await self._hints.wait(seconds)
