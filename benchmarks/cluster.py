@@ -84,6 +84,10 @@ class Cluster:
 
 
 Case = tuple[str, int, Callable[[Workload, int], Awaitable[Timing]]]
+Found = dict[str, dict[str, list[Run]]]
+"""The runs of a case, by its name and then by the place's."""
+
+WORKFLOW_ALONE, TASK_ALONE = "three-step workflows, 1 at a time", "await task(x), 1 at a time"
 
 
 def main() -> None:
@@ -106,8 +110,8 @@ def main() -> None:
         },
     )
     report = Report("cluster", "On PostgreSQL", given)
-    found: dict[str, dict[str, list[Run]]] = {}
-    slow: dict[str, list[Run]] = {}
+    found: Found = {}
+    slow: Found = {}
     places = [Place(count, separate) for count in given.nodes for separate in (False, True)]
     with server(given.url) as url:
         report.content["machine"] |= asyncio.run(settings_of(url))
@@ -121,9 +125,9 @@ def main() -> None:
             print(f"round {turn + 1} of {given.repeat}: commits that take longer", file=sys.stderr)
             with slower_commits(url, SLOW_FLUSH_MICROSECONDS):
                 for place in (ONE_BESIDE, ONE_SEPARATE):
-                    case = workflow_case(1, given.scale)
-                    run = asyncio.run(measured(place, url, [case]))[case[0]]
-                    slow.setdefault(place.name, []).append(run)
+                    alone = [workflow_case(1, given.scale), alone_task_case(given.scale)]
+                    for name, run in asyncio.run(measured(place, url, alone)).items():
+                        slow.setdefault(name, {}).setdefault(place.name, []).append(run)
     for name, of_place in found.items():
         report.table(name, [_row(place, runs) for place, runs in of_place.items()])
     _bare_table(report, found)
@@ -231,12 +235,20 @@ def workflow_case(concurrency: int, scale: float) -> Case:
     return f"three-step workflows, {concurrency:,} at a time", count, work
 
 
+def task_case(concurrency: int, count: int) -> Case:
+    async def awaited(workload: Workload, count: int) -> Timing:
+        return await clients(workload.task, count=count, concurrency=concurrency)
+
+    return f"await task(x), {concurrency:,} at a time", count, awaited
+
+
+def alone_task_case(scale: float) -> Case:
+    return task_case(1, scaled(WORKFLOWS[1], scale))
+
+
 def cases(given: argparse.Namespace) -> list[Case]:
     """Name, how many calls, and what makes them."""
     most, tasks = max(given.concurrency), scaled(TASKS, given.scale)
-
-    async def awaited(workload: Workload, count: int) -> Timing:
-        return await clients(workload.task, count=count, concurrency=most)
 
     async def started(workload: Workload, count: int) -> Timing:
         async def work() -> None:
@@ -265,7 +277,8 @@ def cases(given: argparse.Namespace) -> list[Case]:
 
     return [
         *(workflow_case(each, given.scale) for each in given.concurrency),
-        (f"await task(x), {most:,} at a time", tasks, awaited),
+        *([alone_task_case(given.scale)] if most > 1 else []),
+        task_case(most, tasks),
         (f"task.start(x) and its result, {most:,} at a time", tasks, started),
         ("task.start_many and all results", tasks, started_many),
         (
@@ -290,7 +303,7 @@ def _row(place: str, runs: list[Run]) -> dict[str, str]:
     return row
 
 
-def _bare_table(report: Report, found: dict[str, dict[str, list[Run]]]) -> None:
+def _bare_table(report: Report, found: Found) -> None:
     rows: list[dict[str, str]] = []
     for name, of_place in found.items():
         runs = [(each, each.ceiling) for runs in of_place.values() for each in runs]
@@ -314,46 +327,48 @@ def _bare_table(report: Report, found: dict[str, dict[str, list[Run]]]) -> None:
         )
 
 
-def _slow_table(report: Report, slow: dict[str, list[Run]]) -> None:
+def _slow_table(report: Report, slow: Found) -> None:
     """The same aims where a commit costs what it does on disks that flush more slowly."""
-    commits = [run.ceiling.commit_milliseconds for run in slow[ONE_BESIDE.name] if run.ceiling]
-    latencies = {name: [run.timing.percentile(0.5) for run in runs] for name, runs in slow.items()}
+    commit = _bare_commit(slow)
     report.table(
-        f"Three-step workflows, 1 at a time, where a commit takes {SLOW_FLUSH_MICROSECONDS:,} µs longer "
-        "(commit_delay)",
+        f"1 at a time, where a commit takes {SLOW_FLUSH_MICROSECONDS:,} µs longer (commit_delay)",
         [
             {
-                "": name,
-                "p50 ms": spread(found),
-                "bare commit ms": number(median(commits)),
-                "p50 in bare commits": spread([each / median(commits) for each in found]),
+                "": f"{name.partition(',')[0]}, {place}",
+                "p50 ms": spread([run.timing.percentile(0.5) for run in runs]),
+                "bare commit ms": number(commit),
+                "p50 in bare commits": spread([e.timing.percentile(0.5) / commit for e in runs]),
             }
-            for name, found in latencies.items()
+            for name, of_place in slow.items()
+            for place, runs in of_place.items()
         ],
     )
-    _latency_targets(report, latencies, median(commits), ", with slower commits")
+    _latency_targets(report, slow, ", with slower commits")
 
 
-def _latency_targets(
-    report: Report, latencies: dict[str, list[float]], commit: float, where: str = ""
-) -> None:
-    for place, what, aim, commits in (
-        (
-            ONE_BESIDE,
-            "latency of a three-step workflow alone, in times of five bare commits",
-            1.5,
-            5,
-        ),
-        (ONE_SEPARATE, "the same from a separate client and back, in bare commits", 10.0, 1),
-    ):
-        if place.name in latencies:
-            shown = [each / commit / commits for each in latencies[place.name]]
+def _bare_commit(found: Found) -> float:
+    """Milliseconds of a bare commit of what a workflow alone writes."""
+    runs = found[WORKFLOW_ALONE][ONE_BESIDE.name]
+    return median([run.ceiling.commit_milliseconds for run in runs if run.ceiling])
+
+
+def _latency_targets(report: Report, found: Found, where: str = "") -> None:
+    if ONE_BESIDE.name not in found.get(WORKFLOW_ALONE, {}):
+        return
+    commit = _bare_commit(found)
+    for name, place, what, aim, commits in (
+        (WORKFLOW_ALONE, ONE_BESIDE, "a three-step workflow alone, in times of five bare commits", 1.5, 5),
+        (TASK_ALONE, ONE_SEPARATE, "a task called from a separate client and back, in bare commits", 10, 1),
+        (WORKFLOW_ALONE, ONE_SEPARATE, "a three-step workflow from there and back, in bare commits", 10, 1),
+    ):  # fmt: skip
+        if runs := found.get(name, {}).get(place.name):
+            shown = [run.timing.percentile(0.5) / commit / commits for run in runs]
             report.target(
-                what + where, f"≤ {aim:g}", spread(shown), met=median(shown) <= aim
-            )  # fmt: skip
+                "latency of " + what + where, f"≤ {aim:g}", spread(shown), met=median(shown) <= aim
+            )
 
 
-def _targets(report: Report, found: dict[str, dict[str, list[Run]]]) -> None:
+def _targets(report: Report, found: Found) -> None:
     one = ONE_BESIDE.name
     busy = found.get("three-step workflows, 1,000 at a time", {})
     bare = [(run, run.ceiling) for run in busy.get(one, []) if run.ceiling is not None]
@@ -373,13 +388,7 @@ def _targets(report: Report, found: dict[str, dict[str, list[Run]]]) -> None:
                 f"{'separate' if separate else 'beside'}",
                 "≥ 1", spread(ratios), met=median(ratios) >= 1,
             )  # fmt: skip
-    alone = found.get("three-step workflows, 1 at a time", {})
-    commits = [run.ceiling.commit_milliseconds for run in alone.get(one, []) if run.ceiling]
-    if commits:
-        latencies = {
-            name: [run.timing.percentile(0.5) for run in runs] for name, runs in alone.items()
-        }
-        _latency_targets(report, latencies, median(commits))
+    _latency_targets(report, found)
 
 
 if __name__ == "__main__":
