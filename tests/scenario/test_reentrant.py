@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from fenbu import App, CallCancelled, DeadlockError, Entity, operation, step
+from fenbu import App, CallCancelled, DeadlockError, Entity, Status, TerminalError, operation, step
+from fenbu._core import limit
 from fenbu.testing import crash_everywhere, run
+from tests.scenario.again import again
 
 
 async def work(n: int) -> int:
@@ -270,6 +272,76 @@ def test_a_crash_anywhere_leaves_no_half_of_an_inner_operation(fails: bool) -> N
     expected = (["level 0", "level 1", "level 2"], 3)
     assert run(app, scenario)[1:] == ((0 if fails else 211) + 400, expected)
     assert crash_everywhere(app, scenario) >= 15
+
+
+@pytest.mark.guarantee("entity-linear")
+@pytest.mark.parametrize("others", [False, True])
+async def test_one_that_was_quarantined_in_the_midst_takes_nothing_from_others(
+    app: App, monkeypatch: pytest.MonkeyPatch, others: bool
+) -> None:
+    began = asyncio.Event()
+
+    def make_shelf(app: App, *, waits: bool) -> Any:
+        async def pause() -> None:
+            began.set()
+            if waits:
+                await asyncio.Event().wait()
+
+        @app.workflow
+        async def back(key: str) -> None:
+            await Shelf(key).note()
+
+        @app.entity
+        class Shelf(Entity):
+            lines: list[str] = []
+
+            @operation
+            async def visit(self) -> list[str]:
+                self.lines.append("in")
+                await back(self.key)
+                await step(pause)
+                self.lines.append("out")
+                return self.lines
+
+            @operation(reentrant=True)
+            async def note(self) -> None:
+                self.lines.append("note")
+
+            @operation
+            async def add(self) -> list[str]:
+                self.lines.append("another's")
+                return self.lines
+
+            @operation(read_only=True)
+            async def all(self) -> list[str]:
+                return self.lines
+
+        return Shelf
+
+    shelf = make_shelf(app, waits=True)
+    async with app:
+        await shelf("a").visit.options(id="v").start()
+        await began.wait()
+        await app.close(drain_seconds=0)
+    second = again(app)
+    shelf = make_shelf(second, waits=False)
+    monkeypatch.setattr(limit, "CRASHES_MAX", -1)  # As if it had taken its process down before.
+    async with second:
+        handle = second.handle("v")
+        async with asyncio.timeout(30):
+            while await handle.status() is not Status.QUARANTINED:
+                await asyncio.sleep(0)
+        if others:
+            assert await shelf("a").add() == ["another's"]
+        monkeypatch.undo()
+        await handle.retry()
+        if others:
+            with pytest.raises(TerminalError, match="'a' has been changed since by others"):
+                await handle.result()
+            assert await shelf("a").all() == ["another's"]
+        else:
+            assert await handle.result() == ["in", "note", "out"]
+            assert await shelf("a").all() == ["in", "note", "out"]
 
 
 class _nothing:  # noqa: N801

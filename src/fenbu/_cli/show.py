@@ -198,7 +198,7 @@ def _what(entry: Entry, command: str, children: dict[int, Invocation]) -> str:
 def _result(entry: Entry) -> str:
     if entry.failure is not None:
         return f"[red]{escape(first_line(failure_text(entry.failure)))}[/]"
-    if entry.value is not None:
+    if entry.value is not None and entry.kind is not EntryKind.INNER_BEGAN:
         return escape(payload_text(entry.value, 80))
     return "[green]✓[/]" if entry.status in (None, Status.COMPLETED) else status_text(entry.status)
 

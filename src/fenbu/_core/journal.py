@@ -22,7 +22,15 @@ from fenbu._core.command import (
     StartCall,
 )
 from fenbu._core.ids import CALLBACK, callback_name, child_id, run_id
-from fenbu._core.model import FINISHED, Entry, EntryKind, Invocation, Loaded
+from fenbu._core.model import (
+    FINISHED,
+    Entry,
+    EntryKind,
+    Invocation,
+    Loaded,
+    Payload,
+    Unreadable,
+)
 from fenbu.errors import NonDeterminismError
 
 _decoder = msgspec.json.Decoder(list[tuple[str, ...]])
@@ -137,6 +145,15 @@ def sees_field(text: str, name: str) -> bool:
     return SeeField.kind in text and any(
         each[:2] == (SeeField.kind, name) for each in recorded(text)
     )
+
+
+def ground(entries: Sequence[Entry]) -> Payload | None:
+    """Of which state others have changed something in an operation's turn; None if nothing was changed."""
+    kinds = (EntryKind.INNER_SET, EntryKind.INNER_ENDED)
+    if not any(each.kind in kinds and each.value is not None for each in entries):
+        return None
+    before = next((each.value for each in entries if each.kind is EntryKind.INNER_BEGAN), None)
+    return None if isinstance(before, Unreadable) else before
 
 
 def fields_seen(invocation: Invocation, entries: Iterable[Entry]) -> tuple[str, ...]:

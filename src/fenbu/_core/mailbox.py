@@ -18,7 +18,7 @@ from fenbu._core.field import Fields
 from fenbu._core.handler import EntitySpec
 from fenbu._core.message import Call, Cancel, Message
 from fenbu._core.model import EntityState, Payload, Status
-from fenbu._core.nest import Nest, outer_id
+from fenbu._core.nest import Nest, ground_of, outer_id, overtaken
 from fenbu._core.wish import (
     ATTRIBUTE,
     Wishes,
@@ -189,6 +189,9 @@ class Mailbox:
         if self.fields is not None and not (self.fields.is_home() and self.fields.has(resident)):
             return False
         self.queue.popleft()
+        if resident.ground is not None and resident.ground != ground_of(self):
+            resident.fail(overtaken(resident), now)
+            return True
         if not self._admit(resident):
             return False
         resident.start(now)

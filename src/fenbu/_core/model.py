@@ -191,7 +191,8 @@ class EntryKind(StrEnum):
     SIGNAL_RECEIVED = "signal_received"
     CANCEL_REQUESTED = "cancel_requested"
     INNER_BEGAN = "inner_began"
-    """A reentrant operation, `name`, runs in its turn, and it stands still."""
+    """A reentrant operation, `name`, runs in its turn, and it stands still. `value` tells the state by itself
+    that its entity had when it had its turn (`nest.py`)."""
     INNER_SET = "inner_set"
     """It leaves `value` in the lazy field `name`: comes before its end."""
     INNER_ENDED = "inner_ended"

@@ -4,7 +4,8 @@ The operation in whose turn another runs, the outer one, stands still meanwhile:
 inner one has an instance of its own, made of the outer's state as it stands. That it begins is an entry in
 the outer's journal, and so is its end, with the state that it leaves, in the batch that has its own outcome.
 A replay of the outer one sets its fields there. So an inner operation is part of the outer one: its changes
-count when that ends well, and are void if that fails.
+count when that ends well, and are void if that fails. They are changes of one state: if others have changed
+that meanwhile, because the outer one was quarantined, it fails when it comes back.
 Guarantee: entity-linear.
 """
 
@@ -18,7 +19,7 @@ from fenbu._core.message import Reply, Subscribe
 from fenbu._core.model import Address, EntryKind, Payload
 from fenbu._core.resident import stop_before
 from fenbu._core.wish import ATTRIBUTE, read_only_refusal
-from fenbu.errors import DeadlockError, EncodingError, UsageError
+from fenbu.errors import DeadlockError, EncodingError, TerminalError, UsageError
 
 if TYPE_CHECKING:
     from fenbu._core.mailbox import Mailbox
@@ -40,6 +41,20 @@ def outer_id(resident: Resident, entity: str) -> str | None:
     if following == len(chain) or not chain[following].startswith(MARK):
         return None
     return chain[following].removeprefix(MARK)
+
+
+def ground_of(mailbox: Mailbox) -> Payload:
+    """Tells the state that an entity has from those before and after it: when it was written."""
+    return "0" if mailbox.state is None else repr(mailbox.changed_at)
+
+
+def overtaken(resident: Resident) -> TerminalError:
+    """Why an operation cannot go on whose journal has changes of another state than there is."""
+    id_, key = resident.invocation.id, resident.invocation.key
+    return TerminalError(
+        f"{resident.spec.name} {id_} was quarantined after operations had run in its turn, and {key!r} has "
+        "been changed since by others: what those did would be lost"
+    )
 
 
 class Nest:
@@ -118,7 +133,11 @@ class Nest:
             return True
         for each in self.waiting:
             if each.marked and self.outer(each) is top:
-                top.note(EntryKind.INNER_BEGAN, each.invocation.id, None, now)
+                if each.ground is not None:
+                    each.fail(overtaken(each), now)  # The outer one has gone on without it.
+                    return True
+                ground = ground_of(self._mailbox)
+                top.note(EntryKind.INNER_BEGAN, each.invocation.id, ground, now)
                 self._begin(each, top, now)
                 return True
         return False
@@ -129,7 +148,10 @@ class Nest:
             if each.invocation.id == id_:
                 if not (each.marked and self._has_fields(each)):
                     return False
-                self._begin(each, outer, now)
+                if each.ground not in (None, ground_of(self._mailbox)):
+                    each.fail(overtaken(each), now)
+                else:
+                    self._begin(each, outer, now)
                 return True
         if id_ in self._mailbox.partition.residents or not self._mailbox.is_complete:
             return False

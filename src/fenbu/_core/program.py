@@ -65,6 +65,7 @@ class Program(Operating):
         self._position = len(entries) if entries else 0
         if spec.entity is not None and (entries or invocation.commands):
             self.fields_seen = journal.fields_seen(invocation, entries or ())
+            self.ground = journal.ground(entries or ())
         self._carried: deque[Entry] | None = None
         """Signals that the run before has not read, on their way to this one."""
         self._tied = None

@@ -56,6 +56,7 @@ class Resident(ABC):
         "asked_for",
         "bodies",
         "fields_seen",
+        "ground",
         "invocation",
         "mail",
         "mailbox",
@@ -80,6 +81,8 @@ class Resident(ABC):
         """Attempt by command of each body that the node was asked to run."""
         self.fields_seen: tuple[str, ...] = ()
         """The lazy fields of its entity that its code has seen, according to the journal as it was loaded."""
+        self.ground: Payload | None = None
+        """Of which state that journal has changes by others in its turn (`nest.py`); None if it has none."""
         self.mail: list[tuple[Message, int]] = []
         """Inbox messages that came before the code could receive them."""
         self.active = False

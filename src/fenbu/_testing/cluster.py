@@ -101,6 +101,8 @@ class Cluster:
         self.trace = trace
         self.options = options or app.node_options
         self.violations: list[str] = []
+        self.revived: set[str] = set()
+        """Ids of calls that were quarantined until the operator let them try again."""
         self.database = SimulatedDatabase(partition_count, self.violation)
         self.network = Network(loop, self.database, trace)
         self.machines: dict[Process, Machine] = {}
@@ -371,6 +373,7 @@ class Cluster:
         for each in list(self.database.invocations.values()):
             if each.status is Status.QUARANTINED:
                 self.trace("operator", f"lets {each.id} try again")
+                self.revived.add(each.id)
                 self.database.put([encode(Retry(each.partition, each.id, parked=True))])
 
     def memory(self) -> list[str]:
