@@ -14,7 +14,6 @@ from fenbu import (
     ConsumerGroup,
     Entity,
     Event,
-    Status,
     Topic,
     Unavailable,
     operation,
@@ -217,7 +216,7 @@ async def _check_groups(world: World, place: int, log: list[Said], expected: lis
     for key in range(KEYS):
         in_log = [each for each in log if each.key == f"k{key}"]
         while not _has_come_again(found := await _heard(f"{topic.name} k{key}", 0), in_log):
-            if _is_out_of_order(world, topic):
+            if world.has_quarantined(topic.name):
                 if all(found.count(each) > 1 for each in in_log):
                     break
             else:
@@ -226,15 +225,8 @@ async def _check_groups(world: World, place: int, log: list[Said], expected: lis
             await asyncio.sleep(PAUSE_SECONDS)
 
 
-def _is_out_of_order(world: World, topic: Topic[Said]) -> bool:
-    """Something of it was quarantined, so what came behind it was let go first."""
-    cluster = world.cluster
-    parked = {e.id for e in cluster.database.invocations.values() if e.status is Status.QUARANTINED}
-    return any(topic.name in each for each in cluster.revived | parked)
-
-
 def _is_same(world: World, topic: Topic[Said], found: list[Said], in_log: list[Said]) -> bool:
-    if _is_out_of_order(world, topic):
+    if world.has_quarantined(topic.name):
         return sorted(map(repr, found)) == sorted(map(repr, in_log))
     return found == in_log
 
@@ -283,7 +275,7 @@ def _once(
 ) -> None:
     """All of it, once, and that of each sender in order by key."""
     world.check(sorted(map(repr, found)) == sorted(map(repr, expected)), f"{who} has {found}")
-    if "filtered" in who or _is_out_of_order(world, topic):
+    if "filtered" in who or world.has_quarantined(topic.name):
         return
     last: dict[Any, int] = {}
     for each in found:

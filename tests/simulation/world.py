@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from random import Random
 from typing import TypeVar
 
-from fenbu import CallCancelled, Handle, TerminalError, Unavailable
+from fenbu import CallCancelled, Handle, Status, TerminalError, Unavailable
 from fenbu._testing.cluster import Cluster
 from fenbu._testing.simulation import Plan
 
@@ -37,6 +37,12 @@ class World:
     def check(self, holds: bool, text: str) -> None:
         if not holds:
             self.cluster.violation(text)
+
+    def has_quarantined(self, part: str) -> bool:
+        """Whether a call with this in its id was quarantined: those behind it on an entity go first."""
+        calls = self.cluster.database.invocations.values()
+        parked = {each.id for each in calls if each.status is Status.QUARANTINED}
+        return any(part in each for each in self.cluster.revived | parked)
 
     async def pause(self, most: float) -> None:
         await asyncio.sleep(self.random.random() * most)
