@@ -5,6 +5,8 @@ import os
 
 import pytest
 
+from fenbu._core.batch import CommitBatch
+from fenbu._storage.protocol import CommitOutcome
 from fenbu.errors import OwnershipLost, Unavailable, UsageError
 from tests.fixture.row import call, own, stored, write
 from tests.fixture.storage import MemoryDisk, SimulatedDisk
@@ -124,6 +126,23 @@ async def test_a_node_that_joins_again_ends_its_session_of_before(disk, connect)
     assert await again.take([1, 2, 3, 4]) == [1, 2, 3]
     with pytest.raises(OwnershipLost):
         await ghost.take([5])
+
+
+@pytest.mark.guarantee("entity-linear")
+async def test_an_empty_batch_tells_whether_it_is_still_a_node(connect, disk):
+    if not disk.many_nodes:
+        pytest.skip("its one node cannot lose it")
+    ghost, again = await connect(), await connect()
+    await ghost.join("node", 1.0)
+    assert (await ghost.commit(CommitBatch())).outcome is CommitOutcome.COMMITTED
+    await again.join("node", 2.0)
+    async with asyncio.timeout(20):
+        while len((await again.beat()).nodes) > 1:
+            await asyncio.sleep(0)
+    try:
+        assert (await ghost.commit(CommitBatch())).outcome is CommitOutcome.UNKNOWN
+    except OwnershipLost:
+        pass
 
 
 async def test_partitions_are_taken_and_given_up_one_by_one(connect):

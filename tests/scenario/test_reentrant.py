@@ -253,6 +253,49 @@ def test_who_terminates_the_outer_one_ends_the_inner_one(app: App) -> None:
     asyncio.run(main())
 
 
+async def test_who_cancels_one_that_waits_leaves_those_that_run(app: App) -> None:
+    hangs, go = asyncio.Event(), asyncio.Event()
+
+    async def hang() -> None:
+        hangs.set()
+        await go.wait()
+
+    @app.workflow
+    async def back(key: str) -> None:
+        await Door(key).hold()
+
+    @app.entity
+    class Door(Entity):
+        @operation
+        async def open(self) -> list[str]:
+            calls = [back.options(id=each)(self.key) for each in ("wa", "wb")]
+            ended = await asyncio.gather(*calls, return_exceptions=True)
+            return sorted(type(each).__name__ for each in ended)
+
+        @operation(reentrant=True)
+        async def hold(self) -> None:
+            await step(hang)
+
+    async with app:
+        handle = await Door("a").open.start()
+        await hangs.wait()
+        waiting: list[str] = []
+        async with asyncio.timeout(20):
+            while not waiting:
+                calls = (await app.list_calls()).calls
+                waiting = [
+                    each.id
+                    for each in calls
+                    if each.handler == "Door.hold" and each.status is Status.PENDING
+                ]
+        (id_,) = waiting
+        await app.handle(id_).cancel()
+        with pytest.raises(CallCancelled):
+            await app.handle(id_).result()
+        go.set()
+        assert await handle.result() == ["CallCancelled", "NoneType"]
+
+
 @pytest.mark.guarantee("entity-linear")
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_crash_anywhere_leaves_no_half_of_an_inner_operation(fails: bool) -> None:

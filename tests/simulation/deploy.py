@@ -138,6 +138,8 @@ async def deploys(world: World, name: str) -> None:
             cluster.start_node()
             await world.pause(3.0)
             if old in cluster.nodes:
+                if cluster.nodes == [old]:
+                    cluster.start_node()  # The new one has left meanwhile.
                 cluster.stop_node(old)
 
     async def one(kind: int, number: int) -> None:

@@ -194,11 +194,11 @@ async def _write_to(world: World, handle: Handle[Any], numbers: range, go: list[
     """What a call and its child wait for."""
     for number in numbers:
         await world.pause(0.8)
-        await patiently(lambda n=number: handle.signal("number", n))
+        await patiently(lambda n=number: handle.signal("number", n), anywhere=False)
     child = moves_along.handle(child_of(handle.id.removesuffix(RENAMED)))
     for number in go:
         await _is_there(world, child.id)
-        await patiently(lambda n=number: child.signal("go", n))
+        await patiently(lambda n=number: child.signal("go", n), anywhere=False)
 
 
 RENAMED = "+"

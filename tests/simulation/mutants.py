@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from fenbu._api.topic_log import Logs
 from fenbu._core.absent import Absent
 from fenbu._core.activation import Activation
+from fenbu._core.batch import Batch
 from fenbu._core.engine import Engine
 from fenbu._core.field import Fields
 from fenbu._core.message import Cancel, Reply, Restore, Signal
@@ -27,6 +28,7 @@ from fenbu._core.model import EntryKind
 from fenbu._core.partition import Partition
 from fenbu._core.program import Program
 from fenbu._core.resident import Resident
+from fenbu._node.callers import Callers
 from fenbu._node.chunks import ChunkWriter
 from fenbu._node.committer import Committer
 from fenbu._node.membership import Membership
@@ -245,6 +247,19 @@ def never_look_by_oneself(right: Any) -> Any:
     return beat
 
 
+def answer_from_memory(right: Any) -> Any:
+    return lambda self: False
+
+
+def miss_what_is_on_its_way(right: Any) -> Any:
+    def moved(self: Any) -> list[str]:
+        ids: list[str] = right(self)
+        self.watch_all(ids)
+        return ids
+
+    return moved
+
+
 def lose_errors_of_callbacks(right: Any) -> Any:
     def signal(self: Any, message: Any, now: float) -> None:
         right(self, replace(message, failure=None, value=message.value or "0"), now)
@@ -406,6 +421,8 @@ MUTANTS = (
     Mutant("export at several moments", SimulatedStorage, "snapshot", look_again_and_again),
     Mutant("mistake a lost session for one's own", Membership, "_beat", mistake_a_ghost),
     Mutant("leave the children of parked calls", "fenbu._core.tie", "in_journal", forget_children),
+    Mutant("answer from memory without a session", Batch, "tells", answer_from_memory),
+    Mutant("miss calls that are on their way", Callers, "moved", miss_what_is_on_its_way),
     Mutant("trust hints alone", SimulatedStorage, "beat", never_look_by_oneself),
 )
 

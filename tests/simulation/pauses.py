@@ -18,9 +18,9 @@ async def pauses(world: World, name: str) -> None:
     async def disturb(handle: Handle[None]) -> None:
         for _ in range(1 + world.random.randrange(3)):
             await world.pause(3.0)
-            await patiently(lambda: handle.pause("now and again"))
+            await patiently(lambda: handle.pause("now and again"), anywhere=False)
             await world.pause(3.0)
-            await patiently(handle.resume)
+            await patiently(handle.resume, anywhere=False)
 
     async def move(number: int) -> None:
         await world.pause(3.0)

@@ -152,7 +152,8 @@ async def topics_(world: World, name: str) -> None:
             for number in range(count):
                 said = Said(sender, number)
                 await patiently(
-                    lambda said=said: topic.publish(said, id=f"{said.sender}-{said.number}")
+                    lambda said=said: topic.publish(said, id=f"{said.sender}-{said.number}"),
+                    anywhere=False,
                 )
         else:
             await patiently(lambda: speaks.options(id=sender)(place, sender, count))
@@ -246,7 +247,7 @@ async def _steer(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Once the group's own calls are there; perhaps more than once, if nobody says that it was accepted."""
     while True:
         try:
-            return await patiently(work)
+            return await patiently(work, anywhere=False)
         except CallNotFound:
             await asyncio.sleep(PAUSE_SECONDS)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -18,6 +19,7 @@ from fenbu import (
 from fenbu._testing.linearizability import UNKNOWN, Observed, is_linearizable
 from fenbu._testing.simulation import Plan
 from tests.simulation import service
+from tests.simulation.asks import asking, seeing
 from tests.simulation.batches import batches
 from tests.simulation.books import books
 from tests.simulation.deploy import deploys
@@ -35,7 +37,7 @@ from tests.simulation.streams import streams
 from tests.simulation.tasks import beats, contexts, limits, loans
 from tests.simulation.topics import topics_
 from tests.simulation.updates import fates, updates
-from tests.simulation.world import World, patiently
+from tests.simulation.world import World, patiently, somewhere
 
 DELETED_SECONDS = 3_000.0
 """When a finished call must be gone, by the slow rounds of those who delete."""
@@ -79,26 +81,33 @@ async def register(world: World, name: str) -> None:
     history: list[Observed] = []
     process = world.cluster
 
+    async def ask(what: Any) -> Any:
+        operations = Register(name)
+        match what:
+            case ("write", value):
+                return await operations.write(value)
+            case ("swap", old, new):
+                return await operations.swap(old, new)
+            case ("look", seconds):
+                return await operations.look(seconds)
+        return await operations.read()
+
     async def client(number: int) -> None:
         chance = world.random
         for turn in range(2 + world.plan.size // 2):
             await world.pause(2.0)
             value = number * 100 + turn
             what: Any = chance.choice(
-                [("write", value), ("read",), ("look",), ("swap", chance.randrange(3) * 100, value)]
+                [
+                    ("write", value),
+                    ("read",),
+                    ("look", chance.choice((0.01, 0.3, 1.5))),
+                    ("swap", chance.randrange(3) * 100, value),
+                ]
             )
-            operations = Register(name)
             called = world.now
             try:
-                match what:
-                    case ("write", value):
-                        answer: Any = await operations.write(value)
-                    case ("swap", old, new):
-                        answer = await operations.swap(old, new)
-                    case ("look",):
-                        answer = await operations.look(chance.choice((0.01, 0.3, 1.5)))
-                    case _:
-                        answer = await operations.read()
+                answer = await somewhere(partial(ask, what))
             except Unavailable:
                 history.append(Observed(called, UNKNOWN, what))
             else:
@@ -183,7 +192,7 @@ async def takeovers(world: World, name: str) -> None:
     count = 2 + world.plan.size // 2
     for number in range(count):
         # Again and again until it is known to be there: then it takes its own place, too.
-        await patiently(lambda number=number: call.start(f"{name}-{number}"))
+        await patiently(lambda number=number: call.start(f"{name}-{number}"), anywhere=False)
         await world.pause(2.0)
     handle = service.taken_over.handle(name)
     while True:
@@ -423,6 +432,7 @@ async def kept(world: World, name: str) -> None:
 
 WORKLOADS: dict[str, Workload] = {
     "alarms": alarms,
+    "asks": asking,
     "attempts": attempts,
     "bank": bank,
     "batches": batches,
@@ -454,6 +464,7 @@ WORKLOADS: dict[str, Workload] = {
     "renewals": renewals,
     "sagas": sagas,
     "search": search,
+    "seeing": seeing,
     "signals": signals,
     "steering": steering,
     "streams": streams,

@@ -9,7 +9,7 @@ from random import Random
 from typing import TypeVar
 
 from fenbu import CallCancelled, Handle, Status, TerminalError, Unavailable
-from fenbu._testing.cluster import Cluster
+from fenbu._testing.cluster import Cluster, Machine
 from fenbu._testing.simulation import Plan
 
 T = TypeVar("T")
@@ -25,6 +25,9 @@ class World:
         self.plan = plan
         # Its own, so that a shorter plan of faults leaves the work as it is.
         self.random = Random(f"work {plan.seed}")
+        self.places = Random(f"places {plan.seed}")
+        self.asks_at_nodes = self.places.random() < 0.3
+        """Half of what its clients do, others do in the processes of nodes."""
         self.looks: Counter[str] = Counter()
         """How often somebody has looked whether something is there."""
         self.mended: set[str] = set()
@@ -33,6 +36,11 @@ class World:
     @property
     def now(self) -> float:
         return self.cluster.loop.time()
+
+    @property
+    def nodes(self) -> list[Machine]:
+        """Those that run."""
+        return [each for each in self.cluster.nodes if each.gateway is not None]
 
     def check(self, holds: bool, text: str) -> None:
         if not holds:
@@ -70,19 +78,53 @@ async def went_well(world: World, operation: Handle[None], what: str) -> bool:
         await patiently(operation.result)
     except TerminalError as error:
         overtaken = operation.id in world.cluster.revived and "has been changed since" in str(error)
-        world.check(what == "fail" or overtaken, "an operation failed that should not")
+        world.check(what == "fail" or overtaken, f"{operation.id} failed: {error}")
     except CallCancelled:
-        world.check(what == "end", "an operation was cancelled that nobody cancelled")
+        world.check(what == "end", f"{operation.id} was cancelled by nobody")
     else:
         world.check(what != "fail", "an operation went well that should have failed")
         return True
     return False
 
 
-async def patiently(work: Callable[[], Awaitable[T]]) -> T:
-    """Try again for as long as the database is away; the work must be safe to repeat."""
+async def patiently(work: Callable[[], Awaitable[T]], *, anywhere: bool = True) -> T:
+    """Try again for as long as the database is away; the work must be safe to repeat.
+
+    If its order matters it is all done by one client, and not anywhere.
+    """
     while True:
         try:
-            return await work()
+            return await (somewhere(work) if anywhere else work())
         except Unavailable:
             await asyncio.sleep(PAUSE_SECONDS)
+
+
+async def somewhere(work: Callable[[], Awaitable[T]]) -> T:
+    """Here, or in some seeds as often by a client in the process of a node, which may crash meanwhile."""
+    world = _worlds[0] if _worlds else None
+    if world is None or not world.asks_at_nodes or Cluster.open_one is not world.cluster:
+        return await work()
+    nodes = world.nodes
+    if not nodes or world.places.random() < 0.5:
+        return await work()
+    return await at(world, world.places.choice(nodes), work)
+
+
+async def at(world: World, machine: Machine, work: Callable[[], Awaitable[T]]) -> T:
+    """Do it in the process of a node, which may crash meanwhile."""
+    loop = world.cluster.loop
+    death: asyncio.Future[None] = loop.create_future()
+    machine.mourners.append(death)
+
+    async def ask() -> T:
+        return await work()
+
+    task = loop.spawn(machine.process, ask())
+    try:
+        await asyncio.wait((task, death), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise Unavailable(f"{machine.name} has crashed")
+        return task.result()
+    finally:
+        machine.mourners.remove(death)
+        task.cancel()

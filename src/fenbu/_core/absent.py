@@ -120,13 +120,9 @@ class Absent:
 
     def hand_back(self) -> None:
         """The partition goes to another owner. What came through the inbox is still there for him."""
-        batch = self._partition.engine.batch
-        for id_, held in self.held.items():
-            for message, number in held:
-                if not number:
-                    batch.rows.inbox.append(message)
-                    if isinstance(message, Call):
-                        batch.effects.append(Accepted(id_, existed=False))
+        inbox = self._partition.engine.batch.rows.inbox
+        for held in self.held.values():
+            inbox.extend(message for message, number in held if not number)
 
     def _load(self, id_: str) -> None:
         engine = self._partition.engine
@@ -362,6 +358,8 @@ class Absent:
             case Call() if message.if_exists is not IfExists.REUSE:
                 call = replace(message.invocation, partition=place)
                 engine.send(replace(message, invocation=call))
+                # It is on its way, and its ticket tells the rest.
+                engine.batch.effects.append(Accepted(invocation.id, existed=False))
             case Call():
                 engine.batch.effects.append(Accepted(invocation.id, existed=True))
                 parent = message.invocation.parent

@@ -11,7 +11,7 @@ from collections import deque
 
 from msgspec import Struct, field
 
-from fenbu._core.effect import Effect
+from fenbu._core.effect import Effect, Ended
 from fenbu._core.message import Message
 from fenbu._core.model import Chunk, EntityField, EntityState, Entry, Invocation, Payload
 
@@ -105,6 +105,10 @@ class Batch:
     def is_empty(self) -> bool:
         """Nothing has come yet that would have to be written."""
         return not (self.entities or self.fields) and self.rows.is_empty()
+
+    def tells(self) -> bool:
+        """Somebody is told how a call has ended, which may rest on what only the owner knows."""
+        return any(type(each) is Ended for each in self.effects)
 
     def finish(self) -> CommitBatch:
         """The rows to write."""

@@ -84,7 +84,9 @@ class Nest:
     def hurry(self, outer: Resident, now: float) -> None:
         """An operation that stands still is to end: so is the one that it waits for."""
         top = self.top()
-        if top is not None and top is not outer and top.activation is not None:
+        if top is None or top is outer or top.activation is None:
+            return
+        if self._is_under(outer):  # And not one that waits for its turn, or has lost its own.
             top.cancel(f"{outer.spec.name} {outer.invocation.id} is cancelled", now)
 
     def outer(self, resident: Resident) -> Resident | None:

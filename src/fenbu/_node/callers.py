@@ -6,7 +6,7 @@ It outlives the loss of a session: a call goes on elsewhere, and those who wait 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 
 from fenbu._core.effect import Ended
 from fenbu._core.message import Call, Message, Update
@@ -38,7 +38,8 @@ class Callers:
         self._loop = asyncio.get_running_loop()
         self._hint = hint
         self._waiting: dict[str, list[asyncio.Future[Outcome]]] = {}
-        self._accepting: dict[str, list[asyncio.Future[None]]] = {}
+        self._accepting: dict[str, tuple[int, list[asyncio.Future[None]]]] = {}
+        """By id; in which partition."""
         self._recent: dict[str, Outcome] = {}
         self._less_recent: dict[str, Outcome] = {}
         """The last outcomes, which are what is asked for: `start` and then `result`."""
@@ -51,10 +52,10 @@ class Callers:
 
     # Acceptance.
 
-    def expect(self, id_: str) -> asyncio.Future[None]:
+    def expect(self, id_: str, partition: int) -> asyncio.Future[None]:
         """A future that ends when the call with this id is accepted, or was before."""
         future: asyncio.Future[None] = self._loop.create_future()
-        self._accepting.setdefault(id_, []).append(future)
+        self._accepting.setdefault(id_, (partition, []))[1].append(future)
         return future
 
     def accepted(self, id_: str, *, existed: bool) -> None:
@@ -62,9 +63,16 @@ class Callers:
             # It may have taken the place of one that had ended.
             self._recent.pop(id_, None)
             self._less_recent.pop(id_, None)
-        for future in self._accepting.pop(id_, ()):
+        _, futures = self._accepting.pop(id_, (0, ()))
+        for future in futures:
             if not future.done():
                 future.set_result(None)
+
+    def left(self, partitions: Collection[int]) -> None:
+        """They have gone elsewhere, and what was on its way to them is in the database: it is accepted."""
+        for id_, (partition, _) in list(self._accepting.items()):
+            if partition in partitions:
+                self.accepted(id_, existed=False)
 
     # Outcomes.
 
@@ -92,20 +100,28 @@ class Callers:
             self._watch.add(id_, must_exist=must_exist)
         self.streams.news(id_)
 
-    def watch_all(self) -> None:
-        """Partitions have gone elsewhere: whoever waits for a call looks for it from now on."""
+    def moved(self) -> list[str]:
+        """Partitions have gone elsewhere. Gives the calls that are waited for, so that they are watched."""
         # There, another call may take the place of one that has ended.
         self._recent.clear()
         self._less_recent.clear()
-        for id_ in self._waiting:
-            self._watch.add(id_)
+        return list(self._waiting)
+
+    def watch_all(self, ids: Sequence[str]) -> None:
+        """Whoever waits for these calls looks for them from now on.
+
+        They are in the database, or never will be.
+        """
+        for id_ in ids:
+            if id_ in self._waiting:
+                self._watch.add(id_)
         self.streams.look()
         self.states.look()
 
     def doubt_all(self) -> None:
         """A session was lost: a call that is waited for may not have been stored at all."""
         self._doubtful.update(self._waiting)
-        self.watch_all()
+        self.watch_all(self.moved())
 
     def look(self) -> None:
         """There may be news from elsewhere."""
@@ -159,7 +175,7 @@ class Callers:
 
     def refuse(self, error: BaseException) -> None:
         """What was to be accepted is not, as far as anybody knows."""
-        for futures in self._accepting.values():
+        for _, futures in self._accepting.values():
             for future in futures:
                 if not future.done():
                     future.set_exception(error)

@@ -89,6 +89,9 @@ class Committer:
         if not rows.is_empty():
             await self._write(batch)
             self._telemetry.durable(rows)
+        elif batch.tells():
+            # A node that stood still may read a state that is another's by now: only its session knows.
+            await self._write(batch)
         self.durable_number = batch.number
         self._written.append(batch)
         if self._wanted.is_set() and not self._engine.batch.is_empty():

@@ -297,7 +297,7 @@ class Node:
         owned = tenure.engine.partitions
         for call in calls:
             if isinstance(call, Call) and not call.fresh and call.partition in owned:
-                accepting.append(self._callers.expect(call.invocation.id))
+                accepting.append(self._callers.expect(call.invocation.id, call.partition))
             tenure.post(call)
         try:
             await tenure.committer.durable()
@@ -306,8 +306,7 @@ class Node:
         except SESSION_ERRORS as error:
             if not tenure.is_over:
                 raise
-            ids = [each.invocation.id for each in calls if not isinstance(each, Signal)]
-            await self._confirm(ids, error)
+            await self._confirm(calls, error)
         for call in calls:
             if isinstance(call, Call) and call.ticket is not None:
                 check_accepted(call, await self._verdict(call.ticket))
@@ -320,18 +319,29 @@ class Node:
         self._callers.watch(ticket, must_exist=False)
         return await future
 
-    async def _confirm(self, ids: list[str], lost: Exception) -> None:
-        """The session was lost while these calls were written: see whether they were."""
+    async def _confirm(self, calls: Sequence[Call | Signal | Update], lost: Exception) -> None:
+        """The session was lost while these were written: see whether they were, as far as one can."""
+        doubt = Unavailable(
+            f"{lost}; it may or may not have been accepted: starting a call again with the same id is safe"
+        )
+        tickets = [
+            each.ticket for each in calls if isinstance(each, Call) and each.ticket is not None
+        ]
+        ids = [
+            each.invocation.id
+            for each in calls
+            if not isinstance(each, Signal) and (isinstance(each, Update) or each.ticket is None)
+        ]
         try:
             await self._running()
-            found = await self.storage.outcomes(ids)
+            found = await self.storage.outcomes([*ids, *tickets])
         except SESSION_ERRORS:
-            raise Unavailable(
-                f"{lost}; it may or may not have been accepted: starting a call again with the same id "
-                "is safe"
-            ) from lost
+            raise doubt from lost
         if any(id_ not in found for id_ in ids):
             raise Unavailable(f"{lost}; it was not accepted") from lost
+        # A signal leaves no trace, and what is to take the place of a call may lie in the inbox yet.
+        if any(each not in found for each in tickets) or any(isinstance(e, Signal) for e in calls):
+            raise doubt from lost
 
     async def call(self, call: Call) -> Outcome:
         """Make one call durable and wait for its outcome."""
@@ -359,7 +369,11 @@ class Node:
             return await self._callers.wait(id)
         # It may have ended in a batch that is being written: then that tells.
         future = self._callers.wait(id)
-        await self._settled(tenure)
+        try:
+            await self._settled(tenure)
+        except BaseException:
+            future.cancel()
+            raise
         if not future.done():
             self._callers.watch(id)
         return await future

@@ -22,6 +22,8 @@ LOOK_SECONDS_MAX = 1.0
 class _Wanted(Struct, frozen=True, eq=False):
     must_exist: bool
     """False if its message may be on its way."""
+    is_new: bool
+    """Then it is on its way until the batch is durable in which it was sent."""
 
 
 class OutcomeWatch:
@@ -59,7 +61,10 @@ class OutcomeWatch:
 
         A call that `is_new` cannot have ended yet: there is nothing to see before a hint or a while.
         """
-        self._ids[id_] = _Wanted(must_exist)
+        before = self._ids.get(id_)
+        if before is not None and not (before.must_exist or before.is_new):
+            must_exist = False  # That of a ticket is taken up some time after its batch.
+        self._ids[id_] = _Wanted(must_exist, is_new)
         self._pause = LOOK_SECONDS_MIN
         if not is_new:
             self._wake.set()

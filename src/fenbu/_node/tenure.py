@@ -50,6 +50,7 @@ from fenbu._node.resource import Resources
 from fenbu._node.telemetry import Telemetry, log
 from fenbu._node.wakeup import Wakeup
 from fenbu._storage.protocol import InboxPosition, Received, Storage
+from fenbu.errors import Unavailable
 
 SLOW_DRAIN_SECONDS = 0.5
 
@@ -224,7 +225,11 @@ class Tenure:
         # While a batch may still be tried again that has rows of them, nobody else may have them.
         await self.committer.written()
         await self._storage.release(numbers)
-        self._callers.watch_all()
+        waiting = self._callers.moved()
+        # Some were made since, and are in a batch that is open or on its way.
+        await self.committer.written()
+        self._callers.left(numbers)
+        self._callers.watch_all(waiting)
         return True
 
     def _let_go(self, numbers: Iterable[int]) -> None:
@@ -284,10 +289,12 @@ class Tenure:
         if cut:
             log.warning("%d bodies were still running and will run again at the next start", cut)
         try:
-            self._let_go(list(self.engine.partitions))
+            numbers = list(self.engine.partitions)
+            self._let_go(numbers)
             await self.committer.durable()
             while self._effects:
                 self._release_some()
+            self._callers.left(numbers)
         finally:
             await self.drop()
 
@@ -299,8 +306,9 @@ class Tenure:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._loader.stop()
+        # Somebody may have asked for something that no batch has taken any more.
+        self.committer.stop(error or Unavailable("the node has stopped before this was stored"))
         if error is not None:
-            self.committer.stop(error)
             self.engine.abandon()
             await self.executor.drain(0.0)
 

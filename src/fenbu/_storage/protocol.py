@@ -300,7 +300,8 @@ class Storage(Ownership, Streams, Entities, Moves, Protocol):
         `parent` and `chain`). What `rewritten` replaces goes before everything else. Of a call in `deleted`
         nothing that the batch says elsewhere is written.
 
-        What `inbox` holds for partitions of others is made known to their owners by a hint.
+        What `inbox` holds for partitions of others is made known to their owners by a hint. An empty batch
+        that is committed proves that this process is still a node.
 
         Chunks get their numbers in the order in which they stand in the batch, above all that were written
         for their call before. One that is there already, by where it comes from, stays as it is.

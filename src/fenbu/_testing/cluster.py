@@ -73,6 +73,8 @@ class Machine:
         self.node: Node | None = None
         self.notice_seconds = 0.0
         """How long the server takes to see that it has crashed."""
+        self.mourners: list[asyncio.Future[None]] = []
+        """Who is told that it has crashed."""
 
     @property
     def name(self) -> str:
@@ -242,6 +244,9 @@ class Cluster:
         if machine in self.nodes:
             self.nodes.remove(machine)
         machine.gateway = None
+        for each in machine.mourners:
+            if not each.done():
+                each.set_result(None)
         for session in machine.storage.sessions:
             self.network.later(machine.notice_seconds, session.end)
 

@@ -1,0 +1,193 @@
+"""Who waits in a node's own process, while partitions go elsewhere and the session is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from fenbu import App, Entity, Unavailable, operation, wait_signal
+from fenbu._core.batch import CommitBatch
+from fenbu._core.ids import partition_of_entity
+from fenbu._node.callers import Callers
+from fenbu._storage.memory.storage import MemoryStorage
+from fenbu._storage.protocol import Commit, CommitOutcome
+from fenbu.errors import OwnershipLost
+
+pytestmark = [pytest.mark.timeout(30), pytest.mark.guarantee("accepted-never-lost")]
+
+
+class Service:
+    def __init__(self, app: App) -> None:
+        @app.entity
+        class Counter(Entity):
+            n: int = 0
+
+            @operation
+            async def add(self, n: int) -> int:
+                self.n += n
+                return self.n
+
+            @operation(read_only=True)
+            async def get(self) -> int:
+                return self.n
+
+        @app.workflow
+        async def told() -> str:
+            return await wait_signal("word", str)
+
+        self.Counter, self.told = Counter, told
+
+
+@pytest.fixture
+def app() -> App:
+    return App("clients", url="memory:")
+
+
+@pytest.fixture
+def service(app: App) -> Service:
+    return Service(app)
+
+
+def storage_of(app: App) -> Any:
+    assert app.node is not None
+    return app.node.storage
+
+
+async def turns(count: int) -> None:
+    """Everything in memory has time to happen."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def again(work: Callable[[], Awaitable[None]]) -> None:
+    """Until the node has joined again."""
+    while True:
+        try:
+            return await work()
+        except Unavailable:
+            await asyncio.sleep(0)
+
+
+def lose_next(storage: Any) -> None:
+    """The session is lost before the next batch is written; the node joins again."""
+    commit = storage.commit
+
+    async def lost(batch: CommitBatch) -> Commit:
+        del batch
+        storage.commit = commit
+        return Commit(CommitOutcome.UNKNOWN, "the cable")
+
+    storage.commit = lost
+
+
+async def test_a_call_that_is_on_its_way_when_partitions_leave_is_not_missed(
+    app: App, service: Service
+) -> None:
+    async with app:
+        assert await service.Counter("a").add(1) == 1
+        storage, tenure = storage_of(app), app.node.tenure  # type: ignore[union-attr]
+        written = asyncio.Event()
+        commit, release = storage.commit, storage.release
+        calls: list[asyncio.Future[int]] = []
+
+        async def slow(batch: CommitBatch) -> Commit:
+            await written.wait()
+            return await commit(batch)
+
+        async def release_and_call(numbers: list[int]) -> None:
+            await release(numbers)
+            storage.commit = slow
+            calls.append(asyncio.ensure_future(service.Counter("a").add(1)))
+            await turns(20)
+
+        storage.release = release_and_call
+        count = app.registry.partition_count
+        other = (partition_of_entity("Counter", "a", count) + 1) % count
+        giving = asyncio.ensure_future(tenure.give_up([other], 1.0))
+        await turns(500)
+        written.set()
+        assert await calls[0] == 2
+        assert await giving
+        storage.release = release
+
+
+async def test_what_lies_in_the_inbox_of_a_partition_that_has_left_is_accepted() -> None:
+    callers = Callers(MemoryStorage(), lambda _: None, lambda _: False)
+    future = callers.expect("mine", 3)
+    callers.left([4])
+    assert not future.done()
+    callers.left([3, 4])
+    await future
+
+
+async def test_what_was_to_take_a_place_when_the_session_was_lost_is_in_doubt(
+    app: App, service: Service
+) -> None:
+    async with app:
+        handle = await service.told.options(id="t").start()
+        lose_next(storage_of(app))
+        with pytest.raises(Unavailable, match="may or may not have been accepted"):
+            await service.told.options(id="t", if_exists="replace").start()
+        await again(lambda: handle.signal("word", "first"))
+        assert await handle.result() == "first"
+
+
+async def test_a_signal_that_was_sent_with_a_start_when_the_session_was_lost_is_in_doubt(
+    app: App, service: Service
+) -> None:
+    async with app:
+        handle = await service.told.options(id="t").start()
+        lose_next(storage_of(app))
+        with pytest.raises(Unavailable, match="may or may not have been accepted"):
+            await service.told.options(id="t").and_signal("word", "lost").start()
+        await again(lambda: handle.signal("word", "sent"))
+        assert await handle.result() == "sent"
+
+
+@pytest.mark.guarantee("entity-linear")
+async def test_who_has_lost_the_session_answers_nothing_from_memory(
+    app: App, service: Service
+) -> None:
+    async with app:
+        assert await service.Counter("a").add(1) == 1
+        storage = storage_of(app)
+        commit = storage.commit
+
+        async def gone(batch: CommitBatch) -> Commit:
+            assert batch.is_empty()
+            storage.commit = commit
+            raise OwnershipLost("the session has ended")
+
+        storage.commit = gone
+        with pytest.raises(Unavailable):
+            await service.Counter("a").get()
+        assert await service.Counter("a").get() == 1
+
+
+async def test_after_the_end_nobody_waits_for_a_batch(app: App, service: Service) -> None:
+    del service
+    async with app:
+        tenure = app.node.tenure  # type: ignore[union-attr]
+        assert tenure is not None
+    with pytest.raises(Unavailable, match="stopped before"):
+        await tenure.committer.durable()
+
+
+async def test_who_gives_up_waiting_leaves_nothing_behind(app: App, service: Service) -> None:
+    async with app:
+        node = app.node
+        assert node is not None
+        assert node.tenure is not None
+
+        async def lost() -> None:
+            raise ValueError("an error on the way")
+
+        node.tenure.committer.durable = lost  # type: ignore[assignment]
+        with pytest.raises(ValueError, match="on the way"):
+            await service.told.handle("nobody").result()
+        del node.tenure.committer.durable
+        waiting = [each for futures in node._callers._waiting.values() for each in futures]
+        assert all(each.done() for each in waiting)
