@@ -11,7 +11,7 @@ from collections import deque
 
 from msgspec import Struct, field
 
-from fenbu._core.effect import Effect, Ended
+from fenbu._core.effect import Accepted, Effect, Ended
 from fenbu._core.message import Message
 from fenbu._core.model import Chunk, EntityField, EntityState, Entry, Invocation, Payload
 
@@ -107,8 +107,8 @@ class Batch:
         return not (self.entities or self.fields) and self.rows.is_empty()
 
     def tells(self) -> bool:
-        """Somebody is told how a call has ended, which may rest on what only the owner knows."""
-        return any(type(each) is Ended for each in self.effects)
+        """Somebody is told that a call exists, or how it has ended: only the owner may say that."""
+        return any(isinstance(each, Ended | Accepted) for each in self.effects)
 
     def finish(self) -> CommitBatch:
         """The rows to write."""
