@@ -71,9 +71,9 @@ async def _see_to_its_end(world: World, handle: Handle[BatchProgress], count: in
     disturbs = world.random.random() < 0.5
     if disturbs:
         await world.pause(3.0)
-        await patiently(handle.pause)
+        await patiently(handle.pause, anywhere=False)
         await world.pause(3.0)
-        await patiently(handle.resume)
+        await patiently(handle.resume, anywhere=False)
     found = await patiently(handle.result)
     failed = [number for number in range(count) if number % 5 == 3]
     counts = (found.started, found.completed, found.failed, found.open)
