@@ -27,8 +27,9 @@ def app() -> App:
     return App("claims", url="memory:")
 
 
-def owns(node: Node) -> bool:
-    return node.tenure is not None and bool(node.tenure.engine.partitions)
+def owned(node: Node) -> int:
+    """How many partitions it owns."""
+    return 0 if node.tenure is None else len(node.tenure.engine.partitions)
 
 
 async def double(n: int) -> int:
@@ -61,7 +62,7 @@ async def test_services_join_one_database(app: App) -> None:
     async with cluster_of(app) as cluster:
         one = await cluster.start(app=first)
         other = await cluster.start(app=second)
-        await cluster.until(lambda: owns(one) and owns(other))
+        await cluster.until(lambda: owned(one) == owned(other) == 128)
         misplaced = names_at(app, other, 30)
         handles = [await bill.options(id=each).start(n) for n, each in enumerate(misplaced)]
         # What is sent while nobody has the handler follows the call.
@@ -144,7 +145,7 @@ async def test_calls_are_shared_only_with_nodes_that_have_the_same_handlers(app:
     async with cluster_of(app) as cluster:
         one: Node = await cluster.start(options, app=first)
         other = await cluster.start(options, app=second)
-        await cluster.until(lambda: owns(one) and owns(other))
+        await cluster.until(lambda: owned(one) == owned(other) == 128)
         names = names_at(app, one, 10)
         handles = [await held.options(id=each).start(n) for n, each in enumerate(names)]
         tenure = one.tenure
