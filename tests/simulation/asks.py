@@ -23,6 +23,7 @@ from tests.simulation.service import app
 from tests.simulation.world import World, at, here, patiently
 
 ROUNDS = 4
+BODIES_MIN = 100
 WRITES = 20
 
 
@@ -54,6 +55,10 @@ async def told() -> int:
 
 @app.task(retry=Retry(attempts=1000, first_seconds=0.5, max_seconds=0.5))
 async def asks(name: str, number: int) -> list[int]:
+    return await _asks(name, number)
+
+
+async def _asks(name: str, number: int) -> list[int]:
     """Gives those of which it has heard that they were counted, by this run of it."""
     counted: list[int] = []
     for each in range(number * ROUNDS, (number + 1) * ROUNDS):
@@ -61,7 +66,7 @@ async def asks(name: str, number: int) -> list[int]:
             await patiently(lambda each=each: _ask(name, each, counted))
             await patiently(lambda each=each: _steer(name, each))
         except FenbuError as error:
-            here().check(False, f"a body that asks heard {type(error).__name__}: {error}")
+            here().check(False, f"who asks heard {type(error).__name__}: {error}")
     return counted
 
 
@@ -102,6 +107,9 @@ async def asking(world: World, name: str) -> None:
 
     async def one(number: int) -> list[int]:
         await world.pause(8.0)
+        if world.plan.calls_max < BODIES_MIN:
+            # Bodies that wait for calls keep their places, and there are few: no body does it.
+            return await _asks(name, number)
         call = asks.options(id=f"{name}-{number}-asks")
         return await patiently(lambda: call(name, number))
 
