@@ -6,9 +6,9 @@ import pytest
 
 from fenbu._api.signal import wait_signal
 from fenbu._api.step import step
-from fenbu._core.effect import Effect, LoadCalls, LoadReady
+from fenbu._core.effect import Accepted, Effect, LoadCalls, LoadReady
 from fenbu._core.event import CallsLoaded, DueLoaded, EntityLoaded, ReadyLoaded
-from fenbu._core.message import Call, Cancel, Retry, Signal
+from fenbu._core.message import Call, Cancel, IfExists, Retry, Signal
 from fenbu._core.model import Invocation, Kind, Status
 from tests.unit.drive import Drive, bodies
 
@@ -239,6 +239,22 @@ def test_a_message_for_another_nodes_partition_only_becomes_a_row(drive: Drive) 
     drive.engine.send(Signal(1, "elsewhere", "n", "1"))
     drive.commit()
     assert list(drive.inbox.values()) == [Signal(1, "elsewhere", "n", "1")]
+
+
+@pytest.mark.guarantee("accepted-never-lost")
+def test_who_replaces_a_call_that_lives_elsewhere_need_not_wait_for_its_owner(drive: Drive) -> None:
+    drive.register(act, Kind.TASK)
+    drive.registry.partition_count = 2
+    drive.call("act", 1, id="a", wake_at=5000.0)
+    (row,) = drive.rows.values()
+    row.partition = 1  # It was given to another node, for its load.
+    drive.start()
+    invocation = Invocation(id="a", partition=0, handler="act", args=row.args)
+    call = Call(invocation, if_exists=IfExists.REPLACE, ticket="ticket")
+    effects = drive.event_after_load(call)
+    assert Accepted("a", existed=False) in effects
+    (sent,) = drive.inbox.values()
+    assert (sent.partition, sent.ticket) == (1, "ticket")
 
 
 def test_who_is_alone_at_two_crashes_in_a_row_is_quarantined(drive: Drive) -> None:
