@@ -15,6 +15,7 @@ from fenbu._node.callers import Callers
 from fenbu._storage.memory.storage import MemoryStorage
 from fenbu._storage.protocol import Commit, CommitOutcome
 from fenbu.errors import OwnershipLost
+from tests.fixture.postgres import new_url
 
 pytestmark = [pytest.mark.timeout(30), pytest.mark.guarantee("accepted-never-lost")]
 
@@ -112,6 +113,26 @@ async def test_a_call_that_is_on_its_way_when_partitions_leave_is_not_missed(
         assert await calls[0] == 2
         assert await giving
         storage.release = release
+
+
+async def test_who_replaces_a_call_of_another_node_gets_the_new_result(
+    request: pytest.FixtureRequest,
+) -> None:
+    url = new_url(request.getfixturevalue("postgres"))
+    nodes = [App("replacing", url=url) for _ in range(2)]
+
+    def made(app: App) -> Any:
+        @app.task(name="echo")
+        async def echo(n: int) -> int:
+            return n
+
+        return echo
+
+    here, there = map(made, nodes)
+    async with nodes[0], nodes[1]:
+        for name in "abcdef":
+            for n, echo in enumerate((here, there, here, there)):
+                assert await echo.options(id=name, if_exists="replace")(n) == n
 
 
 async def test_what_lies_in_the_inbox_of_a_partition_that_has_left_is_accepted() -> None:

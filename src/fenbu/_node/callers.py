@@ -61,8 +61,7 @@ class Callers:
     def accepted(self, id_: str, *, existed: bool) -> None:
         if not existed:
             # It may have taken the place of one that had ended.
-            self._recent.pop(id_, None)
-            self._less_recent.pop(id_, None)
+            self.begins(id_)
         _, futures = self._accepting.pop(id_, (0, ()))
         for future in futures:
             if not future.done():
@@ -131,12 +130,20 @@ class Callers:
 
     def tell(self, effect: Ended) -> None:
         """A call has ended here."""
-        id_, outcome = effect.id, effect.outcome
-        if outcome.status is COMPLETED:
+        if effect.outcome.status is COMPLETED:
             # Any other may be tried again, and end differently.
             if len(self._recent) >= RECENT_OUTCOMES_MAX:
                 self._less_recent, self._recent = self._recent, {}
-            self._recent[id_] = outcome
+            self._recent[effect.id] = effect.outcome
+        self._found(effect.id, effect.outcome)
+
+    def begins(self, id_: str) -> None:
+        """A call with an id that was chosen is on its way: it may be another than the one that is known."""
+        self._recent.pop(id_, None)
+        self._less_recent.pop(id_, None)
+
+    def _found(self, id_: str, outcome: Outcome) -> None:
+        """How a call has ended, here or elsewhere: there, another may follow and nobody tells of it here."""
         if self._listeners:
             listener = self._listeners.pop(id_, None)
             if listener is not None:
@@ -157,9 +164,6 @@ class Callers:
             if len(self._listeners) >= LISTENERS_MAX:
                 self._listeners.clear()  # They look by themselves, later.
             self._listeners[message.invocation.id] = message.listener
-
-    def _found(self, id_: str, outcome: Outcome) -> None:
-        self.tell(Ended(id_, outcome))
 
     def _failed(self, id_: str, error: Exception) -> None:
         if id_ in self._doubtful and isinstance(error, CallNotFound):
