@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from fenbu import App, Entity, Unavailable, operation, wait_signal
+from fenbu import App, Entity, Status, Unavailable, operation, wait_signal
 from fenbu._core.batch import CommitBatch
-from fenbu._core.ids import partition_of_entity
+from fenbu._core.ids import partition_of, partition_of_entity
 from fenbu._node.callers import Callers
 from fenbu._storage.memory.storage import MemoryStorage
 from fenbu._storage.protocol import Commit, CommitOutcome
@@ -144,28 +144,43 @@ async def test_what_lies_in_the_inbox_of_a_partition_that_has_left_is_accepted()
     await future
 
 
-async def test_what_was_to_take_a_place_when_the_session_was_lost_is_in_doubt(
-    app: App, service: Service
+@pytest.mark.parametrize("what", ["to take a place", "to bring a signal"])
+async def test_what_was_sent_when_the_session_was_lost_is_in_doubt(
+    app: App, service: Service, what: str
 ) -> None:
     async with app:
         handle = await service.told.options(id="t").start()
         lose_next(storage_of(app))
+        if what == "to take a place":
+            start = service.told.options(id="t", if_exists="replace").start
+        else:
+            start = service.told.options(id="t").and_signal("word", "lost").start
         with pytest.raises(Unavailable, match="may or may not have been accepted"):
-            await service.told.options(id="t", if_exists="replace").start()
-        await again(lambda: handle.signal("word", "first"))
-        assert await handle.result() == "first"
-
-
-async def test_a_signal_that_was_sent_with_a_start_when_the_session_was_lost_is_in_doubt(
-    app: App, service: Service
-) -> None:
-    async with app:
-        handle = await service.told.options(id="t").start()
-        lose_next(storage_of(app))
-        with pytest.raises(Unavailable, match="may or may not have been accepted"):
-            await service.told.options(id="t").and_signal("word", "lost").start()
+            await start()
         await again(lambda: handle.signal("word", "sent"))
         assert await handle.result() == "sent"
+
+
+async def test_a_start_that_is_looked_up_when_its_partition_leaves_is_accepted(
+    app: App, service: Service
+) -> None:
+    async with app:
+        storage, tenure = storage_of(app), app.node.tenure  # type: ignore[union-attr]
+        asked, answer, load = asyncio.Event(), asyncio.Event(), storage.load_calls
+
+        async def slow(ids: list[str]) -> Any:
+            asked.set()
+            await answer.wait()
+            return await load(ids)
+
+        storage.load_calls = slow
+        starting = asyncio.ensure_future(service.told.options(id="t").start())
+        await asked.wait()
+        partition = partition_of("t", app.registry.partition_count)
+        assert await tenure.give_up([partition], 1.0)
+        handle = await starting
+        answer.set()
+        assert await handle.status() is Status.PENDING
 
 
 @pytest.mark.guarantee("entity-linear")

@@ -298,8 +298,8 @@ class Node:
         for call in calls:
             if isinstance(call, Call) and not call.fresh:
                 self._callers.begins(call.invocation.id)
-            if isinstance(call, Call) and not call.fresh and call.partition in owned:
-                accepting.append(self._callers.expect(call.invocation.id, call.partition))
+                if call.partition in owned:
+                    accepting.append(self._callers.expect(call.invocation.id, call.partition))
             tenure.post(call)
         try:
             await tenure.committer.durable()
