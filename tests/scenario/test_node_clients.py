@@ -39,7 +39,11 @@ class Service:
         async def told() -> str:
             return await wait_signal("word", str)
 
-        self.Counter, self.told = Counter, told
+        @app.workflow(retention=0)
+        async def forgotten() -> str:
+            return await wait_signal("word", str)
+
+        self.Counter, self.told, self.forgotten = Counter, told, forgotten
 
 
 @pytest.fixture
@@ -55,6 +59,10 @@ def service(app: App) -> Service:
 def storage_of(app: App) -> Any:
     assert app.node is not None
     return app.node.storage
+
+
+async def all_told() -> bool:
+    return True
 
 
 async def turns(count: int) -> None:
@@ -135,8 +143,45 @@ async def test_who_replaces_a_call_of_another_node_gets_the_new_result(
                 assert await echo.options(id=name, if_exists="replace")(n) == n
 
 
+async def test_a_call_that_keeps_nothing_and_stays_while_other_partitions_leave_is_not_missed(
+    app: App, service: Service
+) -> None:
+    async with app:
+        storage, tenure = storage_of(app), app.node.tenure  # type: ignore[union-attr]
+        count = app.registry.partition_count
+        handle = await service.forgotten.options(id="t").start()
+        result = asyncio.ensure_future(handle.result())
+        await turns(50)
+        other = (partition_of("t", count) + 1) % count
+        read, ended = asyncio.Event(), asyncio.Event()
+        signals: list[asyncio.Future[None]] = []
+        commit, outcomes = storage.commit, storage.outcomes
+
+        async def slow(batch: CommitBatch) -> Commit:
+            done = await commit(batch)
+            if "t" in batch.deleted:
+                # It has ended, and all the node knows is that the batch is on its way.
+                ended.set()
+                await read.wait()
+                await turns(50)
+            return done
+
+        async def look(ids: list[str]) -> Any:
+            if not read.is_set():
+                signals.append(asyncio.ensure_future(handle.signal("word", "now")))
+                await ended.wait()
+            found = await outcomes(ids)
+            read.set()
+            return found
+
+        storage.commit, storage.outcomes = slow, look
+        assert await tenure.give_up([other], 1.0)
+        assert await result == "now"
+        await asyncio.gather(*signals)
+
+
 async def test_what_lies_in_the_inbox_of_a_partition_that_has_left_is_accepted() -> None:
-    callers = Callers(MemoryStorage(), lambda _: None, lambda _: False)
+    callers = Callers(MemoryStorage(), lambda _: None, lambda _: False, all_told)
     future = callers.expect("mine", 3)
     callers.left([4])
     assert not future.done()

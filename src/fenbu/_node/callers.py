@@ -6,7 +6,7 @@ It outlives the loss of a session: a call goes on elsewhere, and those who wait 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from fenbu._core.effect import Ended
 from fenbu._core.message import Call, Message, Update
@@ -29,11 +29,15 @@ class Callers:
     """See the module.
 
     `hint` is told the listeners in other processes that have news, `owns` says whether what ends in a
-    partition ends here.
+    partition ends here, `all_told` waits until all that has ended here was told.
     """
 
     def __init__(
-        self, storage: Storage, hint: Callable[[str], None], owns: Callable[[int], bool]
+        self,
+        storage: Storage,
+        hint: Callable[[str], None],
+        owns: Callable[[int], bool],
+        all_told: Callable[[], Awaitable[bool]],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._hint = hint
@@ -46,7 +50,7 @@ class Callers:
         self._listeners: dict[str, str] = {}
         """Who waits in another process for a call that is in memory here."""
         self._doubtful: set[str] = set()
-        self._watch = OutcomeWatch(storage, self._found, self._failed, told=owns)
+        self._watch = OutcomeWatch(storage, self._found, self._failed, told=owns, all_told=all_told)
         self.streams = StreamWatch(storage, pause_seconds=STREAM_PAUSE_SECONDS, told=owns)
         self.states = EntityWatch(storage, pause_seconds=STREAM_PAUSE_SECONDS, told=owns)
 
@@ -152,6 +156,7 @@ class Callers:
             self.streams.news(id_)
         futures = self._waiting.pop(id_, None)
         if futures is not None:
+            self._watch.discard(id_)
             for future in futures:
                 if not future.done():
                     future.set_result(outcome)
@@ -168,7 +173,8 @@ class Callers:
     def _failed(self, id_: str, error: Exception) -> None:
         if id_ in self._doubtful and isinstance(error, CallNotFound):
             error = Unavailable(
-                f"the database was lost before call {id_} was stored: it was not accepted, try again"
+                f"the database was lost, and has no call {id_}: it was not accepted, unless it has ended "
+                "and its handler keeps no outcomes"
             )
         for future in self._waiting.pop(id_, ()):
             if not future.done():

@@ -63,7 +63,7 @@ class Node:
         self._membership: Membership | None = None
         self._joined = asyncio.Event()
         self._resources = Resources(registry.overrides)
-        self._callers = Callers(storage, self._has_news, self._owns)
+        self._callers = Callers(storage, self._has_news, self._owns, self._all_told)
         self._tells_states = False
         """Somebody here has watched an entity."""
         self._tasks: list[asyncio.Task[None]] = []
@@ -384,6 +384,11 @@ class Node:
         """Where a call is in its life."""
         await self._settled(await self._running())
         return await read_status(self.storage, id)
+
+    async def _all_told(self) -> bool:
+        """Wait until whoever waits for what has ended here has heard; false if a session was lost."""
+        tenure = self.tenure
+        return tenure is not None and await tenure.all_told()
 
     async def _settled(self, tenure: Tenure) -> None:
         """Wait until what this process has asked for so far is in the database, or never will be."""

@@ -6,7 +6,7 @@ It looks after a hint, soon after somebody came to wait, and from time to time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from msgspec import Struct
 
@@ -26,6 +26,10 @@ class _Wanted(Struct, frozen=True, eq=False):
     """Then it is on its way until the batch is durable in which it was sent."""
 
 
+async def _nothing_to_tell() -> bool:
+    return True
+
+
 class OutcomeWatch:
     """See the module. `found` and `failed` are told what was read."""
 
@@ -37,6 +41,7 @@ class OutcomeWatch:
         *,
         listen: Callable[[], None] = lambda: None,
         told: Callable[[int], bool] = lambda _: False,
+        all_told: Callable[[], Awaitable[bool]] = _nothing_to_tell,
     ) -> None:
         self._storage = storage
         self._listen = listen
@@ -45,6 +50,8 @@ class OutcomeWatch:
         self._failed = failed
         self._told = told
         """Whether somebody else tells of calls that end in a partition: then one look is enough."""
+        self._all_told = all_told
+        """Waits until they have told of all that have ended; false if they can no longer."""
         self._ids: dict[str, _Wanted] = {}
         """Calls that are waited for."""
         self._pause = LOOK_SECONDS_MIN
@@ -112,15 +119,14 @@ class OutcomeWatch:
                 self._ids.pop(id_, None)
                 self._failed(id_, error)
             return
+        missing: dict[str, _Wanted] = {}
         for id_, wanted in asked.items():
             outcome = found.get(id_)
             if isinstance(outcome, Outcome):
                 self._ids.pop(id_, None)
                 self._found(id_, outcome)
             elif outcome is None and wanted.must_exist:
-                self._ids.pop(id_, None)
-                error = CallNotFound(f"no call has the id {id_!r}, or its retention is over")
-                self._failed(id_, error)
+                missing[id_] = wanted
             elif (
                 outcome is not None
                 and self._told(outcome.partition)
@@ -128,3 +134,15 @@ class OutcomeWatch:
             ):
                 # Unless somebody has come meanwhile because it is told here no longer.
                 self._ids.pop(id_, None)
+        if missing:
+            await self._fail(missing)
+
+    async def _fail(self, missing: dict[str, _Wanted]) -> None:
+        # One that keeps no outcome may have ended in a batch that is on disk and not told of yet.
+        if not await self._all_told():
+            return
+        for id_, wanted in missing.items():
+            if self._ids.get(id_) is wanted:
+                self._ids.pop(id_, None)
+                error = CallNotFound(f"no call has the id {id_!r}, or its retention is over")
+                self._failed(id_, error)

@@ -153,6 +153,8 @@ class Tenure:
             durable_number=lambda: self.committer.durable_number,
         )
         self._effects: deque[Effect] = deque()
+        self._carried_out = 0
+        """How many effects so far."""
         self._releasing = False
         self._claimed: dict[str, float] = {}
         """Calls that it has asked for lately, and when."""
@@ -278,6 +280,17 @@ class Tenure:
         if claims:
             await self._storage.enqueue(claims)
             self._claimed.update((each.id, now) for each in claims)
+
+    async def all_told(self) -> bool:
+        """Wait until the open batch is on disk and what it tells is told; false if it never will be."""
+        try:
+            await self.committer.written()
+        except Unavailable:
+            return False
+        until = self._carried_out + len(self._effects)
+        while self._carried_out < until and not self.is_over:  # noqa: ASYNC110  (some in each turn)
+            await asyncio.sleep(0)
+        return not self.is_over
 
     async def stop(self, drain_seconds: float) -> None:
         """Finish what runs, at most for so long, and hand everything back.
@@ -408,6 +421,7 @@ class Tenure:
         some = [effects.popleft() for _ in range(count)]
         self._releasing = True
         self._carry_out(some)
+        self._carried_out += count
         self._releasing = bool(effects)
         if effects:
             # After the bodies that were just started, and so after the commit that they bring about.
