@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from fenbu._core.model import Status
 from tests.fixture.row import FAILURE, PARTITIONS, call, names, stored, write
@@ -26,12 +27,30 @@ async def test_parked_calls_of_known_handlers_go_on(storage):
         ],
     )
     assert await storage.revive(["checkout", "unknown"], PARTITIONS) == 2
-    assert (await stored(storage, "fresh")).invocation == call("fresh", 1)
+    assert (await stored(storage, "fresh")).invocation == replace(call("fresh", 1), sequence=6)
     running = call("begun", 2, status=Status.RUNNING, started_at=1.0, crashes=1)
     assert (await stored(storage, "begun")).invocation == running
-    assert names(await storage.load_ready({1: 0}, limit=9)) == ["fresh", "begun"]
+    assert names(await storage.load_ready({1: 0}, limit=9)) == ["begun", "fresh"]
     assert await storage.revive(["checkout"], PARTITIONS) == 0
     assert await storage.revive([], PARTITIONS) == 0
+
+
+async def test_those_that_nobody_could_run_come_behind_all_others_of_their_partition(storage):
+    await write(
+        storage,
+        inserted=[
+            call("b", 2, status=Status.UNHANDLED),
+            call("a", 1, status=Status.UNHANDLED),
+            call("later", 3),
+            call("stuck", 4, status=Status.STUCK),
+            call("asleep", 7, wake_at=50.0),
+            call("there", 5, partition=2, status=Status.UNHANDLED),
+        ],
+    )
+    assert await storage.revive(["checkout"], PARTITIONS) == 4
+    found = names(await storage.load_ready({1: 0, 2: 0}, limit=9))
+    assert found == ["later", "stuck", "a", "b", "there"]
+    assert (await storage.last_sequences([1]))[1] > 8
 
 
 async def test_a_delayed_call_keeps_its_time(storage):

@@ -49,9 +49,10 @@ async def visits(world: World, name: str) -> None:
     async def one(number: int) -> None:
         await world.pause(4.0)
         desk, id_ = Desk(name), f"{name}-{number}"
-        what = chance.choice(("visit", "visit", "fail", "end", "pass"))
+        what = chance.choice(("visit", "visit", "fail", "end", "pass", "pass"))
         if what == "pass":
-            await patiently(lambda: desk.pass_by.options(id=id_)(number))
+            delay = chance.choice((None, 0.5, 1.5, 3.0))
+            await patiently(lambda: desk.pass_by.options(id=id_, delay=delay)(number))
             expected.append(f"{number} passed")
             return
         notes = chance.randrange(3)

@@ -23,6 +23,7 @@ from fenbu._core.activation import Activation
 from fenbu._core.batch import Batch
 from fenbu._core.engine import Engine
 from fenbu._core.field import Fields
+from fenbu._core.mailbox import Mailbox
 from fenbu._core.message import Cancel, Reply, Restore, Signal
 from fenbu._core.model import EntryKind
 from fenbu._core.partition import Partition
@@ -51,6 +52,19 @@ class Mutant(Struct):
     attribute: str
     make: Callable[[Any], Any]
     """From what is right, what is wrong."""
+
+
+def overtake_what_is_not_loaded(right: Any) -> Any:
+    def push(self: Any, resident: Any, *, in_order: bool = True) -> None:
+        del in_order
+        right(self, resident)
+
+    return push
+
+
+def keep_the_first_place(right: Any) -> Any:
+    del right
+    return Partition.bring
 
 
 def skip_the_fence(right: Any) -> Any:
@@ -423,6 +437,8 @@ MUTANTS = (
     Mutant("leave the children of parked calls", "fenbu._core.tie", "in_journal", forget_children),
     Mutant("answer from memory without a session", Batch, "tells", answer_from_memory),
     Mutant("miss calls that are on their way", Callers, "moved", miss_what_is_on_its_way),
+    Mutant("let delayed operations overtake", Partition, "_wake", keep_the_first_place),
+    Mutant("overtake what is not loaded yet", Mailbox, "push", overtake_what_is_not_loaded),
     Mutant("trust hints alone", SimulatedStorage, "beat", never_look_by_oneself),
 )
 

@@ -225,7 +225,9 @@ class Desk(Entity):
     @operation
     async def visit(self, number: int, notes: int, fails: bool) -> None:
         self.lines.append(f"{number} in")
-        await step(some_work, 0.05)
+        seconds = 0.01 * len(self.lines)
+        if await step(some_work, seconds) != seconds:
+            raise TerminalError(f"desk {self.key} has been changed since this visit began")
         async with asyncio.TaskGroup() as group:
             for each in range(notes):
                 group.create_task(back(self.key, number, each))

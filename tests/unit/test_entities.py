@@ -6,9 +6,9 @@ import pytest
 
 from fenbu._api.step import step
 from fenbu._core import limit
-from fenbu._core.effect import LoadCalls, LoadEntity, LoadOperations
-from fenbu._core.event import CallsLoaded, EntityLoaded, OperationsLoaded
-from fenbu._core.message import Call
+from fenbu._core.effect import Effect, LoadCalls, LoadEntity, LoadOperations
+from fenbu._core.event import CallsLoaded, DueLoaded, EntityLoaded, OperationsLoaded
+from fenbu._core.message import Call, Cancel
 from fenbu._core.model import Invocation, Status
 from tests.unit.drive import Drive, bodies
 
@@ -104,10 +104,7 @@ def test_a_running_operation_comes_before_those_accepted_after_it_when_loaded(
     counters.call("Counter.add_slowly", 1, id="a", key="k")
     counters.call("Counter.add", 10, id="b", key="k")
     counters.start()
-    effects = counters.load_ready("a", "b")
-    assert LoadEntity(0, "Counter", "k") in effects
-    state = counters.states.get(("Counter", "k"))
-    (body,) = bodies(counters.event(EntityLoaded(0, "Counter", "k", state)))
+    (body,) = bodies(began(counters, counters.load_ready("a", "b")))
     assert (body.id, counters.rows["b"].status) == ("a", Status.RUNNING)
     counters.completed(body, 1)
     assert [counters.rows[each].result for each in "ab"] == ["1", "11"]
@@ -123,15 +120,81 @@ def test_a_long_queue_spills_to_the_database_and_keeps_its_order(
     for n, id_ in enumerate("bcdef"):
         counters.call("Counter.add", 10**n, id=id_, key="k", waited=True)
     assert set(counters.engine.partitions[0].residents) == {"a", "b", "c"}
-    effects = counters.completed(body, 1)
-    (request,) = [each for each in effects if isinstance(each, LoadOperations)]
-    found = counters.loaded("d", "e", "f")
-    counters.marks(
-        counters.event(
-            OperationsLoaded(0, request.batch, "Counter", "k", request.until, found, complete=True)
-        )
-    )
+    answer_operations(counters, counters.completed(body, 1), "d", "e", "f")
     assert [counters.rows[each].result for each in "bcdef"] == ["2", "12", "112", "1112", "11112"]
+
+
+def began(drive: Drive, effects: list[Effect]) -> list[Effect]:
+    """The state is loaded: what the operation that is next wants then."""
+    assert LoadEntity(0, "Counter", "k") in effects
+    return drive.event(EntityLoaded(0, "Counter", "k", drive.states.get(("Counter", "k"))))
+
+
+def answer_operations(drive: Drive, effects: list[Effect], *ids: str) -> list[Effect]:
+    (request,) = [each for each in effects if isinstance(each, LoadOperations)]
+    found, until = drive.loaded(*ids), request.until
+    return drive.marks(
+        drive.event(OperationsLoaded(0, request.batch, "Counter", "k", until, found, complete=True))
+    )
+
+
+@pytest.mark.guarantee("entity-linear")
+def test_an_operation_whose_time_has_come_waits_for_those_that_are_not_loaded_yet(
+    counters: Drive,
+) -> None:
+    counters.call("Counter.add", 0, id="z", key="k")
+    load(counters)
+    counters.call("Counter.add_slowly", 1, id="a", key="k")
+    counters.call("Counter.add", 10, id="b", key="k", wake_at=counters.now + 5)
+    counters.start()
+    counters.now += 5
+    effects = counters.event(DueLoaded(0, counters.load_begins(), counters.loaded("b")))
+    counters.marks(effects)
+    (body,) = bodies(began(counters, answer_operations(counters, effects, "a", "b")))
+    assert body.id == "a"
+    counters.load_ready("a", "b")
+    counters.completed(body, 1)
+    assert [counters.rows[each].result for each in "ab"] == ["1", "11"]
+
+
+@pytest.mark.guarantee("entity-linear")
+def test_the_place_of_a_delayed_operation_is_where_it_was_when_its_time_came(
+    counters: Drive,
+) -> None:
+    counters.call("Counter.add", 10, id="delayed", key="k", wake_at=counters.now + 5)
+    (body,) = bodies(began(counters, counters.call("Counter.add_slowly", 1, id="a", key="k")))
+    counters.now += 5
+    due = counters.event(DueLoaded(0, counters.load_begins(), counters.loaded("delayed")))
+    counters.marks(due)
+    counters.start()
+    # It is older, but the other one has begun.
+    ready = sorted(("a", "delayed"), key=lambda id_: counters.rows[id_].sequence)
+    effects = counters.load_ready(*ready)
+    (again,) = bodies(began(counters, effects))
+    assert (again.id, again.command) == (body.id, body.command)
+    counters.completed(again, 1)
+    assert [counters.rows[each].result for each in ("a", "delayed")] == ["1", "11"]
+
+
+@pytest.mark.guarantee("entity-linear")
+def test_an_operation_that_a_message_brings_to_memory_hides_none_before_it(
+    counters: Drive,
+) -> None:
+    counters.call("Counter.add", 0, id="z", key="k")
+    load(counters)
+    counters.call("Counter.add_slowly", 1, id="a", key="k")
+    counters.call("Counter.add", 10, id="b", key="k")
+    counters.start()
+    counters.load_ready("a", "b")
+    assert counters.rows["b"].status is Status.RUNNING  # It is marked, and waits for its turn.
+    counters.start()
+    effects = counters.event_after_load(Cancel(0, "b", "why"))
+    assert counters.rows["b"].status is Status.CANCELLED
+    counters.call("Counter.add", 100, id="c", key="k", waited=True)
+    (body,) = bodies(began(counters, answer_operations(counters, effects, "a")))
+    assert body.id == "a"
+    answer_operations(counters, counters.completed(body, 1), "c")
+    assert [counters.rows[each].result for each in "ac"] == ["1", "101"]
 
 
 class Log:

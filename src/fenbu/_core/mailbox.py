@@ -9,6 +9,7 @@ Guarantee: entity-linear.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,7 @@ class Mailbox:
         "changed_at",
         "current",
         "cursor",
+        "early",
         "entity",
         "expires_at",
         "fields",
@@ -83,8 +85,11 @@ class Mailbox:
         self.nest: Nest | None = None
         """The reentrant operations that run, or are to run, in the turn of another."""
         self.queue: deque[Resident] = deque()
+        self.early: list[Resident] = []
+        """Those that something else than their turn has brought to memory, in order: others may wait in the
+        database that come before them."""
         self.cursor = -1
-        """The highest sequence that has been in the queue."""
+        """The highest sequence that has been in the queue, and with it all before."""
         self.spilled_until = -1
         """The highest sequence that waits in the database only; up to `cursor`: none."""
         self._loading = False
@@ -155,13 +160,34 @@ class Mailbox:
         if self.current is None and not self.queue:
             self._fetch()
 
-    def push(self, resident: Resident) -> None:
-        """Queue an operation; `advance` starts it."""
+    def push(self, resident: Resident, *, in_order: bool = True) -> None:
+        """Queue an operation; `advance` starts it.
+
+        It is not `in_order` if a message or an instant has brought it to memory: then it has to wait for
+        those before it that are not there yet.
+        """
+        sequence = _sequence_of(resident)
         if resident.spec.reentrant and outer_id(resident, self.name) is not None:
             self.nested().waiting.append(resident)
-            return
-        self.queue.append(resident)
-        self.cursor = max(self.cursor, resident.invocation.sequence)
+        elif in_order or self._has_loaded(sequence):
+            self._join(sequence)
+            self.queue.append(resident)
+            self.cursor = max(self.cursor, sequence)
+        else:
+            insort(self.early, resident, key=_sequence_of)
+            self.spill(sequence)
+
+    def _has_loaded(self, sequence: int) -> bool:
+        """No operation up to this one waits in the database."""
+        if sequence <= self.cursor:
+            return True
+        partition = self.partition
+        return not self.spilled and (not partition.spilled or sequence <= partition.cursor)
+
+    def _join(self, sequence: int) -> None:
+        """All up to this one have come: so it is the turn of those that came early."""
+        while self.early and _sequence_of(self.early[0]) <= sequence:
+            self.queue.append(self.early.pop(0))
 
     def advance(self, now: float) -> None:
         """Start operations while it is the turn of one that waits."""
@@ -256,6 +282,8 @@ class Mailbox:
             del self.readers[resident]
         elif resident in self.queue:
             self.queue.remove(resident)
+        elif resident in self.early:
+            self.early.remove(resident)
 
     def loaded_state(self, state: EntityState | None, now: float) -> None:
         """The state has come from the database."""
@@ -273,6 +301,7 @@ class Mailbox:
         """Spilled operations up to this sequence have been queued."""
         self._fetching = False
         self.cursor = max(self.cursor, last)
+        self._join(self.cursor)
 
     def keep(self, resident: Resident, now: float) -> None:
         """The running operation ended well: its state counts from now on, and so does what it wished.
@@ -408,3 +437,7 @@ class Mailbox:
                 self.spilled_until,
             )
             engine.batch.effects.append(effect)
+
+
+def _sequence_of(resident: Resident) -> int:
+    return resident.invocation.sequence

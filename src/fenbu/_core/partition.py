@@ -66,7 +66,7 @@ class Partition:
         self.nested: set[Mailbox] = set()
         """Those with operations that run in the turn of others."""
         self._next_sequence = last_sequence + 1
-        self._cursor = 0
+        self.cursor = 0
         """The highest sequence that has been loaded or accepted into memory in order."""
         self._spilled_until = last_sequence
         """The highest sequence that waits in the database only."""
@@ -78,12 +78,12 @@ class Partition:
     @property
     def spilled(self) -> bool:
         """Calls wait in the database that could run."""
-        return self._spilled_until > self._cursor
+        return self._spilled_until > self.cursor
 
     @property
     def backlog(self) -> int:
         """At most so many wait there."""
-        return max(0, self._spilled_until - self._cursor)
+        return max(0, self._spilled_until - self.cursor)
 
     # Messages.
 
@@ -169,8 +169,7 @@ class Partition:
     ) -> None:
         """A call that does not exist, or takes the place of one `before` it, which has ended."""
         invocation, waited, batch = message.invocation, message.waited, self.engine.batch
-        invocation.sequence = self._next_sequence
-        self._next_sequence += 1
+        self._to_the_end(invocation)
         if before is not None:
             conflict.succeed(invocation, before, self.engine.registry)
             self.engine.loads.changed(invocation.id, batch.number)
@@ -200,7 +199,7 @@ class Partition:
             self._spilled_until = invocation.sequence
         else:
             if not self.spilled:
-                self._spilled_until = self._cursor = invocation.sequence
+                self._spilled_until = self.cursor = invocation.sequence
             self.residents[invocation.id] = resident
             self.set_active(resident, active=True)
             resident.start(now)
@@ -242,7 +241,7 @@ class Partition:
                 self._spilled_until = invocation.sequence
         else:
             if not self.spilled:
-                self._spilled_until = self._cursor = invocation.sequence
+                self._spilled_until = self.cursor = invocation.sequence
             self.residents[invocation.id] = resident
             mailbox.push(resident)
             if invocation.parent is not None and deadlock.holds_up(mailbox, resident):
@@ -263,6 +262,11 @@ class Partition:
         resident.mailbox = mailbox
         self.engine.entity_used(mailbox)
         return mailbox
+
+    def _to_the_end(self, invocation: Invocation) -> None:
+        """Its place is behind all others."""
+        invocation.sequence = self._next_sequence
+        self._next_sequence += 1
 
     # Which calls are in memory.
 
@@ -337,8 +341,7 @@ class Partition:
         if self._active >= self.engine.window:
             self.requeue(invocation)
             return
-        invocation.sequence = self._next_sequence
-        self._next_sequence += 1
+        self._to_the_end(invocation)
         self.update(invocation)
         self.bring(loaded)
 
@@ -350,7 +353,7 @@ class Partition:
                 LoadReady(
                     self.number,
                     self.engine.loads.begin(self.engine.batch.number),
-                    self._cursor,
+                    self.cursor,
                     self._spilled_until,
                 )
             )
@@ -360,8 +363,11 @@ class Partition:
             return Task(self, invocation, spec)
         return Program(self, invocation, spec, entries)
 
-    def bring(self, loaded: Loaded) -> Resident | None:
-        """Take a loaded call into memory; None if it is not one that could run."""
+    def bring(self, loaded: Loaded, *, in_order: bool = False) -> Resident | None:
+        """Take a loaded call into memory; None if it is not one that could run.
+
+        It is `in_order` if all before it on its key have been loaded.
+        """
         invocation = loaded.invocation
         resident = self.residents.get(invocation.id)
         if resident is not None:
@@ -381,7 +387,7 @@ class Partition:
         self.set_active(resident, active=True)
         if spec.kind is Kind.OPERATION:
             mailbox = self._mailbox(resident)
-            mailbox.push(resident)
+            mailbox.push(resident, in_order=in_order)
             self.set_active(resident, active=False)
         self.engine.suspects.admit(resident, self.engine.now)
         return resident
@@ -395,6 +401,15 @@ class Partition:
             if mailbox is not None and mailbox.full() and not is_inner:
                 mailbox.spill(invocation.sequence)
                 return
+        self.bring(loaded, in_order=True)
+
+    def _wake(self, loaded: Loaded) -> None:
+        """The time of a call has come: if it is an operation, that is its place among the others."""
+        invocation = loaded.invocation
+        if invocation.key is not None and invocation.id not in self.residents:
+            self._to_the_end(invocation)
+            if not self.spilled:
+                self._spilled_until = self.cursor = invocation.sequence
         self.bring(loaded)
 
     # Events.
@@ -424,7 +439,7 @@ class Partition:
                 self._operations_loaded(event, now)
             case DueLoaded():
                 for loaded in self.engine.loads.fresh(event.found, event.batch):
-                    self.bring(loaded)
+                    self._wake(loaded)
             case CallsLoaded():
                 self.absent.loaded(event, now)
 
@@ -433,7 +448,7 @@ class Partition:
         found = self.engine.loads.fresh(event.found, event.batch)
         for loaded in found:
             self._bring_operation(loaded)
-        self._cursor = max(self._cursor, last_sequence(event, found))
+        self.cursor = max(self.cursor, last_sequence(event, found))
         self.refill()
         if self.nested and not self.spilled:
             for mailbox in list(self.nested):
@@ -445,7 +460,7 @@ class Partition:
             return
         found = self.engine.loads.fresh(event.found, event.batch)
         for loaded in found:
-            self.bring(loaded)
+            self.bring(loaded, in_order=True)
         mailbox.operations_loaded(last_sequence(event, found))
         mailbox.advance(now)
 
@@ -462,8 +477,7 @@ class Partition:
         """
         if not is_new:
             self.update(invocation)
-        invocation.sequence = self._next_sequence
-        self._next_sequence += 1
+        self._to_the_end(invocation)
         self._spilled_until = invocation.sequence
         self.refill()
 

@@ -368,7 +368,8 @@ class Storage(Ownership, Streams, Entities, Moves, Protocol):
         For a node that has taken them.
 
         They become PENDING if they have not started, else RUNNING, without `waiting` and `failure`; a
-        `wake_at` stays. Returns how many.
+        `wake_at` stays. Those that were UNHANDLED come behind all others of their partition, in the order
+        in which they were. Returns how many.
         """
         ...
 

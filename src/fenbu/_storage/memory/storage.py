@@ -335,31 +335,29 @@ class MemoryStorage(Moves):
         return asleep[0][0] if asleep else None
 
     async def last_sequences(self, partitions: Sequence[int]) -> dict[int, int]:
-        wanted = set(partitions)
-        database = await self._database()
-        last: dict[int, int] = {}
-        for each in database.open_calls():
-            if each.partition in wanted:
-                last[each.partition] = max(each.sequence, last.get(each.partition, each.sequence))
-        return last
+        return _last_sequences(await self._database(), set(partitions))
 
     async def revive(self, handlers: Sequence[str], partitions: Sequence[int]) -> int:
         wanted, places = set(handlers), set(partitions)
         database = await self._database()
-        count = 0
-        for each in database.open_calls():
-            if (
-                each.status in {Status.UNHANDLED, Status.STUCK}
-                and each.handler in wanted
-                and each.partition in places
-            ):
-                call = database.copy(each.id)
-                call.status = Status.PENDING if call.started_at is None else Status.RUNNING
-                call.waiting = call.failure = None
-                database.write_row(ENCODER.encode(call))
-                count += 1
+        last = _last_sequences(database, places)
+        found = [
+            each
+            for each in database.open_calls()
+            if each.status in {Status.UNHANDLED, Status.STUCK}
+            and each.handler in wanted
+            and each.partition in places
+        ]
+        for each in sorted(found, key=lambda each: each.sequence):
+            call = database.copy(each.id)
+            if call.status is Status.UNHANDLED:
+                # It has lost its place to those behind it, which may have begun.
+                call.sequence = last[call.partition] = last[call.partition] + 1
+            call.status = Status.PENDING if call.started_at is None else Status.RUNNING
+            call.waiting = call.failure = None
+            database.write_row(ENCODER.encode(call))
         database.changed(self)
-        return count
+        return len(found)
 
     async def load_entities(self, keys: Sequence[tuple[str, str]]) -> list[EntityState]:
         wanted = sorted(set(keys))
@@ -474,3 +472,11 @@ class MemoryStorage(Moves):
         for key in [each for each in database.step_results if each[0] not in database.invocations]:
             del database.step_results[key]
         return len(expired)
+
+
+def _last_sequences(database: MemoryDatabase, partitions: Collection[int]) -> dict[int, int]:
+    last: dict[int, int] = {}
+    for each in database.open_calls():
+        if each.partition in partitions:
+            last[each.partition] = max(each.sequence, last.get(each.partition, each.sequence))
+    return last

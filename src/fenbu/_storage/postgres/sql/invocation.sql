@@ -69,12 +69,27 @@ FROM unnest($1::integer[]) AS wanted (number) CROSS JOIN LATERAL (
 WHERE last.sequence IS NOT NULL;
 
 -- name: revive
-UPDATE {schema}.invocation SET
+-- One that nobody could run has lost its place to those behind it, which may have begun.
+WITH parked AS MATERIALIZED (
+    SELECT id, partition, sequence FROM {schema}.invocation
+    WHERE lane BETWEEN 3 AND 5 AND lane IN (3, 5)
+        AND handler = ANY ($1::text[]) AND partition = ANY ($2::integer[])
+), places AS MATERIALIZED (
+    SELECT id, last + row_number() OVER (PARTITION BY partition ORDER BY sequence) AS place
+    FROM parked JOIN (
+        SELECT partition, (
+            SELECT max(sequence) FROM {schema}.invocation
+            WHERE invocation.partition = each.partition AND lane <= 5
+        ) AS last FROM (SELECT DISTINCT partition FROM parked) AS each
+    ) AS ends USING (partition)
+)
+UPDATE {schema}.invocation AS call SET
     status = CASE WHEN started_at IS NULL THEN 'pending' ELSE 'running' END,
+    sequence = CASE status WHEN 'unhandled' THEN place ELSE sequence END,
     waiting = NULL,
     failure = NULL
-WHERE lane BETWEEN 3 AND 5 AND lane IN (3, 5)
-    AND handler = ANY ($1::text[]) AND partition = ANY ($2::integer[]);
+FROM places
+WHERE call.id = places.id;
 
 -- name: outcomes
 -- The calls that are still in the inbox come last, without a status.

@@ -118,13 +118,28 @@ WITH each (number) AS (SELECT value FROM json_each(?)), last (number, sequence) 
 SELECT number, sequence FROM last WHERE sequence >= 0;
 
 -- name: revive
-UPDATE invocation INDEXED BY parked_call SET
+-- One that nobody could run has lost its place to those behind it, which may have begun.
+UPDATE invocation SET
     status = CASE WHEN started_at IS NULL THEN 'pending' ELSE 'running' END,
+    sequence = CASE status WHEN 'unhandled' THEN place ELSE sequence END,
     waiting = NULL,
     failure = NULL
-WHERE status IN ('stuck', 'unhandled', 'quarantined')
-    AND status <> 'quarantined' AND handler IN (SELECT value FROM json_each(?))
-    AND partition IN (SELECT value FROM json_each(?));
+FROM (
+    WITH parked AS MATERIALIZED (
+        SELECT id, partition, sequence AS number FROM invocation INDEXED BY parked_call
+        WHERE status IN ('stuck', 'unhandled', 'quarantined')
+            AND status <> 'quarantined' AND handler IN (SELECT value FROM json_each(?))
+            AND partition IN (SELECT value FROM json_each(?))
+    )
+    SELECT id AS call_id, last + row_number() OVER (PARTITION BY partition ORDER BY number) AS place
+    FROM parked JOIN (
+        SELECT partition, (
+            SELECT max(sequence) FROM invocation
+            WHERE invocation.partition = each.partition AND finished_at IS NULL
+        ) AS last FROM (SELECT DISTINCT partition FROM parked) AS each
+    ) USING (partition)
+) AS places
+WHERE id = call_id;
 
 -- name: outcomes
 SELECT id, status, result, failure, partition FROM invocation WHERE id IN (SELECT value FROM json_each(?));
