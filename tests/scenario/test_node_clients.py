@@ -248,6 +248,27 @@ async def test_who_has_lost_the_session_answers_nothing_from_memory(
         assert await service.Counter("a").get() == 1
 
 
+async def test_who_has_lost_the_session_cannot_tell_all_that_has_ended(
+    app: App, service: Service
+) -> None:
+    async with app:
+        storage, node = storage_of(app), app.node
+        assert node is not None
+        commit, told = storage.commit, list[asyncio.Future[bool]]()
+
+        async def gone(batch: CommitBatch) -> Commit:
+            del batch
+            storage.commit = commit
+            told.append(asyncio.ensure_future(node._all_told()))
+            await turns(5)
+            raise OwnershipLost("the session has ended")
+
+        storage.commit = gone
+        with pytest.raises(Unavailable):
+            await service.Counter("a").add(1)
+        assert not await told[0]
+
+
 async def test_after_the_end_nobody_waits_for_a_batch(app: App, service: Service) -> None:
     del service
     async with app:
