@@ -78,8 +78,10 @@ WITH parked AS MATERIALIZED (
     SELECT id, last + row_number() OVER (PARTITION BY partition ORDER BY sequence) AS place
     FROM parked JOIN (
         SELECT partition, (
-            SELECT max(sequence) FROM {schema}.invocation
-            WHERE invocation.partition = each.partition AND lane <= 5
+            SELECT max(sequence) FROM unnest('{1, 2, 3, 4, 5}'::smallint[]) AS kind (lane) CROSS JOIN LATERAL (
+                SELECT max(sequence) AS sequence FROM {schema}.invocation
+                WHERE partition = each.partition AND lane = kind.lane AND lane <= 5
+            ) AS top
         ) AS last FROM (SELECT DISTINCT partition FROM parked) AS each
     ) AS ends USING (partition)
 )

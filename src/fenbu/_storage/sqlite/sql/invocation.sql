@@ -133,10 +133,15 @@ FROM (
     )
     SELECT id AS call_id, last + row_number() OVER (PARTITION BY partition ORDER BY number) AS place
     FROM parked JOIN (
-        SELECT partition, (
-            SELECT max(sequence) FROM invocation
+        SELECT partition, max(coalesce((
+            SELECT max(sequence) FROM invocation INDEXED BY open_call
             WHERE invocation.partition = each.partition AND finished_at IS NULL
-        ) AS last FROM (SELECT DISTINCT partition FROM parked) AS each
+                AND (wake_at IS NULL AND status IN ('pending', 'running')) = 0
+        ), -1), coalesce((
+            SELECT max(sequence) FROM invocation INDEXED BY open_call
+            WHERE invocation.partition = each.partition AND finished_at IS NULL
+                AND (wake_at IS NULL AND status IN ('pending', 'running')) = 1
+        ), -1)) AS last FROM (SELECT DISTINCT partition FROM parked) AS each
     ) USING (partition)
 ) AS places
 WHERE id = call_id;
