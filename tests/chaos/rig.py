@@ -105,9 +105,12 @@ class Rig:
 
 @asynccontextmanager
 async def rig_of(
-    app: App, program: Path, server: Server, folder: Path, seed: int
+    app: App, program: Path, server: Server, folder: Path, seed: int, *, at_node: bool = False
 ) -> AsyncIterator[Rig]:
-    """Four nodes run the program, and more will; `app` is open as a client."""
+    """Four nodes run the program, and more will; `app` is open here, as a client or as one more node.
+
+    That one is not killed: it is as a web process that runs calls as well.
+    """
     url = new_url(server.url)
     proxy = Proxy(server.port)
     port = await proxy.start()
@@ -117,7 +120,7 @@ async def rig_of(
     ]
     app.url = url
     try:
-        async with app.client():
+        async with app if at_node else app.client():
             await asyncio.to_thread(_audit, url)
             for each in services[:4]:
                 each.start()

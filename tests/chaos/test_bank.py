@@ -73,13 +73,20 @@ async def balances() -> AsyncIterator[tuple[str, int]]:
 @pytest.mark.guarantee("no-split-brain")
 @pytest.mark.guarantee("message-once-in-order")
 @pytest.mark.end_to_end
-def test_a_bank_balances(server: Server, tmp_path: Path, minutes: float, seed: int) -> None:
-    asyncio.run(_rage_and_check(server, tmp_path, minutes * 60, seed))
+@pytest.mark.parametrize(
+    "at_node", [False, True], ids=["clients in a process", "clients at a node"]
+)
+def test_a_bank_balances(
+    server: Server, tmp_path: Path, minutes: float, seed: int, *, at_node: bool
+) -> None:
+    asyncio.run(_rage_and_check(server, tmp_path, minutes * 60, seed, at_node=at_node))
 
 
-async def _rage_and_check(server: Server, folder: Path, seconds: float, seed: int) -> None:
+async def _rage_and_check(
+    server: Server, folder: Path, seconds: float, seed: int, *, at_node: bool
+) -> None:
     expected: Counter[str] = Counter()
-    async with rig_of(bank.app, BANK, server, folder, seed) as rig:
+    async with rig_of(bank.app, BANK, server, folder, seed, at_node=at_node) as rig:
         load = asyncio.create_task(transfers(seed, expected, time.monotonic() + seconds))
         await rig.rage(seconds)
         async with asyncio.timeout(120):
