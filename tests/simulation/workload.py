@@ -110,6 +110,9 @@ async def register(world: World, name: str) -> None:
                 answer = await somewhere(partial(ask, what))
             except Unavailable:
                 history.append(Observed(called, UNKNOWN, what))
+            except CallCancelled:
+                # The operator had to end it: it has changed nothing.
+                world.check(bool(process.ended), "an operation was cancelled by nobody")
             else:
                 history.append(Observed(called, world.now, what, answer))
 

@@ -80,7 +80,8 @@ async def went_well(world: World, operation: Handle[None], what: str) -> bool:
         overtaken = operation.id in world.cluster.revived and "has been changed since" in str(error)
         world.check(what == "fail" or overtaken, f"{operation.id} failed: {error}")
     except CallCancelled:
-        world.check(what == "end", f"{operation.id} was cancelled by nobody")
+        ended = what == "end" or operation.id in world.cluster.ended
+        world.check(ended, f"{operation.id} was cancelled by nobody")
     else:
         world.check(what != "fail", "an operation went well that should have failed")
         return True

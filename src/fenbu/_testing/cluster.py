@@ -105,6 +105,8 @@ class Cluster:
         self.violations: list[str] = []
         self.revived: set[str] = set()
         """Ids of calls that were quarantined until the operator let them try again."""
+        self.ended: set[str] = set()
+        """Ids of operations of which he saw that they cannot."""
         self.database = SimulatedDatabase(partition_count, self.violation)
         self.network = Network(loop, self.database, trace)
         self.machines: dict[Process, Machine] = {}
@@ -380,6 +382,11 @@ class Cluster:
                 self.trace("operator", f"lets {each.id} try again")
                 self.revived.add(each.id)
                 self.database.put([encode(Retry(each.partition, each.id, parked=True))])
+            elif each.status is Status.STUCK and each.id in self.revived and each.key is not None:
+                # The state is another by now, and its code does not do there what its journal says.
+                self.trace("operator", f"ends {each.id}")
+                self.ended.add(each.id)
+                self.database.put([encode(Cancel(each.partition, each.id, "stuck", at_once=True))])
 
     def memory(self) -> list[str]:
         """What nodes still have in memory when there is nothing to do."""
