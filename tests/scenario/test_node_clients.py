@@ -181,7 +181,7 @@ async def test_a_call_that_keeps_nothing_and_stays_while_other_partitions_leave_
 
 
 async def test_what_lies_in_the_inbox_of_a_partition_that_has_left_is_accepted() -> None:
-    callers = Callers(MemoryStorage(), lambda _: None, lambda _: False, all_told)
+    callers = Callers(MemoryStorage(), lambda _: None, tuple, all_told)
     future = callers.expect("mine", 3)
     callers.left([4])
     assert not future.done()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from fenbu._core.model import COMPLETED, Outcome
+from fenbu._core.model import COMPLETED, Outcome, Status
 from fenbu._node import outcomes
 from fenbu._node.outcomes import OutcomeWatch
 from fenbu._storage.memory.storage import MemoryStorage
@@ -39,4 +39,26 @@ async def test_a_new_call_is_asked_for_after_a_hint(
     watch.look()
     await found.wait()
     assert storage.asked == 1
+    await watch.stop()
+
+
+async def test_what_was_asked_before_a_partition_was_taken_is_asked_again() -> None:
+    asked, answer, found = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    here = list[int]()
+
+    class Slow(Storage):
+        async def outcomes(self, ids: Sequence[str]) -> dict[str, Outcome | Open]:
+            if asked.is_set():
+                return await super().outcomes(ids)
+            asked.set()
+            await answer.wait()
+            return {each: Open(Status.RUNNING, 3) for each in ids}
+
+    watch = OutcomeWatch(Slow(), lambda *_: found.set(), lambda *_: None, owned=lambda: here)
+    watch.add("a")
+    await asked.wait()
+    # It ends at its owner, and its partition is this one's before the answer has come.
+    here.append(3)
+    answer.set()
+    await found.wait()
     await watch.stop()

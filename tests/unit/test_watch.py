@@ -41,7 +41,7 @@ def watching(database: Any, *, here: bool = True) -> EntityWatch:
     return EntityWatch(
         cast("Storage", database),
         pause_seconds=0.05,
-        told=lambda partition: here and partition == 3,
+        owned=lambda: [3] if here else [],
     )
 
 
@@ -111,5 +111,31 @@ def test_all_are_told_when_it_stops() -> None:
         await turns()
         await watch.stop(Unavailable("over"))
         assert isinstance((await asyncio.gather(waiting, return_exceptions=True))[0], Unavailable)
+
+    asyncio.run(main())
+
+
+def test_what_was_asked_before_a_partition_was_taken_is_asked_again() -> None:
+    async def main() -> None:
+        database, here = OneState(), list[int]()
+        watch = EntityWatch(cast("Storage", database), pause_seconds=0.05, owned=lambda: here)
+        asked, answer, load = asyncio.Event(), asyncio.Event(), database.load_entities
+
+        async def slow(keys: Sequence[tuple[str, str]]) -> list[EntityState]:
+            found = await load(keys)
+            asked.set()
+            await answer.wait()
+            return found
+
+        database.load_entities = slow  # type: ignore[method-assign]
+        database.state = stock(1)
+        waiting = asyncio.ensure_future(watch.wait(cursor(stock(1))))
+        await asked.wait()
+        # Its owner changes it once more, and it is this one's before the answer has come.
+        database.state = stock(2, 2.0)
+        here.append(3)
+        answer.set()
+        assert await waiting == stock(2, 2.0)
+        await watch.stop(Unavailable("the end"))
 
     asyncio.run(main())

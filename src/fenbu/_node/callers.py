@@ -28,15 +28,15 @@ STREAM_PAUSE_SECONDS = 0.25
 class Callers:
     """See the module.
 
-    `hint` is told the listeners in other processes that have news, `owns` says whether what ends in a
-    partition ends here, `all_told` waits until all that has ended here was told.
+    `hint` is told the listeners in other processes that have news, `owned` are the partitions of
+    which all that ends is told here, `all_told` waits until all that has ended here was told.
     """
 
     def __init__(
         self,
         storage: Storage,
         hint: Callable[[str], None],
-        owns: Callable[[int], bool],
+        owned: Callable[[], Collection[int]],
         all_told: Callable[[], Awaitable[bool]],
     ) -> None:
         self._loop = asyncio.get_running_loop()
@@ -50,9 +50,11 @@ class Callers:
         self._listeners: dict[str, str] = {}
         """Who waits in another process for a call that is in memory here."""
         self._doubtful: set[str] = set()
-        self._watch = OutcomeWatch(storage, self._found, self._failed, told=owns, all_told=all_told)
-        self.streams = StreamWatch(storage, pause_seconds=STREAM_PAUSE_SECONDS, told=owns)
-        self.states = EntityWatch(storage, pause_seconds=STREAM_PAUSE_SECONDS, told=owns)
+        self._watch = OutcomeWatch(
+            storage, self._found, self._failed, owned=owned, all_told=all_told
+        )
+        self.streams = StreamWatch(storage, pause_seconds=STREAM_PAUSE_SECONDS, owned=owned)
+        self.states = EntityWatch(storage, pause_seconds=STREAM_PAUSE_SECONDS, owned=owned)
 
     # Acceptance.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from msgspec.structs import replace
 
@@ -63,7 +63,7 @@ class Node:
         self._membership: Membership | None = None
         self._joined = asyncio.Event()
         self._resources = Resources(registry.overrides)
-        self._callers = Callers(storage, self._has_news, self._owns, self._all_told)
+        self._callers = Callers(storage, self._has_news, self._owned, self._all_told)
         self._tells_states = False
         """Somebody here has watched an entity."""
         self._tasks: list[asyncio.Task[None]] = []
@@ -256,8 +256,8 @@ class Node:
             self._closed = True
             collector.restore()
 
-    def _owns(self, partition: int) -> bool:
-        return self.tenure is not None and partition in self.tenure.engine.partitions
+    def _owned(self) -> Collection[int]:
+        return () if self.tenure is None else self.tenure.engine.partitions
 
     # Listeners in other processes.
 

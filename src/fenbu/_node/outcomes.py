@@ -6,7 +6,7 @@ It looks after a hint, soon after somebody came to wait, and from time to time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 from msgspec import Struct
 
@@ -40,7 +40,7 @@ class OutcomeWatch:
         failed: Callable[[str, FenbuError], None],
         *,
         listen: Callable[[], None] = lambda: None,
-        told: Callable[[int], bool] = lambda _: False,
+        owned: Callable[[], Collection[int]] = tuple,
         all_told: Callable[[], Awaitable[bool]] = _nothing_to_tell,
     ) -> None:
         self._storage = storage
@@ -48,8 +48,8 @@ class OutcomeWatch:
         """Called when somebody waits, so that somebody else calls `look` at each hint."""
         self._found = found
         self._failed = failed
-        self._told = told
-        """Whether somebody else tells of calls that end in a partition: then one look is enough."""
+        self._owned = owned
+        """The partitions of which somebody else tells what ends there: then one look is enough."""
         self._all_told = all_told
         """Waits until they have told of all that have ended; false if they can no longer."""
         self._ids: dict[str, _Wanted] = {}
@@ -109,7 +109,8 @@ class OutcomeWatch:
                 self._task = None
 
     async def _read(self) -> None:
-        asked = dict(self._ids)
+        # Of those that are taken while the answer is on its way it may show what was before.
+        asked, owned = dict(self._ids), frozenset(self._owned())
         try:
             found = await self._storage.outcomes(list(asked))
         except Unavailable:
@@ -128,9 +129,7 @@ class OutcomeWatch:
             elif outcome is None and wanted.must_exist:
                 missing[id_] = wanted
             elif (
-                outcome is not None
-                and self._told(outcome.partition)
-                and self._ids.get(id_) is wanted
+                outcome is not None and outcome.partition in owned and self._ids.get(id_) is wanted
             ):
                 # Unless somebody has come meanwhile because it is told here no longer.
                 self._ids.pop(id_, None)

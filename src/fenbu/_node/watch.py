@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from itertools import islice
 from typing import Generic, TypeVar
 
@@ -26,7 +26,7 @@ F = TypeVar("F")
 class Watch(ABC, Generic[C, F]):
     """See the module: a cursor `C` says what one reader has seen, and an `F` is its answer.
 
-    `told` says whether somebody else tells of what happens in a partition: then one look is enough.
+    `owned` are the partitions of which somebody else tells what happens there: then one look is enough.
     `listen` is called when somebody waits, and `pause_seconds` is the longest time between two looks.
     """
 
@@ -35,11 +35,13 @@ class Watch(ABC, Generic[C, F]):
         storage: Storage,
         *,
         pause_seconds: float,
-        told: Callable[[int], bool] = lambda _: False,
+        owned: Callable[[], Collection[int]] = tuple,
         listen: Callable[[], None] = lambda: None,
     ) -> None:
         self._storage = storage
-        self._told = told
+        self._owned = owned
+        self._owned_when_asked: Collection[int] = ()
+        """Of those that are taken while the answer is on its way it may show what was before."""
         self._listen = listen
         self._pause_max = pause_seconds
         self._pause = LOOK_SECONDS_MIN
@@ -131,7 +133,7 @@ class Watch(ABC, Generic[C, F]):
 
     def wait_on(self, cursor: C, partition: int) -> None:
         """Nothing new; what it waits for would happen in this partition."""
-        if self._told(partition):
+        if partition in self._owned_when_asked:
             self._elsewhere.pop(cursor, None)
         else:
             self._elsewhere[cursor] = None
@@ -161,6 +163,7 @@ class Watch(ABC, Generic[C, F]):
             cursors = list(islice(self._news, limit.STREAM_CURSORS_MAX))
             for each in cursors:
                 del self._news[each]
+            self._owned_when_asked = frozenset(self._owned())
             try:
                 answers = await self.load(cursors)
             except Unavailable:
