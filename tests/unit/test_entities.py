@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from fenbu._api.step import step
@@ -47,9 +49,18 @@ def counters(drive: Drive) -> Drive:
     return drive
 
 
-def load(drive: Drive, key: str = "k") -> None:
+def load(drive: Drive, key: str = "k") -> list[Effect]:
     state = drive.states.get(("Counter", key))
-    drive.event(EntityLoaded(0, "Counter", key, state))
+    return drive.event(EntityLoaded(0, "Counter", key, state))
+
+
+def take_over_behind_a_slow_one(drive: Drive, **fields: Any) -> None:
+    """A process dies while `a` runs and `b` is there."""
+    drive.call("Counter.add", 0, id="z", key="k")
+    load(drive)
+    drive.call("Counter.add_slowly", 1, id="a", key="k")
+    drive.call("Counter.add", 10, id="b", key="k", **fields)
+    drive.start()
 
 
 def test_the_first_operation_loads_the_state(counters: Drive) -> None:
@@ -99,11 +110,7 @@ def test_an_operation_that_fails_changes_nothing(counters: Drive, name: str) -> 
 def test_a_running_operation_comes_before_those_accepted_after_it_when_loaded(
     counters: Drive,
 ) -> None:
-    counters.call("Counter.add", 0, id="z", key="k")
-    load(counters)
-    counters.call("Counter.add_slowly", 1, id="a", key="k")
-    counters.call("Counter.add", 10, id="b", key="k")
-    counters.start()
+    take_over_behind_a_slow_one(counters)
     (body,) = bodies(began(counters, counters.load_ready("a", "b")))
     assert (body.id, counters.rows["b"].status) == ("a", Status.RUNNING)
     counters.completed(body, 1)
@@ -127,7 +134,7 @@ def test_a_long_queue_spills_to_the_database_and_keeps_its_order(
 def began(drive: Drive, effects: list[Effect]) -> list[Effect]:
     """The state is loaded: what the operation that is next wants then."""
     assert LoadEntity(0, "Counter", "k") in effects
-    return drive.event(EntityLoaded(0, "Counter", "k", drive.states.get(("Counter", "k"))))
+    return load(drive)
 
 
 def answer_operations(drive: Drive, effects: list[Effect], *ids: str) -> list[Effect]:
@@ -142,11 +149,7 @@ def answer_operations(drive: Drive, effects: list[Effect], *ids: str) -> list[Ef
 def test_an_operation_whose_time_has_come_waits_for_those_that_are_not_loaded_yet(
     counters: Drive,
 ) -> None:
-    counters.call("Counter.add", 0, id="z", key="k")
-    load(counters)
-    counters.call("Counter.add_slowly", 1, id="a", key="k")
-    counters.call("Counter.add", 10, id="b", key="k", wake_at=counters.now + 5)
-    counters.start()
+    take_over_behind_a_slow_one(counters, wake_at=counters.now + 5)
     counters.now += 5
     effects = counters.event(DueLoaded(0, counters.load_begins(), counters.loaded("b")))
     counters.marks(effects)
@@ -180,11 +183,7 @@ def test_the_place_of_a_delayed_operation_is_where_it_was_when_its_time_came(
 def test_an_operation_that_a_message_brings_to_memory_hides_none_before_it(
     counters: Drive,
 ) -> None:
-    counters.call("Counter.add", 0, id="z", key="k")
-    load(counters)
-    counters.call("Counter.add_slowly", 1, id="a", key="k")
-    counters.call("Counter.add", 10, id="b", key="k")
-    counters.start()
+    take_over_behind_a_slow_one(counters)
     counters.load_ready("a", "b")
     assert counters.rows["b"].status is Status.RUNNING  # It is marked, and waits for its turn.
     counters.start()

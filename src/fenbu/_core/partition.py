@@ -393,7 +393,7 @@ class Partition:
         return resident
 
     def _bring_operation(self, loaded: Loaded) -> None:
-        """Like `_bring`, unless earlier operations on its key wait in the database."""
+        """Like `bring`, unless earlier operations on its key wait in the database."""
         invocation = loaded.invocation
         if invocation.entity is not None and invocation.key is not None:
             mailbox = self.mailboxes.get((invocation.entity, invocation.key))
