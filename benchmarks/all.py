@@ -2,7 +2,7 @@
 
 The page holds nothing but what they printed. With `--smoke` everything runs for a few seconds, and no page
 is written unless `--page` names one. All of it takes an hour and a half: with `--reuse` the page also holds
-what other scripts have measured earlier, each with the date on which it did.
+what other scripts have measured earlier, each with the date on which it did; `benchmarks/results` keeps it.
 
 Example:
     python benchmarks/all.py --repeat 5 --date 2026-11-23
@@ -44,11 +44,13 @@ SCRIPTS = (
 )
 WITHOUT_REPEAT = {"idle", "idle_cluster", "sustained"}
 PAGE = HERE.parent / "docs" / "benchmarks.md"
+RESULTS = HERE / "results"
 
 INTRODUCTION = """\
-What fenbu does on one machine, measured by the scripts in `benchmarks/`, one for each number. This page is
-written by `{command}`: it holds what that run printed and nothing else. Run it on your own machine; each
-script also runs by itself, and shows its options with `--help`.
+What fenbu does on one machine, measured by the scripts in `benchmarks/`, one for each number. This page
+holds what they printed and nothing else, each on the date that its part names; it was last written by
+`{command}`. Run it on your own machine; each script also runs by itself, and shows
+its options with `--help`.
 
 How to read it:
 
@@ -75,7 +77,11 @@ def main() -> None:
     parser.add_argument(
         "--reuse", action="store_true", help="with --only: keep the earlier results of the others"
     )
-    parser.add_argument("--date", help="of the page (default: today)")
+    parser.add_argument(
+        "--date",
+        default=datetime.now(UTC).date().isoformat(),
+        help="of what is measured (default: today)",
+    )
     parser.add_argument("--page", metavar="FILE", type=Path, help=f"default: {PAGE}")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write all results there as well")
     given = parser.parse_args()
@@ -101,43 +107,42 @@ def main() -> None:
         print(f"failed: {', '.join(failed)}; no page is written", file=sys.stderr)
         raise SystemExit(1)
     if page is not None:
-        date = given.date or datetime.now(UTC).date().isoformat()
-        page.write_text(written(results, date, " ".join(sys.argv[1:])))
+        page.write_text(written(results, " ".join(sys.argv[1:])))
         print(f"wrote {page}")
 
 
 def measured(name: str, given: argparse.Namespace) -> dict[str, Any] | None:
     """What a script measured; None if it failed."""
-    file = HERE / ".data" / f"{name}.json"
+    file = (HERE / ".data" if given.smoke else RESULTS) / f"{name}.json"
     file.parent.mkdir(exist_ok=True)
-    file.unlink(missing_ok=True)
     command = [PYTHON, str(HERE / f"{name}.py"), "--json", str(file)]
     if given.smoke:
         command.append("--smoke")
     if given.repeat is not None and name not in WITHOUT_REPEAT:
         command += ["--repeat", str(given.repeat)]
-    made = subprocess.run(command, check=False)
-    if made.returncode != 0 or not file.exists():
+    if subprocess.run(command, check=False).returncode != 0:
         return None
-    return earlier(name)
+    found: dict[str, Any] = json.loads(file.read_text())
+    found["date"] = given.date
+    file.write_text(json.dumps(found, indent=1) + "\n")
+    return found
 
 
 def earlier(name: str) -> dict[str, Any] | None:
     """What a script measured when it last ran; None if it never did."""
-    file = HERE / ".data" / f"{name}.json"
+    file = RESULTS / f"{name}.json"
     if not file.exists():
         return None
     found: dict[str, Any] = json.loads(file.read_text())
-    found.setdefault("date", datetime.fromtimestamp(file.stat().st_mtime, UTC).date().isoformat())
     return found
 
 
 # The page.
 
 
-def written(results: list[dict[str, Any]], date: str, words: str) -> str:
+def written(results: list[dict[str, Any]], words: str) -> str:
     command = f"python benchmarks/all.py {words}".strip()
-    parts = ["# Benchmarks", INTRODUCTION.format(command=command), _machine(results, date)]
+    parts = ["# Benchmarks", INTRODUCTION.format(command=command), _machine(results)]
     targets = [each for result in results for each in result["targets"]]
     if targets:
         parts += ["## Aims", _aims(targets)]
@@ -149,13 +154,23 @@ def written(results: list[dict[str, Any]], date: str, words: str) -> str:
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
-def _machine(results: list[dict[str, Any]], date: str) -> str:
-    facts: dict[str, str] = {"date": date}
+def _machine(results: list[dict[str, Any]]) -> str:
+    facts: dict[str, list[str]] = {}
     for result in results:
-        facts |= {name: text for name, text in result["machine"].items() if "load" not in name}
+        for name, text in {"date": result["date"], **result["machine"]}.items():
+            if "load" not in name and text not in facts.setdefault(name, []):
+                facts[name].append(text)
     loads = [result["machine"]["load at the start"] for result in results]
-    facts["load when a script began"] = f"{min(loads)} to {max(loads)}"
-    return _table([{"": name, "measured with": text} for name, text in facts.items()])
+    rows = [{"": name, "measured with": "; ".join(texts)} for name, texts in facts.items()]
+    return _table(
+        [
+            *rows,
+            {
+                "": "load when a script began",
+                "measured with": f"{min(loads, key=float)} to {max(loads, key=float)}",
+            },
+        ]
+    )
 
 
 def _aims(targets: list[dict[str, Any]]) -> str:

@@ -251,7 +251,7 @@ def _told(seed: int, report: Report) -> str:
     lines = [
         f"seed {seed} fails: {'; '.join(report.violations)}",
         f"The same again: simulate(app, scenario, seeds=[{seed}])",
-        f"The smallest plan that fails has {plan.nodes} nodes and {len(plan.faults)} faults:",
+        f"The smallest plan that fails (nodes: {plan.nodes}) and its faults ({len(plan.faults)}):",
         *(f"  {each}" for each in plan.faults),
         "the end of its trace:",
         *(f"  {at:10.4f}  {who:10} {what[:200]}" for at, who, what in report.trace[-SHOWN_LINES:]),
