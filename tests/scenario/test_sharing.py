@@ -9,7 +9,11 @@ from typing import Any
 import pytest
 
 from fenbu import App, CallCancelled, Status, step, wait_signal
+from fenbu._api.bulk import message_for
 from fenbu._core import ids
+from fenbu._core.engine import Engine
+from fenbu._core.model import Invocation
+from fenbu._core.resident import Resident
 from fenbu._node import membership
 from fenbu._node.node import Node
 from fenbu._node.tenure import NodeOptions
@@ -137,6 +141,40 @@ async def test_messages_follow_workflows(app: App) -> None:
         assert [(await each).status for each in late] == wanted
         assert max(gate.passed.values()) == 1
         await cluster.until(lambda: not cluster.database.inbox)
+
+
+@pytest.mark.guarantee("message-once-in-order")
+async def test_a_call_is_given_once(app: App) -> None:
+    """From a third partition on, what is sent to it could overtake what is still on its way to the second."""
+    gate = Gate()
+    order = workflow(app, gate)
+
+    def home(call: Invocation) -> int:
+        return ids.home_of(call.id, call.entity, call.key, app.registry.partition_count)
+
+    def given_to(engine: Engine) -> list[Resident]:
+        found = [call for part in engine.partitions.values() for call in part.residents.values()]
+        return [each for each in found if each.invocation.partition != home(each.invocation)]
+
+    async with cluster_of(app) as cluster:
+        nodes = await start(cluster, 2)
+        handles = [await order.options(id=each).start(each) for each in names_at(app, nodes[0], 20)]
+        engines = [node.tenure.engine for node in nodes if node.tenure is not None]
+        await cluster.until(lambda: any(given_to(each) for each in engines))
+        taker = next(each for each in engines if given_to(each))
+        resident, elsewhere = given_to(taker)[0], next(iter(engines[0].partitions))
+        call = resident.invocation
+        await cluster.until(lambda: resident.bodies and resident.marked and not resident.mail)
+        assert not taker.give(call.partition, call.id, set(resident.bodies), elsewhere, 0.0)
+        # All that it is told takes one way.
+        for action in ("cancel", "terminate", "retry", "pause", "resume"):
+            told = message_for(action, call, "", app.registry.partition_count)
+            assert told.partition == home(call)
+        gate.open.set()
+        for each in handles:
+            await each.signal("word", each.id)
+        for each in handles:
+            await each.result()
 
 
 @pytest.mark.guarantee("accepted-never-lost")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -18,6 +19,9 @@ from fenbu import (
     operation,
     wait_signal,
 )
+from fenbu._api.topic_group import find_consumers
+from fenbu._api.topic_log import Notice
+from fenbu._core.model import Loaded
 from fenbu.testing import crash_everywhere
 from tests.scenario.orders import Order, Seen, caught_up, first, topic_of
 
@@ -170,6 +174,29 @@ async def test_paused_resumed_and_told_to_go_on_elsewhere(app: App) -> None:
         await caught_up(group, 1)
         await orders.publish(Order(7, "c"))
         assert (await seen.count(16))[14:] == [6, 7]
+
+
+@pytest.mark.guarantee("message-once-in-order")
+async def test_what_a_group_is_told_takes_one_way_also_if_it_was_given_to_another_partition(
+    app: App,
+) -> None:
+    @app.task
+    async def send(order: Order) -> None:
+        raise AssertionError(order)
+
+    topic_of(app).subscribe(send, group="senders")
+    count = app.registry.partition_count
+    call = app.registry.standing[0].call(0.0, count).invocation
+    accepted_in = call.partition
+    call.partition = (accepted_in + 1) % count
+
+    class Database:
+        async def load_calls(self, ids: Sequence[str]) -> list[Loaded]:
+            assert ids == [call.id]
+            return [Loaded(call, [])]
+
+    (found,) = await find_consumers(Database(), "orders", ["senders"], [0], count)
+    assert found.told(Notice("pause")).partition == accepted_in
 
 
 async def test_an_offset_that_is_not_there_yet_passes_nothing_over(app: App) -> None:

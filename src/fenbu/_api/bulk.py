@@ -118,7 +118,8 @@ async def steer(
             messages: list[Told] = [each for each in made if each.id not in there]
             done.forked_before += len(made) - len(messages)
         else:
-            messages = [message_for(action, each, reason) for each in some]
+            count = forks.partition_count
+            messages = [message_for(action, each, reason, count) for each in some]
         if messages:
             await send(messages)
         done.told += len(messages)
@@ -147,18 +148,19 @@ def _fork(forks: Forks, loaded: Loaded) -> Restore | None:
     return made
 
 
-def message_for(action: Action, call: Invocation, reason: str) -> Told:
+def message_for(action: Action, call: Invocation, reason: str, partition_count: int) -> Told:
     """What a call is told."""
+    to = ids.home_of(call.id, call.entity, call.key, partition_count)
     match action:
         case "cancel":
-            return Cancel(call.partition, call.id, reason or "cancelled")
+            return Cancel(to, call.id, reason or "cancelled")
         case "terminate":
-            return Cancel(call.partition, call.id, reason or "terminated", at_once=True)
+            return Cancel(to, call.id, reason or "terminated", at_once=True)
         case "retry":
-            return Retry(call.partition, call.id, parked=call.status in PARKED)
+            return Retry(to, call.id, parked=call.status in PARKED)
         case "pause":
-            return Pause(call.partition, call.id, reason)
+            return Pause(to, call.id, reason)
         case "resume":
-            return Pause(call.partition, call.id, resumes=True)
+            return Pause(to, call.id, resumes=True)
         case "fork":
             raise AssertionError(call)

@@ -333,10 +333,8 @@ class DurableFunction(Maps, Generic[P, R]):
         return True
 
     def _partition(self, id_: str) -> int:
-        count = self._runtime.registry.partition_count
-        if self._spec.entity is not None and self._key is not None:
-            return ids.partition_of_entity(self._spec.entity.name, self._key, count)
-        return ids.partition_of(id_, count)
+        entity = None if self._spec.entity is None else self._spec.entity.name
+        return ids.home_of(id_, entity, self._key, self._runtime.registry.partition_count)
 
     def handle_of(self, call: Call) -> Handle[R]:
         """The handle of the call that a message makes."""

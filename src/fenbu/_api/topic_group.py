@@ -40,7 +40,7 @@ from fenbu._core import limit
 from fenbu._core.codec import Codec
 from fenbu._core.form import may_fit
 from fenbu._core.handler import HandlerSpec, Standing
-from fenbu._core.ids import is_valid
+from fenbu._core.ids import home_of, is_valid
 from fenbu._core.message import Signal
 from fenbu._core.model import Kind, Loaded
 from fenbu._core.topic import log_key
@@ -168,6 +168,7 @@ class Consumer(Struct, frozen=True):
     shard: int
     id: str
     partition: int
+    """To which all that it is told is addressed."""
     position: Position
 
     def told(self, notice: Notice) -> Signal:
@@ -185,7 +186,7 @@ class Calls(Protocol):
 
 
 async def find_consumers(
-    database: Calls, topic: str, groups: Iterable[str], shards: Sequence[int]
+    database: Calls, topic: str, groups: Iterable[str], shards: Sequence[int], partition_count: int
 ) -> list[Consumer]:
     """Those of these groups that there are in these shards, by group and shard; their code is not needed."""
     wanted = {
@@ -195,7 +196,8 @@ async def find_consumers(
     for loaded in await database.load_calls(list(wanted)):
         call = loaded.invocation
         position = msgspec.convert(ANY.decode(call.args)["position"], Position)
-        found.append(Consumer(*wanted[call.id], call.id, call.partition, position))
+        home = home_of(call.id, call.entity, call.key, partition_count)
+        found.append(Consumer(*wanted[call.id], call.id, home, position))
     return sorted(found, key=lambda each: (each.group, each.shard))
 
 
@@ -381,8 +383,9 @@ class ConsumerGroup:
         return found
 
     async def _consumers(self, shards: Sequence[int]) -> list[Consumer]:
-        storage = self._feed.runtime.gateway.storage
-        return await find_consumers(storage, self._feed.spec.name, [self.name], shards)
+        gateway, name = self._feed.runtime.gateway, self._feed.spec.name
+        count = gateway.registry.partition_count
+        return await find_consumers(gateway.storage, name, [self.name], shards, count)
 
     async def _tell(self, notice: Notice, shard: int | None = None) -> None:
         topic = self._feed.spec

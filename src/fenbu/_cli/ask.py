@@ -11,7 +11,7 @@ import msgspec
 from fenbu import App
 from fenbu._api import ask
 from fenbu._cli.call import ArgumentsCommand
-from fenbu._cli.find import find_call
+from fenbu._cli.find import find_call, home_in
 from fenbu._cli.present import print_json, seconds_of
 from fenbu._cli.target import (
     app_option,
@@ -90,7 +90,8 @@ def update(
             call = (await find_call(database, id_)).call
             if await database.owner() is None:
                 raise FenbuError(f"{no_node(app.url)}: nobody would answer")
-            wanted = ask.Wanted(call.id, call.partition, name, _values(args), {}, update_id, Any)
+            home = await home_in(database, call)
+            wanted = ask.Wanted(call.id, home, name, _values(args), {}, update_id, Any)
             handle = await ask.start_update(app.runtime, wanted)
             click.echo(f"{call.handler} {call.id}: update {handle.id} accepted", err=True)
             return await handle.result(timeout)

@@ -17,7 +17,7 @@ from rich.table import Table
 from fenbu import App
 from fenbu._api.batch import ATTRIBUTE, BatchProgress
 from fenbu._api.bulk import Forks, steer
-from fenbu._cli.find import find_call
+from fenbu._cli.find import find_call, home_in
 from fenbu._cli.present import (
     call_data,
     calls_table,
@@ -264,7 +264,7 @@ def cancel(id_: str, reason: str, app_name: str | None, url: str | None) -> None
         call = (await _find(app, database, id_)).call
         if call.status in FINISHED:
             raise UsageError(f"{call.handler} {call.id} has ended already: it is {call.status}")
-        await database.enqueue([Cancel(call.partition, call.id, reason)])
+        await database.enqueue([Cancel(await home_in(database, call), call.id, reason)])
         click.echo(f"{call.handler} {call.id}: cancel accepted")
         if await database.owner() is None:
             click.echo(f"accepted, but {no_node(place)}", err=True)

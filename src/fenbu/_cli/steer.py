@@ -8,7 +8,7 @@ from collections.abc import Callable
 import click
 import msgspec
 
-from fenbu._cli.find import find_call
+from fenbu._cli.find import find_call, home_in
 from fenbu._cli.target import app_option, find_url, no_node, url_option, with_database
 from fenbu._core.failure import failure_of
 from fenbu._core.ids import read_callback_token
@@ -31,6 +31,7 @@ def _send(
 
     async def work(database: Database) -> None:
         call = (await find_call(database, id_, exact=exact)).call
+        call.partition = await home_in(database, call)
         if call.handler == HANDLER:
             raise FenbuError(f"{call.id} is an update: cancel or signal its workflow")
         message = message_for(call)

@@ -129,6 +129,7 @@ async def _logs(database: Database, name: str | None) -> list[_Log]:
     states = await database.list_entities(LOG, limit=limit.LIST_LOGS_MAX)
     handlers = sorted({handler for handler, _ in await database.count_calls() if ":" in handler})
     found: list[_Log] = []
+    meta = await database.open(create=False)
     for each in states:
         of, _, shard = each.key.rpartition("/")
         if name in (None, of):
@@ -138,7 +139,7 @@ async def _logs(database: Database, name: str | None) -> list[_Log]:
                 if handler.startswith(f"{of}:")
             ]
             state = ANY.decode(each.state)
-            made = await find_consumers(database, of, groups, [int(shard)])
+            made = await find_consumers(database, of, groups, [int(shard)], meta.partition_count)
             found.append(_Log(of, int(shard), state["count"], each.changed_at, made))
     return sorted(found, key=lambda log: (log.topic, log.shard))
 

@@ -13,7 +13,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from fenbu._core.history import Histories, History
-from fenbu._core.ids import UPDATE, partition_of, partition_of_entity, workflow_of
+from fenbu._core.ids import UPDATE, home_of
 from fenbu._core.message import (
     Call,
     Message,
@@ -125,16 +125,13 @@ class _Places:
         }
 
     def _place(self, call: Invocation) -> int:
-        if call.entity is not None and call.key is not None:
-            return partition_of_entity(call.entity, call.key, self._count)
-        return self._home(call.id)
-
-    def _home(self, id_: str) -> int:
-        return partition_of(workflow_of(id_) if UPDATE in id_ else id_, self._count)
+        return home_of(call.id, call.entity, call.key, self._count)
 
     def _address(self, address: Address) -> Address:
         place = self._places.get(address.id)
-        return replace(address, partition=self._home(address.id) if place is None else place)
+        if place is None:
+            place = home_of(address.id, None, None, self._count)
+        return replace(address, partition=place)
 
     def restore(self, history: History, *, goes_on: bool) -> Restore:
         """The message that makes a call."""

@@ -229,7 +229,9 @@ class Engine:
     def give(self, partition: int, id_: str, commands: set[int], to: int, now: float) -> bool:
         """Let a call go on in another partition, if these are all of its bodies that were asked for.
 
-        The caller sees to it that none of them runs, now or later.
+        The caller sees to it that none of them runs, now or later. It is given only from where it was
+        accepted. Messages find it by way of there: if it went on to a third partition, those that are still
+        on their way to the second would be overtaken. Guarantee: message-once-in-order.
         """
         self.now = now
         owner = self.partitions.get(partition)
@@ -237,7 +239,8 @@ class Engine:
         if owner is None or resident is None or resident.bodies.keys() != commands:
             return False
         is_bound = resident.mailbox is not None or not resident.marked or resident.mail
-        if is_bound or owner.order.expects(id_):
+        is_home = partition == self.place(None, None, id_)
+        if is_bound or owner.order.expects(id_) or not is_home:
             return False
         owner.give(resident, to, now)
         if self.batch.messages:
@@ -255,10 +258,7 @@ class Engine:
 
     def place(self, entity: str | None, key: str | None, id_: str) -> int:
         """The partition of a call."""
-        count = self.registry.partition_count
-        if entity is not None and key is not None:
-            return ids.partition_of_entity(entity, key, count)
-        return ids.partition_of(id_, count)
+        return ids.home_of(id_, entity, key, self.registry.partition_count)
 
     def choose_version(self, call: Invocation) -> None:
         """That of a new call whose sender, such as SQL, does not know the handler."""

@@ -113,3 +113,13 @@ def partition_of(text: str, count: int) -> int:
 def partition_of_entity(entity: str, key: str, count: int) -> int:
     """The partition of an entity, which is also that of every operation on it."""
     return partition_of(f"{entity}/{key}", count)
+
+
+def home_of(id: str, entity: str | None, key: str | None, count: int) -> int:  # noqa: A002
+    """The partition in which a call is accepted, and to which all that is sent to it is addressed.
+
+    Also once it was given to another: what one sender sends is in order on one way, and not on two.
+    """
+    if entity is not None and key is not None:
+        return partition_of_entity(entity, key, count)
+    return partition_of(workflow_of(id) if UPDATE in id else id, count)

@@ -144,10 +144,18 @@ class Executor:
 
     # For the node.
 
-    def last_waiting(self, count: int) -> dict[tuple[int, str], set[int]]:
-        """By partition and id, the commands of calls whose bodies are the last ones to get their turn."""
+    def last_waiting(
+        self, count: int, where: Callable[[int, str], bool]
+    ) -> dict[tuple[int, str], set[int]]:
+        """By partition and id, the commands of calls whose bodies are the last ones to get their turn.
+
+        Only of those for which `where` holds.
+        """
         found: dict[tuple[int, str], set[int]] = {}
-        for body in islice(reversed(self._waiting.values()), count):
+        waiting = (
+            each for each in reversed(self._waiting.values()) if where(each.partition, each.id)
+        )
+        for body in islice(waiting, count):
             found.setdefault((body.partition, body.id), set()).add(body.command)
         return found
 

@@ -254,7 +254,10 @@ class Tenure:
         """Let calls that wait here for a free place go on in these partitions, one in each; how many do."""
         partitions = list(targets)
         now, given = self._clock.now(), list[str]()
-        waiting = self.executor.last_waiting(len(partitions))
+        place = self.engine.place
+        waiting = self.executor.last_waiting(
+            len(partitions), lambda partition, id_: partition == place(None, None, id_)
+        )
         for (partition, id_), commands in waiting.items():
             if self.engine.give(partition, id_, commands, partitions[len(given)], now):
                 self.executor.withdraw(id_, commands)
