@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from fenbu._core.ids import partition_of
 from fenbu._core.message import Call, Cancel, Reply, Retry, Signal, Subscribe
 from fenbu._core.model import Address, Outcome, Status
 from fenbu._storage.protocol import UNPLACED
@@ -147,8 +148,12 @@ async def test_many_messages_are_put_whole(storage, connect):
     assert [each.message for each in found] == messages
 
 
-async def test_a_message_without_a_partition_goes_where_its_call_is(storage, connect):
-    await write(storage, inserted=[call("row", 1, partition=77)])
+@pytest.mark.guarantee("message-once-in-order")
+async def test_a_message_without_a_partition_goes_where_its_call_was_accepted(storage, connect):
+    """Also if the call was given to another: all that is sent to it takes one way."""
+    meta = await storage.open()
+    operation = call("operation", 1, partition=66, entity="Account", key="a")
+    await write(storage, inserted=[call("row", 1, partition=77), operation])
     await storage.enqueue([Call(call("waiting", 1, partition=88))])
     before = await storage.load_inbox(PARTITIONS, None, limit=9)
     await (await connect()).enqueue(
@@ -158,15 +163,19 @@ async def test_a_message_without_a_partition_goes_where_its_call_is(storage, con
             Cancel(UNPLACED, "waiting", "why"),
             Retry(UNPLACED, "new"),
             Subscribe(UNPLACED, "row", Address(1, "b", 2)),
+            Cancel(UNPLACED, "operation", "why"),
             Retry(5, "unknown"),
         ]
     )
     found = [each.message for each in await received(storage, before.position)]
+    home = partition_of("row", meta.partition_count)
+    assert home != 77
     assert found[1:] == [
-        Signal(77, "row", "s", b"\xff"),
+        Signal(home, "row", "s", b"\xff"),
         Cancel(88, "waiting", "why"),
         Retry(99, "new"),
-        Subscribe(77, "row", Address(1, "b", 2)),
+        Subscribe(home, "row", Address(1, "b", 2)),
+        Cancel(66, "operation", "why"),
         Retry(5, "unknown"),
     ]
 

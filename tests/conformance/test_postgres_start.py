@@ -288,6 +288,27 @@ async def test_sql(app, url):
         await storage.close()
 
 
+@pytest.mark.guarantee("message-once-in-order")
+async def test_what_sql_sends_goes_where_the_call_was_accepted(app, url):
+    """Also if the call was given to another node for its load."""
+    async with app:
+        await app.wait_for_word.options(id="w").start()
+        await app.Account("a").deposit.options(id="d")(5)
+    with Session(url) as session:
+        schema = session.schema
+        place = session.value(f"SELECT partition FROM {schema}.invocation WHERE id = 'd'")
+        session.execute(f"UPDATE {schema}.invocation SET partition = 3 WHERE id = 'w'")
+        session.value(f"SELECT {schema}.signal('w', 'word')")
+        session.value(f"SELECT {schema}.update('w', 'word')")
+        session.value(f"SELECT {schema}.cancel('w')")
+        session.value(f"SELECT {schema}.signal('d', 'word')")
+        found = session.value(f"SELECT array_agg(partition ORDER BY number) FROM {schema}.inbox")
+        home = ids.partition_of("w", limit.PARTITION_COUNT)
+        assert home != 3
+        assert found == [home, home, home, place]
+        assert session.value(f"SELECT {schema}.home_of('w/@1')") is None
+
+
 def test_a_role_that_may_only_start(app, url, runner):
     async def open_once():
         async with app:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fenbu import App, CallCancelled, Status, step, wait_signal
+from fenbu import App, CallCancelled, Status, callback, step, wait_signal
 from fenbu._api.bulk import message_for
 from fenbu._core import ids
 from fenbu._core.engine import Engine
@@ -175,6 +175,39 @@ async def test_a_call_is_given_once(app: App) -> None:
             await each.signal("word", each.id)
         for each in handles:
             await each.result()
+
+
+async def test_the_token_of_a_callback_is_the_same_wherever_its_call_is(app: App) -> None:
+    gate = Gate()
+    tokens: dict[str, str] = {}
+
+    async def mail(name: str, token: str) -> None:
+        await gate(name)
+        tokens[name] = token
+
+    @app.workflow(name="order")
+    async def order(name: str) -> str:
+        asked = await callback(str)
+        await step(mail, name, asked.token)
+        return await asked.result()
+
+    async with cluster_of(app) as cluster:
+        nodes = await start(cluster, 2)
+        handles = [await order.options(id=each).start(each) for each in names_at(app, nodes[0], 20)]
+        count = app.registry.partition_count
+
+        def any_is_given() -> bool:
+            calls = cluster.database.invocations.values()
+            return any(each.partition != ids.partition_of(each.id, count) for each in calls)
+
+        await cluster.until(any_is_given)
+        gate.open.set()
+        for each in handles:
+            await cluster.until(lambda each=each: each.id in tokens)
+            home = ids.partition_of(each.id, count)
+            assert ids.read_callback_token(tokens[each.id]) == ("callback 1", home, each.id)
+            await app.complete(tokens[each.id], each.id)
+            assert await each.result() == each.id
 
 
 @pytest.mark.guarantee("accepted-never-lost")

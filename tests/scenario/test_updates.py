@@ -109,16 +109,22 @@ async def test_updates_of_one_sender_come_in_order_with_its_signals(app: App) ->
         return seen
 
     async with app:
-        handle = await ordered.options(id="o").start(12)
-        words = [f"w{number}" for number in range(12)]
+        handle = await ordered.options(id="o").start(20)
+        # Only the database knows where the call of this one is.
+        of_id = app.handle("o")
+        words = [f"w{number}" for number in range(20)]
         for number, word in enumerate(words):
-            match number % 3:
+            match number % 5:
                 case 0:
                     await handle.start_update("note", word, id=word)
                 case 1:
                     await handle.signal("note", word)
-                case _:
+                case 2:
+                    await of_id.signal("note", word)
+                case 3:
                     await handle.start_update("note", word)
+                case _:
+                    await of_id.start_update("note", word)
         assert await handle.result() == words
 
 

@@ -18,7 +18,7 @@ from fenbu._core.command import OpenCallback, SendSignal
 from fenbu._core.failure import failure_of
 from fenbu._core.fork import run_of
 from fenbu._core.handler import Registry
-from fenbu._core.ids import callback_name, callback_token, read_callback_token
+from fenbu._core.ids import callback_name, callback_token, home_of, read_callback_token
 from fenbu._core.location import caller
 from fenbu._core.message import Signal
 from fenbu._core.model import Entry, Failure, Loaded, Payload
@@ -102,19 +102,20 @@ async def callback(type: Any = Any) -> Callback[Any]:  # noqa: A002
         ```
     """
     running = required_activation("callback()")
-    codec = cast("Registry", running.context).codec.of(type)
-    invocation = running.invocation
+    registry, call = cast("Registry", running.context), running.invocation
     number = running.issue(OpenCallback(caller()))
     name = callback_name(number, run_of(running, number))
-    token = callback_token(name, invocation.partition, invocation.id)
-    return Callback(token, running.next_signal(name), codec)
+    # The same in each replay, also if the call has been given to another partition meanwhile.
+    home = home_of(call.id, call.entity, call.key, registry.partition_count)
+    token = callback_token(name, home, call.id)
+    return Callback(token, running.next_signal(name), registry.codec.of(type))
 
 
-def open_callbacks(loaded: Loaded) -> list[CallbackInfo]:
-    """Those of a call that are open, in the order in which they were opened."""
-    call, commands = loaded.invocation, journal.commands_of(loaded)
+def open_callbacks(loaded: Loaded, home: int) -> list[CallbackInfo]:
+    """Those of a call that are open, in the order in which they were opened; for `home`, see `home_of`."""
+    commands = journal.commands_of(loaded)
     return [
-        CallbackInfo(callback_token(name, call.partition, call.id), number, commands[number][2])
+        CallbackInfo(callback_token(name, home, loaded.invocation.id), number, commands[number][2])
         for number, name in journal.open_callbacks(loaded).items()
     ]
 
@@ -127,7 +128,8 @@ async def list_callbacks(runtime: Runtime, id_: str) -> list[CallbackInfo]:
     if loaded is None:
         await runtime.gateway.status(id_)  # It may be in the inbox: then nothing of it has run.
         return []
-    return open_callbacks(loaded)
+    call, count = loaded.invocation, runtime.registry.partition_count
+    return open_callbacks(loaded, home_of(call.id, call.entity, call.key, count))
 
 
 async def complete(runtime: Runtime, token: str, value: object) -> None:

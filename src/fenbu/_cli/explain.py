@@ -8,7 +8,7 @@ import time
 import click
 
 from fenbu._api.callback import open_callbacks
-from fenbu._cli.find import Found, find_call
+from fenbu._cli.find import Found, find_call, home_in
 from fenbu._cli.present import count_of, duration, failure_text, instant, print_json
 from fenbu._cli.target import app_option, find_url, json_option, no_node, url_option, with_database
 from fenbu._core.journal import commands_of
@@ -92,10 +92,11 @@ async def _of_status(database: Database, loaded: Loaded, now: float, *, runs: bo
             reasons = [f"it waits for {call.waiting}"] if call.waiting else []
             if call.wake_at is not None:
                 reasons.append(f"it wakes by itself {_when(call.wake_at, now)}")
+            home = await home_in(database, call)
             reasons += _some(
                 [
                     f"its callback {each.token} is open; see `fenbu complete`"
-                    for each in open_callbacks(loaded)
+                    for each in open_callbacks(loaded, home)
                 ]
             )
             return [*reasons, *_steps(loaded, now), *await _calls(database, loaded)]

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fenbu._api.callback import open_callbacks
-from fenbu._cli.find import Found, find_call
+from fenbu._cli.find import Found, find_call, home_in
 from fenbu._cli.present import (
     attributes_text,
     call_data,
@@ -56,23 +56,26 @@ CHILDREN_MAX = 1000
 def show(id_: str, app_name: str | None, url: str | None, *, as_json: bool) -> None:
     """Show a call: arguments, outcome, and its journal as a timeline. ID may be a unique beginning."""
 
-    async def work(database: Database) -> tuple[Found, list[Invocation], list[StreamInfo]]:
+    async def work(database: Database) -> tuple[Found, int, list[Invocation], list[StreamInfo]]:
         found = await find_call(database, id_)
+        home = await home_in(database, found.call)
         children = await database.children(found.call.id, limit=CHILDREN_MAX)
-        return found, children, await database.list_streams(found.call.id)
+        return found, home, children, await database.list_streams(found.call.id)
 
-    found, children, streams = asyncio.run(with_database(find_url(app_name, url), work))
+    found, home, children, streams = asyncio.run(with_database(find_url(app_name, url), work))
     if as_json:
         data: dict[str, Any] = call_data(found.call)
         data["commands"] = commands_data(found.call.commands)
         data["journal"] = [entry_data(each) for each in found.loaded.entries]
-        data["callbacks"] = [msgspec.to_builtins(each) for each in open_callbacks(found.loaded)]
+        data["callbacks"] = [
+            msgspec.to_builtins(each) for each in open_callbacks(found.loaded, home)
+        ]
         data["children"] = [call_data(each) for each in children]
         data["streams"] = [stream_data(each) for each in streams]
         print_json(data)
         return
     _header(found, streams)
-    _timeline(found.loaded, _by_command(found.call, children))
+    _timeline(found.loaded, home, _by_command(found.call, children))
     if len(children) == CHILDREN_MAX:
         console.print(f"[dim]only its first {count_of(CHILDREN_MAX, 'call')} are looked at[/]")
 
@@ -136,7 +139,7 @@ def _by_command(call: Invocation, children: list[Invocation]) -> dict[int, Invoc
     return found
 
 
-def _timeline(loaded: Loaded, children: dict[int, Invocation]) -> None:
+def _timeline(loaded: Loaded, home: int, children: dict[int, Invocation]) -> None:
     call = loaded.invocation
     commands = journal.commands_of(loaded)
     if not commands and not loaded.entries:
@@ -163,7 +166,7 @@ def _timeline(loaded: Loaded, children: dict[int, Invocation]) -> None:
             child = children.get(number)
             what = f"{kind} {name}".strip() + (f" {child.id}" if child is not None else "")
             if number in callbacks:
-                token = ids.callback_token(callbacks[number], call.partition, call.id)
+                token = ids.callback_token(callbacks[number], home, call.id)
                 what = f"callback {token}"
             state = escape(_progress(call, number, 80)) or _state(call, kind, child)
             table.add_row("", str(number), escape(what), "", "", state, escape(where))

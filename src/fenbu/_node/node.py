@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from fenbu._core import limit
 from fenbu._core.handler import Registry
-from fenbu._core.message import Call, Cancel, Pause, Restore, Retry, Signal, Update
+from fenbu._core.message import Call, Cancel, Message, Pause, Restore, Retry, Signal, Update
 from fenbu._core.model import EntityState, Loaded, Outcome, Status
 from fenbu._node import collector
 from fenbu._node.callers import Callers
@@ -419,9 +419,14 @@ class Node:
         self, messages: Sequence[Cancel | Retry | Pause | Restore | Signal]
     ) -> None:
         """Make what is for calls whose places are known durable, all or none."""
-        tenure = await self._running()
+        await self._running()
+        await self._enqueue(messages)
+
+    async def _enqueue(self, messages: Sequence[Message]) -> None:
+        """By way of the inbox. What is sent next may be for a call in memory, and must not overtake it."""
         await self.storage.enqueue(messages)
-        tenure.read_inbox()
+        if self.tenure is not None:
+            await self.tenure.heard()
 
     async def send(self, message: Signal | Cancel | Retry | Pause | Update) -> None:
         """Make a signal, cancellation, retry or update durable."""
@@ -430,8 +435,7 @@ class Node:
             message = replace(message, listener=self.storage.listener)
         if message.partition < 0:
             # Only the database knows where a call with this id lives.
-            await self.storage.enqueue([message])
-            tenure.read_inbox()
+            await self._enqueue([message])
             return
         if not tenure.has(message.id, message.partition):
             await read_status(self.storage, message.id)

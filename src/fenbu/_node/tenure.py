@@ -320,6 +320,7 @@ class Tenure:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._wakeup.stop()
         await self._loader.stop()
         # Somebody may have asked for something that no batch has taken any more.
         self.committer.stop(error or Unavailable("the node has stopped before this was stored"))
@@ -351,6 +352,11 @@ class Tenure:
     def read_inbox(self) -> None:
         """There may be something in it."""
         self._wakeup.read()
+
+    async def heard(self) -> None:
+        """Wait until what is in the inbox now has been received: what is sent then comes after it."""
+        if not self.is_over:
+            await self._wakeup.heard()
 
     def _apply(self, event: Event) -> None:
         began = self._clock.now()

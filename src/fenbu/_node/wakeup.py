@@ -37,27 +37,45 @@ class Wakeup:
         self.position: InboxPosition | None = None
         """Up to where it has been read."""
         self._reading = asyncio.Lock()
+        self._asking: list[asyncio.Future[None]] = []
+        """Who waits until what is there now has been read."""
 
     def read(self) -> None:
         """There may be something."""
         self._wanted.set()
+
+    def heard(self) -> asyncio.Future[None]:
+        """Done when all that is there now has been received; or never will be, by this reader."""
+        asking: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._asking.append(asking)
+        self._wanted.set()
+        return asking
+
+    def stop(self) -> None:
+        """Nothing more is read: who waits need not."""
+        self._tell(len(self._asking))
+
+    def _tell(self, count: int) -> None:
+        told, self._asking = self._asking[:count], self._asking[count:]
+        for each in told:
+            if not each.done():
+                each.set_result(None)
 
     async def run(self) -> None:
         """Read the inbox whenever it is wanted."""
         while True:
             await self._wanted.wait()
             self._wanted.clear()
+            asking = len(self._asking)
             try:
-                await self.read_all()
+                async with self._reading:
+                    await self._read()
             except Unavailable as error:
                 log.warning("the inbox cannot be read, trying again: %s", error)
                 await asyncio.sleep(AGAIN_SECONDS)
                 self._wanted.set()
-
-    async def read_all(self) -> None:
-        """Read what is there now."""
-        async with self._reading:
-            await self._read()
+            else:
+                self._tell(asking)
 
     async def _read(self) -> None:
         complete = False

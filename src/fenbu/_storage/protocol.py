@@ -403,8 +403,8 @@ class Storage(Ownership, Streams, Entities, Moves, Protocol):
     async def enqueue(self, messages: Sequence[Message]) -> None:
         """Put a client's messages into the inbox, durably, in order, all or none.
 
-        A Subscribe, Signal, Cancel, Retry or Pause whose partition is UNPLACED goes to where its call is, or
-        will be once the message that starts it is applied.
+        A Subscribe, Signal, Cancel, Retry or Pause whose partition is UNPLACED goes to where its call was
+        accepted (see `home_of`), or will be once the message that starts it is applied.
 
         Raises:
             CallNotFound: There is no call with the id of such a message.

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from fenbu._core.batch import CommitBatch
+from fenbu._core.ids import home_of
 from fenbu._core.message import (
     Adopt,
     Cancel,
@@ -404,8 +405,11 @@ class MemoryStorage(Moves):
                 isinstance(each, Subscribe | Update | Signal | Cancel | Retry | Pause)
                 and each.partition == UNPLACED
             ):
-                row = database.invocations.get(each.id)
-                partition = row.partition if row is not None else found.get(each.id)
+                row, partition = database.invocations.get(each.id), found.get(each.id)
+                if row is not None:
+                    count = database.meta.partition_count
+                    is_there = row.entity is not None
+                    partition = row.partition if is_there else home_of(row.id, None, None, count)
                 if partition is None:
                     raise CallNotFound(f"no call has the id {each.id!r}, or its retention is over")
                 placed.append(msgspec.structs.replace(each, partition=partition))

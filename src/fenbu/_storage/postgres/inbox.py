@@ -24,6 +24,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from fenbu._core.ids import home_of
 from fenbu._core.message import Call, Message, Reply
 from fenbu._storage.postgres.driver import DRIVER_ERRORS, Connection
 from fenbu._storage.postgres.error import classify
@@ -138,9 +139,10 @@ class _Letter(Struct, eq=False):
 class Sender:
     """Puts messages into the inbox in the order of the calls, those that wait together in one transaction."""
 
-    def __init__(self, pool: Pool, target: Target) -> None:
+    def __init__(self, pool: Pool, target: Target, partition_count: int) -> None:
         self._pool = pool
         self._target = target
+        self._partition_count = partition_count
         self._waiting: list[_Letter] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -211,7 +213,10 @@ class Sender:
         if not unplaced:
             return
         rows = await self._pool.fetch("invocation.places", list(unplaced))
-        found: dict[str, int] = {each[0]: each[1] for each in rows}
+        found: dict[str, int] = {
+            id_: partition if is_there else home_of(id_, None, None, self._partition_count)
+            for id_, partition, is_there in rows
+        }
         for letter in letters:
             new = {
                 each.invocation.id: each.partition

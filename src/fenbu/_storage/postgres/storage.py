@@ -95,7 +95,7 @@ class PostgresStorage(Moves):
             self._opened = _Opened(
                 meta,
                 pool,
-                inbox.Sender(pool, self._target),
+                inbox.Sender(pool, self._target, meta.partition_count),
                 Hints(self._target, pool, meta.cluster, self.listener),
                 StepRunner(self._target, pooled=pooled),
             )

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 
 import msgspec
 
+from fenbu._core.ids import home_of
 from fenbu._core.message import Call, Message, Reply, decode
 from fenbu._storage.position import read_of
 from fenbu._storage.protocol import UNPLACED, InboxRead, Received
 from fenbu._storage.rows import text_of
+from fenbu._storage.sqlite.migrate import read_meta
 from fenbu._storage.sqlite.rows import (
     INBOX_SQL,
     INSERT_MESSAGES,
@@ -80,7 +82,9 @@ def _placed(session: Session, messages: Sequence[Message]) -> list[Message]:
     ids = (text_of(unplaced),)
     found = {each.invocation.id: each.partition for each in messages if isinstance(each, Call)}
     found.update(session.execute(INBOX_SQL["calls"], ids).fetchall())
-    found.update(session.execute(INVOCATION_SQL["places"], ids).fetchall())
+    count = int(read_meta(session, "partition_count") or 0)
+    for id_, partition, is_there in session.execute(INVOCATION_SQL["places"], ids).fetchall():
+        found[id_] = partition if is_there else home_of(id_, None, None, count)
     placed: list[Message] = []
     for each in messages:
         if isinstance(each, Call | Reply) or each.partition != UNPLACED:

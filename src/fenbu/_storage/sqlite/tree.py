@@ -67,7 +67,7 @@ def put_new(session: Session, messages: Sequence[Message]) -> list[str]:
     session.begin()
     rows = session.execute(INVOCATION_SQL["places"], made).fetchall()
     rows += session.execute(INBOX_SQL["calls"], made).fetchall()
-    existing = sorted({id_ for id_, _ in rows})
+    existing = sorted({row[0] for row in rows})
     if not existing:
         for each in INSERT_MESSAGES.statements(inbox_parameters(messages)):
             session.execute(*each)

@@ -105,12 +105,13 @@ UNION ALL
 );
 
 -- name: places
--- The last one of an id counts: that of its row, if it has one, wherever another start of it was sent.
-SELECT id, partition FROM (
-    SELECT call_id AS id, partition, number FROM {schema}.inbox
+-- The last one of an id counts: that of its row, if it has one, wherever another start of it was sent. Only calls without
+-- an entity can have gone elsewhere since they were accepted.
+SELECT id, partition, is_there FROM (
+    SELECT call_id AS id, partition, true AS is_there, number FROM {schema}.inbox
     WHERE call_id = ANY ($1::text[]) AND call_id IS NOT NULL
     UNION ALL
-    SELECT id, partition, NULL FROM {schema}.invocation WHERE id = ANY ($1::text[])
+    SELECT id, partition, entity IS NOT NULL, NULL FROM {schema}.invocation WHERE id = ANY ($1::text[])
 ) AS each
 ORDER BY number NULLS LAST;
 

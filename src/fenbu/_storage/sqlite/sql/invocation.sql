@@ -153,7 +153,7 @@ SELECT id, status, result, failure, partition FROM invocation WHERE id IN (SELEC
 SELECT id, status, partition FROM invocation WHERE id IN (SELECT value FROM json_each(?));
 
 -- name: places
-SELECT id, partition FROM invocation WHERE id IN (SELECT value FROM json_each(?));
+SELECT id, partition, entity IS NOT NULL FROM invocation WHERE id IN (SELECT value FROM json_each(?));
 
 -- name: expired
 SELECT id FROM invocation INDEXED BY finished_call
