@@ -33,6 +33,7 @@ from fenbu._node.callers import Callers
 from fenbu._node.chunks import ChunkWriter
 from fenbu._node.committer import Committer
 from fenbu._node.membership import Membership
+from fenbu._node.tenure import Tenure
 from fenbu._node.wakeup import Wakeup
 from fenbu._storage.memory.database import MemoryDatabase
 from fenbu._storage.memory.storage import MemoryStorage
@@ -60,6 +61,13 @@ def overtake_what_is_not_loaded(right: Any) -> Any:
         right(self, resident)
 
     return push
+
+
+def answer_before_it_is_read(right: Any) -> Any:
+    async def heard(self: Any) -> None:
+        self.read_inbox()
+
+    return heard
 
 
 def keep_the_first_place(right: Any) -> Any:
@@ -439,6 +447,7 @@ MUTANTS = (
     Mutant("miss calls that are on their way", Callers, "moved", miss_what_is_on_its_way),
     Mutant("let delayed operations overtake", Partition, "_wake", keep_the_first_place),
     Mutant("overtake what is not loaded yet", Mailbox, "push", overtake_what_is_not_loaded),
+    Mutant("answer before the inbox is read", Tenure, "heard", answer_before_it_is_read),
     Mutant("trust hints alone", SimulatedStorage, "beat", never_look_by_oneself),
 )
 

@@ -37,7 +37,7 @@ from tests.simulation.streams import streams
 from tests.simulation.tasks import beats, contexts, limits, loans
 from tests.simulation.topics import topics_
 from tests.simulation.updates import fates, updates
-from tests.simulation.world import World, patiently, somewhere
+from tests.simulation.world import World, at, patiently, somewhere
 
 DELETED_SECONDS = 3_000.0
 """When a finished call must be gone, by the slow rounds of those who delete."""
@@ -136,7 +136,7 @@ async def naps(world: World, name: str) -> None:
 
 async def signals(world: World, name: str) -> None:
     """Signals sent early, late, or before the call was loaded come all, once, and in order."""
-    count = 2 + world.plan.size // 2
+    count = 4 + world.plan.size // 2
     call = service.collector.options(id=name)
     handle = await patiently(lambda: call.start(count))
     await _send_numbers(world, handle, count)
@@ -144,7 +144,7 @@ async def signals(world: World, name: str) -> None:
 
 async def renewals(world: World, name: str) -> None:
     """They also come once and in order to a call that continues as new; no child of its runs is left."""
-    count = 3 + world.plan.size
+    count = 4 + world.plan.size
     call = service.renewing.options(id=name)
     handle = await patiently(lambda: call.start(0, [], count))
     await _send_numbers(world, handle, count)
@@ -209,16 +209,23 @@ async def takeovers(world: World, name: str) -> None:
 
 
 async def _send_numbers(world: World, handle: Any, count: int) -> None:
-    sent = 0
+    """By one client, which may be at a node, with two handles: one knows where the call was accepted."""
+    sent, node, handles = 0, None, (handle, service.app.handle(handle.id))
+    if world.random.random() < 0.5:
+        while not world.nodes:
+            await asyncio.sleep(0.5)
+        node = world.random.choice(world.nodes)
     while sent < count:
+        to = handles[sent % 2]
         try:
-            await handle.signal("number", sent)
+            await at(world, node, lambda to=to, number=sent: to.signal("number", number))
         except Unavailable:
             # It may have been sent or not: nothing more can be said of this one.
             await patiently(lambda: handle.cancel("doubt"))
             break
         sent += 1
-        await world.pause(1.0)
+        if world.random.random() < 0.5:
+            await world.pause(1.0)
     try:
         found = await patiently(handle.result)
     except CallCancelled:

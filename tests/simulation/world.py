@@ -42,6 +42,13 @@ class World:
         """Those that run."""
         return [each for each in self.cluster.nodes if each.gateway is not None]
 
+    def place(self) -> Machine | None:
+        """The node in whose process something is to be done; None if in none."""
+        nodes = self.nodes
+        if not self.asks_at_nodes or not nodes or self.places.random() < 0.5:
+            return None
+        return self.places.choice(nodes)
+
     def check(self, holds: bool, text: str) -> None:
         if not holds:
             self.cluster.violation(text)
@@ -103,16 +110,17 @@ async def patiently(work: Callable[[], Awaitable[T]], *, anywhere: bool = True) 
 async def somewhere(work: Callable[[], Awaitable[T]]) -> T:
     """Here, or in some seeds as often by a client in the process of a node, which may crash meanwhile."""
     world = _worlds[0] if _worlds else None
-    if world is None or not world.asks_at_nodes or Cluster.open_one is not world.cluster:
+    if world is None or Cluster.open_one is not world.cluster:
         return await work()
-    nodes = world.nodes
-    if not nodes or world.places.random() < 0.5:
-        return await work()
-    return await at(world, world.places.choice(nodes), work)
+    return await at(world, world.place(), work)
 
 
-async def at(world: World, machine: Machine, work: Callable[[], Awaitable[T]]) -> T:
-    """Do it in the process of a node, which may crash meanwhile."""
+async def at(world: World, machine: Machine | None, work: Callable[[], Awaitable[T]]) -> T:
+    """Do it in the process of a node, if one is given, which may crash meanwhile."""
+    if machine is None:
+        return await work()
+    if machine not in world.nodes:
+        raise Unavailable(f"{machine.name} has gone")
     loop = world.cluster.loop
     death: asyncio.Future[None] = loop.create_future()
     machine.mourners.append(death)
