@@ -49,7 +49,8 @@ class Gauge:
         self.years = 0
         self._observer = observer
         self._show = show
-        self._moved_at = time.monotonic()
+        self._moved_at: float | None = None
+        """None before the first reading: by then the worker has begun, which takes its time."""
         self._read = asyncio.Condition()
 
     async def read(self) -> None:
@@ -73,7 +74,7 @@ class Gauge:
             self.applied = max(self.applied, self.calls - self.in_flight)
             self.days = counts.get((close_day.name, Status.COMPLETED), 0)
             self.years = counts.get((close_year.name, Status.COMPLETED), 0)
-        if before != (self.applied, self.days, self.years):
+        if self._moved_at is None or before != (self.applied, self.days, self.years):
             self._moved_at = time.monotonic()
         elif time.monotonic() > self._moved_at + STALLED_SECONDS:
             raise Stalled(f"nothing has moved for {STALLED_SECONDS:.0f} s")
