@@ -307,6 +307,9 @@ async def test_what_sql_sends_goes_where_the_call_was_accepted(app, url):
         assert home != 3
         assert found == [home, home, home, place]
         assert session.value(f"SELECT {schema}.home_of('w/@1')") is None
+        # The row of an update: it belongs to its workflow.
+        session.execute(f"UPDATE {schema}.invocation SET id = 'w/@1' WHERE id = 'w'")
+        assert session.value(f"SELECT {schema}.home_of('w/@1')") == home
 
 
 def test_a_role_that_may_only_start(app, url, runner):

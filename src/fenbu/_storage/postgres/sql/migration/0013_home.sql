@@ -6,8 +6,8 @@
 CREATE FUNCTION {schema}.home_of(call_id text) RETURNS integer
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     SELECT coalesce(
-        -- Operations stay with their entity.
-        (SELECT CASE WHEN entity IS NULL THEN {schema}.partition_of(id) ELSE partition END
+        -- Operations stay with their entity; updates belong to their workflow, whose id is the first part of theirs.
+        (SELECT CASE WHEN entity IS NULL THEN {schema}.partition_of(split_part(id, '/@', 1)) ELSE partition END
          FROM {schema}.invocation WHERE id = home_of.call_id),
         (SELECT partition FROM {schema}.inbox WHERE inbox.call_id = home_of.call_id LIMIT 1)
     )
