@@ -52,7 +52,7 @@ simulate: $(DEV)
 	$(BIN)/python -W ignore -m tests.simulation --seeds $(SEEDS) $(ARGS)
 
 mutants: $(DEV)
-	$(BIN)/python -W ignore -m tests.simulation.mutants $(ARGS)
+	$(BIN)/python -W ignore -m tests.simulation.plant $(ARGS)
 
 demo: $(DEMO)
 	$(BIN)/fenbu demo $(ARGS)

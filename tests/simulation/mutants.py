@@ -1,18 +1,11 @@
-"""Bugs planted into the engine, to see that simulation finds them: `make mutants`.
-
-Each changes one thing that a promise rests on, and runs seeds until one fails.
-"""
+"""Bugs to plant into the engine: each changes one thing that a promise rests on. `plant.py` plants them."""
 
 from __future__ import annotations
 
 import math
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any
-from unittest.mock import patch
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -40,9 +33,6 @@ from fenbu._storage.memory.storage import MemoryStorage
 from fenbu._storage.protocol import Commit, CommitOutcome
 from fenbu._testing.storage import Session, SimulatedStorage
 from fenbu.errors import Unavailable
-from tests.simulation.run import run_seed
-
-SEEDS_MAX = 5000
 
 
 class Mutant(Struct):
@@ -275,9 +265,9 @@ def answer_from_memory(right: Any) -> Any:
 
 def miss_what_is_on_its_way(right: Any) -> Any:
     def moved(self: Any) -> list[str]:
-        ids: list[str] = right(self)
-        self.watch_all(ids)
-        return ids
+        # And nobody looks again when it has arrived.
+        self.watch_all(right(self))
+        return []
 
     return moved
 
@@ -450,51 +440,3 @@ MUTANTS = (
     Mutant("answer before the inbox is read", Tenure, "heard", answer_before_it_is_read),
     Mutant("trust hints alone", SimulatedStorage, "beat", never_look_by_oneself),
 )
-
-
-@contextmanager
-def planted(mutant: Mutant) -> Iterator[None]:
-    """The bug is in the engine meanwhile."""
-    import importlib
-
-    target = mutant.target
-    if isinstance(target, str):
-        target = importlib.import_module(target)
-    with patch.object(target, mutant.attribute, mutant.make(getattr(target, mutant.attribute))):
-        yield
-
-
-def seeds_until_found(mutant: Mutant, most: int = SEEDS_MAX) -> tuple[int, str] | None:
-    """How many seeds it took, and what they saw; None if none saw anything."""
-    with planted(mutant):
-        for seed in range(most):
-            report = run_seed(seed)
-            if not report.ok:
-                first = report.violations[0]
-                if mutant.make.__name__ in first:
-                    raise AssertionError(f"it does not fit the engine any more: {first}")
-                return seed + 1, first
-    return None
-
-
-def main() -> int:
-    """Print the table. `make mutants`."""
-    missed = 0
-    for mutant in MUTANTS:
-        began = time.monotonic()
-        found = seeds_until_found(mutant)
-        took = time.monotonic() - began
-        if found is None:
-            missed += 1
-            print(f"{mutant.name:48} NOT FOUND in {SEEDS_MAX:,} seeds ({took:.0f} s)", flush=True)
-        else:
-            seeds, violation = found
-            print(
-                f"{mutant.name:48} {seeds:5,} seeds  {took:5.1f} s  {violation[:100]}", flush=True
-            )
-    print(f"{len(MUTANTS) - missed} of {len(MUTANTS)} found")
-    return 1 if missed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
