@@ -14,7 +14,7 @@ from tests.simulation.many import run_many
 from tests.simulation.run import run_plan, run_seed, smallest
 from tests.simulation.workload import WORKLOADS
 
-SEEDS = 2000
+SEEDS = 3000
 
 
 @pytest.mark.guarantee("accepted-never-lost")
@@ -24,7 +24,7 @@ SEEDS = 2000
 @pytest.mark.guarantee("entity-linear")
 @pytest.mark.guarantee("message-once-in-order")
 @pytest.mark.guarantee("no-split-brain")
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_no_promise_is_broken_under_faults() -> None:
     chunks = list(run_many(0, SEEDS, os.cpu_count() or 1))
     failed = [each for chunk in chunks for each in chunk.failed]
