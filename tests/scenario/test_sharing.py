@@ -150,7 +150,7 @@ async def test_a_call_is_given_once(app: App) -> None:
     order = workflow(app, gate)
 
     def home(call: Invocation) -> int:
-        return ids.home_of(call.id, call.entity, call.key, app.registry.partition_count)
+        return call.home(app.registry.partition_count)
 
     def given_to(engine: Engine) -> list[Resident]:
         found = [call for part in engine.partitions.values() for call in part.residents.values()]

@@ -150,7 +150,7 @@ def _fork(forks: Forks, loaded: Loaded) -> Restore | None:
 
 def message_for(action: Action, call: Invocation, reason: str, partition_count: int) -> Told:
     """What a call is told."""
-    to = ids.home_of(call.id, call.entity, call.key, partition_count)
+    to = call.home(partition_count)
     match action:
         case "cancel":
             return Cancel(to, call.id, reason or "cancelled")

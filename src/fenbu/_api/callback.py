@@ -18,7 +18,7 @@ from fenbu._core.command import OpenCallback, SendSignal
 from fenbu._core.failure import failure_of
 from fenbu._core.fork import run_of
 from fenbu._core.handler import Registry
-from fenbu._core.ids import callback_name, callback_token, home_of, read_callback_token
+from fenbu._core.ids import callback_name, callback_token, read_callback_token
 from fenbu._core.location import caller
 from fenbu._core.message import Signal
 from fenbu._core.model import Entry, Failure, Loaded, Payload
@@ -106,13 +106,12 @@ async def callback(type: Any = Any) -> Callback[Any]:  # noqa: A002
     number = running.issue(OpenCallback(caller()))
     name = callback_name(number, run_of(running, number))
     # The same in each replay, also if the call has been given to another partition meanwhile.
-    home = home_of(call.id, call.entity, call.key, registry.partition_count)
-    token = callback_token(name, home, call.id)
+    token = callback_token(name, call.home(registry.partition_count), call.id)
     return Callback(token, running.next_signal(name), registry.codec.of(type))
 
 
 def open_callbacks(loaded: Loaded, home: int) -> list[CallbackInfo]:
-    """Those of a call that are open, in the order in which they were opened; for `home`, see `home_of`."""
+    """Those of a call that are open, in the order of their opening; for `home`, see `Invocation.home`."""
     commands = journal.commands_of(loaded)
     return [
         CallbackInfo(callback_token(name, home, loaded.invocation.id), number, commands[number][2])
@@ -128,8 +127,7 @@ async def list_callbacks(runtime: Runtime, id_: str) -> list[CallbackInfo]:
     if loaded is None:
         await runtime.gateway.status(id_)  # It may be in the inbox: then nothing of it has run.
         return []
-    call, count = loaded.invocation, runtime.registry.partition_count
-    return open_callbacks(loaded, home_of(call.id, call.entity, call.key, count))
+    return open_callbacks(loaded, loaded.invocation.home(runtime.registry.partition_count))
 
 
 async def complete(runtime: Runtime, token: str, value: object) -> None:

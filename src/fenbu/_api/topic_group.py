@@ -40,7 +40,7 @@ from fenbu._core import limit
 from fenbu._core.codec import Codec
 from fenbu._core.form import may_fit
 from fenbu._core.handler import HandlerSpec, Standing
-from fenbu._core.ids import home_of, is_valid
+from fenbu._core.ids import is_valid
 from fenbu._core.message import Signal
 from fenbu._core.model import Kind, Loaded
 from fenbu._core.topic import log_key
@@ -196,7 +196,7 @@ async def find_consumers(
     for loaded in await database.load_calls(list(wanted)):
         call = loaded.invocation
         position = msgspec.convert(ANY.decode(call.args)["position"], Position)
-        home = home_of(call.id, call.entity, call.key, partition_count)
+        home = call.home(partition_count)
         found.append(Consumer(*wanted[call.id], call.id, home, position))
     return sorted(found, key=lambda each: (each.group, each.shard))
 

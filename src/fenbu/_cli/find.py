@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from fenbu._core.history import History
-from fenbu._core.ids import home_of
 from fenbu._core.model import Invocation, Loaded
 from fenbu._core.tree import needed_states, take_states
 from fenbu._storage.open import Database
@@ -46,9 +45,8 @@ async def find_call(database: Database, id_: str, *, exact: bool = False) -> Fou
 
 
 async def home_in(database: Database, call: Invocation) -> int:
-    """The partition to which all that a call is told is addressed: see `home_of`."""
-    meta = await database.open(create=False)
-    return home_of(call.id, call.entity, call.key, meta.partition_count)
+    """The partition to which all that a call is told is addressed: see `Invocation.home`."""
+    return call.home((await database.open(create=False)).partition_count)
 
 
 async def histories_of(database: Database, calls: list[Loaded]) -> list[History]:

@@ -23,7 +23,7 @@ def _send(
     app_name: str | None,
     url: str | None,
     id_: str,
-    message_for: Callable[[Invocation], Signal | Cancel | Retry | Pause],
+    message_for: Callable[[Invocation, int], Signal | Cancel | Retry | Pause],
     *,
     exact: bool = False,
 ) -> None:
@@ -31,10 +31,9 @@ def _send(
 
     async def work(database: Database) -> None:
         call = (await find_call(database, id_, exact=exact)).call
-        call.partition = await home_in(database, call)
         if call.handler == HANDLER:
             raise FenbuError(f"{call.id} is an update: cancel or signal its workflow")
-        message = message_for(call)
+        message = message_for(call, await home_in(database, call))
         ended = call.status in FINISHED
         if isinstance(message, Retry):
             if call.status not in PARKED and (not ended or call.status is Status.COMPLETED):
@@ -65,7 +64,7 @@ def _send(
 def signal(id_: str, name: str, value: str, app_name: str | None, url: str | None) -> None:
     """Send a named VALUE, JSON or plain text, to a call."""
     payload = _json(value)
-    _send(app_name, url, id_, lambda call: Signal(call.partition, call.id, name, payload))
+    _send(app_name, url, id_, lambda call, home: Signal(home, call.id, name, payload))
 
 
 @click.command(epilog="\b\nExample:\n  fenbu complete 3~118~order-7 true")
@@ -77,9 +76,7 @@ def complete(token: str, value: str, app_name: str | None, url: str | None) -> N
     """Complete a callback with a VALUE, JSON or plain text."""
     name, id_ = _read(token)
     payload = _json(value)
-    _send(
-        app_name, url, id_, lambda call: Signal(call.partition, call.id, name, payload), exact=True
-    )
+    _send(app_name, url, id_, lambda call, home: Signal(home, call.id, name, payload), exact=True)
 
 
 @click.command(epilog='\b\nExample:\n  fenbu fail 3~118~order-7 "card refused"')
@@ -91,7 +88,7 @@ def fail(token: str, message: str, app_name: str | None, url: str | None) -> Non
     """Fail a callback: its workflow sees a TerminalError with this MESSAGE."""
     name, id_ = _read(token)
     failure = failure_of(TerminalError(message))
-    _send(app_name, url, id_, lambda call: Signal(call.partition, call.id, name, failure=failure))
+    _send(app_name, url, id_, lambda call, home: Signal(home, call.id, name, failure=failure))
 
 
 def _read(token: str) -> tuple[str, str]:
@@ -117,7 +114,7 @@ def _json(value: str) -> str:
 @url_option
 def cancel(id_: str, reason: str, app_name: str | None, url: str | None) -> None:
     """Ask a call to stop; its code may clean up."""
-    _send(app_name, url, id_, lambda call: Cancel(call.partition, call.id, reason))
+    _send(app_name, url, id_, lambda call, home: Cancel(home, call.id, reason))
 
 
 @click.command(epilog='\b\nExample:\n  fenbu terminate order-7 --reason "does not end"')
@@ -127,7 +124,7 @@ def cancel(id_: str, reason: str, app_name: str | None, url: str | None) -> None
 @url_option
 def terminate(id_: str, reason: str, app_name: str | None, url: str | None) -> None:
     """End a call at once, without asking its code: nothing is cleaned up. Prefer cancel."""
-    _send(app_name, url, id_, lambda call: Cancel(call.partition, call.id, reason, at_once=True))
+    _send(app_name, url, id_, lambda call, home: Cancel(home, call.id, reason, at_once=True))
 
 
 @click.command(epilog="\b\nExample:\n  fenbu retry order-7")
@@ -136,7 +133,7 @@ def terminate(id_: str, reason: str, app_name: str | None, url: str | None) -> N
 @url_option
 def retry(id_: str, app_name: str | None, url: str | None) -> None:
     """Try again: a failed call from the start, a stuck or quarantined one from where it stopped."""
-    _send(app_name, url, id_, lambda call: Retry(call.partition, call.id, call.status in PARKED))
+    _send(app_name, url, id_, lambda call, home: Retry(home, call.id, call.status in PARKED))
 
 
 @click.command(epilog='\b\nExample:\n  fenbu pause order-7 --reason "the bank is closed"')
@@ -146,7 +143,7 @@ def retry(id_: str, app_name: str | None, url: str | None) -> None:
 @url_option
 def pause(id_: str, reason: str, app_name: str | None, url: str | None) -> None:
     """Let a task or workflow stand still until it is resumed. What runs of it is cut, and runs again then."""
-    _send(app_name, url, id_, lambda call: Pause(call.partition, call.id, reason))
+    _send(app_name, url, id_, lambda call, home: Pause(home, call.id, reason))
 
 
 @click.command(epilog="\b\nExample:\n  fenbu resume order-7")
@@ -155,4 +152,4 @@ def pause(id_: str, reason: str, app_name: str | None, url: str | None) -> None:
 @url_option
 def resume(id_: str, app_name: str | None, url: str | None) -> None:
     """Let a call go on that was paused."""
-    _send(app_name, url, id_, lambda call: Pause(call.partition, call.id, resumes=True))
+    _send(app_name, url, id_, lambda call, home: Pause(home, call.id, resumes=True))

@@ -121,11 +121,8 @@ class _Places:
     def __init__(self, calls: Iterable[History], partition_count: int) -> None:
         self._count = partition_count
         self._places = {
-            call.id: self._place(call) for call in (each.loaded.invocation for each in calls)
+            call.id: call.home(self._count) for call in (each.loaded.invocation for each in calls)
         }
-
-    def _place(self, call: Invocation) -> int:
-        return home_of(call.id, call.entity, call.key, self._count)
 
     def _address(self, address: Address) -> Address:
         place = self._places.get(address.id)
@@ -183,7 +180,7 @@ class _Places:
 
     def _moved(self, call: Invocation) -> Invocation:
         parent = None if call.parent is None else self._address(call.parent)
-        return replace(call, partition=self._place(call), parent=parent)
+        return replace(call, partition=call.home(self._count), parent=parent)
 
 
 def _open(call: Invocation, *, goes_on: bool) -> None:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from msgspec import Struct
 
+from fenbu._core.ids import home_of
+
 if TYPE_CHECKING:
     Payload: TypeAlias = str | bytes
 else:
@@ -177,6 +179,10 @@ class Invocation(Struct, kw_only=True, gc=False):
     """What middleware has given it to carry, and its children after it."""
     attributes: str | None = None
     """JSON of its search attributes, see `attribute.py`."""
+
+    def home(self, partition_count: int) -> int:
+        """The partition in which it was accepted, and to which all that it is told goes: see `home_of`."""
+        return home_of(self.id, self.entity, self.key, partition_count)
 
 
 class EntryKind(StrEnum):
