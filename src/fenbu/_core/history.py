@@ -145,7 +145,7 @@ def _read(call: _Call) -> History:
 def _fields(struct: Invocation | Entry, *payloads: str) -> dict[str, Any]:
     fields: dict[str, Any] = msgspec.to_builtins(struct, builtin_types=(bytes,))
     for name in payloads:
-        if fields[name] is not None:
+        if fields.get(name) is not None:
             fields[name] = _shown(fields[name])
     fields["commands"] = journal.whole(struct.commands)
     return {name: each for name, each in fields.items() if each not in (None, [], ())}

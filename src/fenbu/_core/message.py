@@ -41,7 +41,7 @@ class IfExists(StrEnum):
     """Itself if that one has ended, else that one."""
 
 
-class Call(Struct, frozen=True, tag="call", gc=False):
+class Call(Struct, frozen=True, tag="call", omit_defaults=True, gc=False):
     """Accept this call. An id that exists already means the existing call."""
 
     invocation: Invocation
@@ -79,7 +79,7 @@ class Subscribe(Struct, frozen=True, tag="subscribe", gc=False):
     reply_to: Address
 
 
-class Update(Struct, frozen=True, tag="update", gc=False):
+class Update(Struct, frozen=True, tag="update", omit_defaults=True, gc=False):
     """Ask the code of the workflow `id` for something; what comes of it is the outcome of `invocation`."""
 
     partition: int
@@ -93,7 +93,7 @@ class Update(Struct, frozen=True, tag="update", gc=False):
     """Why the workflow cannot take it, when that is known."""
 
 
-class Signal(Struct, frozen=True, tag="signal", gc=False):
+class Signal(Struct, frozen=True, tag="signal", omit_defaults=True, gc=False):
     """A named value for a running call, or an error that is raised where the value is waited for."""
 
     partition: int

@@ -135,8 +135,11 @@ class Heartbeat(Struct, frozen=True, array_like=True, gc=False):
         return self.text if self.data is None else self.data
 
 
-class Invocation(Struct, kw_only=True, gc=False):
-    """One durable call: what its row holds. Mutable: only its partition changes it."""
+class Invocation(Struct, kw_only=True, omit_defaults=True, gc=False):
+    """One durable call: what its row holds. Mutable: only its partition changes it.
+
+    Where it is encoded, a field that has its default is left out: what these defaults are is for good.
+    """
 
     id: str
     partition: int
@@ -211,8 +214,11 @@ class EntryKind(StrEnum):
     """What comes before is from the run `name` of another call, and so are the commands up to `command`."""
 
 
-class Entry(Struct, gc=False):
-    """One journal row: an event and the commands that the code issued in answer to it."""
+class Entry(Struct, omit_defaults=True, gc=False):
+    """One journal row: an event and the commands that the code issued in answer to it.
+
+    Its defaults are left out like those of an `Invocation`.
+    """
 
     id: str
     position: int

@@ -58,24 +58,26 @@ from fenbu._storage.protocol import (
 from fenbu._storage.resolve import resolve
 from fenbu.errors import CallNotFound, InternalError, OwnershipLost, Unavailable, UsageError
 
-CHANGING: Final = (
-    "partition",
-    "sequence",
-    "waiters",
-    "deadline_at",
-    "status",
-    "attempt",
-    "crashes",
-    "started_at",
-    "finished_at",
-    "wake_at",
-    "waiting",
-    "cancel_reason",
-    "commands",
-    "result",
-    "failure",
-    "heartbeats",
-    "attributes",
+CHANGING: Final = frozenset(
+    {
+        "partition",
+        "sequence",
+        "waiters",
+        "deadline_at",
+        "status",
+        "attempt",
+        "crashes",
+        "started_at",
+        "finished_at",
+        "wake_at",
+        "waiting",
+        "cancel_reason",
+        "commands",
+        "result",
+        "failure",
+        "heartbeats",
+        "attributes",
+    }
 )
 """What an update writes; the rest of a row is as it was inserted."""
 
@@ -255,8 +257,12 @@ class MemoryStorage(Moves):
     def _update(self, id_: str, row: bytes) -> None:
         stored = self.database.rows.get(id_)
         if stored is not None:
-            changed, kept = _fields.decode(row), _fields.decode(stored)
-            kept.update((name, changed[name]) for name in CHANGING)
+            # A field that has its default is in neither of them.
+            kept = {
+                name: each for name, each in _fields.decode(stored).items() if name not in CHANGING
+            }
+            changed = _fields.decode(row).items()
+            kept |= {name: each for name, each in changed if name in CHANGING}
             self.database.write_row(ENCODER.encode(kept))
 
     def _write_entity(self, state: EntityState) -> None:

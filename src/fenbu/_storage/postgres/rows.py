@@ -1,7 +1,8 @@
 """Structs → JSON, which the server takes apart, and rows → structs. On the path of every commit.
 
 One JSON document for all rows of a table is a sixth of the work here of an array for each column, and less
-for the server too: see `commit.py`. The order of a row's columns is that of the fragment `columns` of each
+for the server too: see `commit.py`. What has its default is left out, because most of a row has: the
+statements say what that is. The order of a row's columns is that of the fragment `columns` of each
 noun. A payload has two columns: the one for bytes is the last, so that a row without it is that of every
 other storage.
 """
@@ -34,27 +35,27 @@ _ARGS, _RESULT = 6, 22
 _VALUE: Final = 9
 
 
-class _Changes(Struct, gc=False):
+class _Changes(Struct, omit_defaults=True, gc=False):
     """What of a call can change after it was accepted."""
 
     id: str
     partition: int
     sequence: int
-    waiters: tuple[Address, ...]
-    deadline_at: float | None
     status: str
     attempt: int
     crashes: int
-    started_at: float | None
-    finished_at: float | None
-    wake_at: float | None
-    waiting: str | None
-    cancel_reason: str | None
-    commands: str | None
-    result: Payload | None
-    failure: Failure | None
-    heartbeats: tuple[Heartbeat, ...]
-    attributes: str | None
+    waiters: tuple[Address, ...] = ()
+    deadline_at: float | None = None
+    started_at: float | None = None
+    finished_at: float | None = None
+    wake_at: float | None = None
+    waiting: str | None = None
+    cancel_reason: str | None = None
+    commands: str | None = None
+    result: Payload | None = None
+    failure: Failure | None = None
+    heartbeats: tuple[Heartbeat, ...] = ()
+    attributes: str | None = None
 
 
 def _document(rows: Sequence[Struct], *payloads: str) -> str:
@@ -84,11 +85,11 @@ def updated(invocations: Sequence[Invocation]) -> str:
             each.id,
             each.partition,
             each.sequence,
-            each.waiters,
-            each.deadline_at,
             each.status,
             each.attempt,
             each.crashes,
+            each.waiters,
+            each.deadline_at,
             each.started_at,
             each.finished_at,
             each.wake_at,

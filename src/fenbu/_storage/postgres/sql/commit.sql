@@ -1,6 +1,6 @@
 -- Parts of one statement: each is a data-modifying WITH query, and `finish` the end. Parameters are counted
 -- within each part. `json` and not `jsonb`, because what is JSON inside a row, as `parent` is, must stay as
--- it is written.
+-- it is written. What is missing in a row has the default of its struct in `model.py`.
 
 -- name: invocation_insert
 INSERT INTO {schema}.invocation (
@@ -9,10 +9,11 @@ INSERT INTO {schema}.invocation (
     commands, result, failure, heartbeats, context, attributes, args_bytes, result_bytes
 )
 SELECT
-    id, partition, handler, version, entity, key, args, created_at, sequence, parent,
-    nullif(waiters, '[]'), nullif(chain, '[]'), deadline_at, status, attempt, crashes, started_at,
-    finished_at, wake_at, waiting, cancel_reason, commands, result, failure, nullif(heartbeats, '[]'), context,
-    attributes,
+    id, partition, handler, coalesce(version, 1), entity, key,
+    CASE WHEN args_bytes IS NULL THEN coalesce(args, '') END, coalesce(created_at, 0), coalesce(sequence, 0),
+    parent, nullif(waiters, '[]'), nullif(chain, '[]'), deadline_at, coalesce(status, 'pending'),
+    coalesce(attempt, 0), coalesce(crashes, 0), started_at, finished_at, wake_at, waiting, cancel_reason,
+    commands, result, failure, nullif(heartbeats, '[]'), context, attributes,
     decode(args_bytes, 'base64'), decode(result_bytes, 'base64')
 FROM json_to_recordset($1::text::json) AS new (
     id text, partition integer, handler text, version integer, entity text, key text, args text,
@@ -59,7 +60,7 @@ INSERT INTO {schema}.entry (
     value_bytes
 )
 SELECT
-    id, position, kind, at, command, name, attempt, seconds, status, value, failure, retry_at, commands,
+    id, position, kind, at, coalesce(command, 0), name, coalesce(attempt, 0), seconds, status, value, failure, retry_at, commands,
     decode(value_bytes, 'base64')
 FROM json_to_recordset($1::text::json) AS new (
     id text, position integer, kind text, at float8, command integer, name text, attempt integer,
