@@ -4,7 +4,8 @@ The same three-step workflows, from a client in a process of its own, on 1, 2, 4
 thousand at a time on all of them together, so that each has less to do, and once with a thousand on each.
 Then on one node beside a thousand, a hundred thousand and a million workflows that have done a step and wait
 for a signal. Counted is the processor time of all nodes and of all processes of the server, and not that of
-the client.
+the client. All clusters that are compared run side by side and are measured in turns; those whose turn it is
+not, idle.
 
 Example:
     python benchmarks/growth.py --nodes 1 2 4 8 --open 1000 100000 1000000 --json growth.json
@@ -16,10 +17,12 @@ import argparse
 import asyncio
 import sys
 import time
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from _measure import Report, arguments, clients, median, number, spread
-from _server import fresh, postmaster, process_seconds, server, server_seconds, settings_of
+from _server import execute, fresh, postmaster, process_seconds, server, server_seconds, settings_of
 from cluster import Cluster, Place, cluster_of
 
 WORKFLOWS = 40_000
@@ -28,6 +31,7 @@ the most that are under way at a time."""
 
 CONCURRENCY = 1_000
 STARTED_TOGETHER = 10_000
+CONNECTIONS_MAX = 300
 
 
 @dataclass
@@ -41,6 +45,20 @@ class Cost:
     @property
     def microseconds(self) -> float:
         return self.nodes_microseconds + self.server_microseconds
+
+
+@dataclass
+class Case:
+    """A cluster under a load."""
+
+    size: int
+    """Nodes, or open workflows: what is compared."""
+    cluster: Cluster
+    concurrency: int
+
+
+Found = dict[int, list[Cost]]
+"""The cost in each round, by size."""
 
 
 def main() -> None:
@@ -58,17 +76,16 @@ def main() -> None:
             "url": "the database; a server of its own if none is given",
             "nodes": "how many nodes, one process each",
             "open": "workflows that wait meanwhile",
-            "repeat": "measured so often in a row, on each cluster",
+            "repeat": "times that every cluster is measured, in turn",
             "scale": "share of the usual number of workflows",
         },
     )
     report = Report("growth", "The cost of a call as clusters grow", given)
-    with server(given.url) as url:
+    with server(given.url, max_connections=str(CONNECTIONS_MAX)) as url:
         report.content["machine"] |= asyncio.run(settings_of(url))
-        shared = {n: asyncio.run(with_nodes(n, url, given, 1)) for n in given.nodes}
-        by_nodes = {n: asyncio.run(with_nodes(n, url, given, n)) for n in given.nodes}
-        by_open = {n: asyncio.run(with_open(n, url, given)) for n in given.open}
-    for where, found in (("on all nodes together", shared), ("on each node", by_nodes)):
+        together, each = asyncio.run(by_nodes(url, given))
+        by_open = asyncio.run(beside_open(url, given))
+    for where, found in (("on all nodes together", together), ("on each node", each)):
         report.table(
             f"Three-step workflows from a client of its own, {CONCURRENCY:,} at a time {where}",
             [_row(f"{n} node{'s' if n > 1 else ''}", costs) for n, costs in found.items()],
@@ -78,43 +95,57 @@ def main() -> None:
         [_row(f"{n:,} open", costs) for n, costs in by_open.items()],
     )
     for what, found in (
-        ("nodes with the same load together", shared),
-        ("nodes with the same load each", by_nodes),
+        ("nodes with the same load together", together),
+        ("nodes with the same load each", each),
         ("open calls", by_open),
     ):
         least, most = min(found), max(found)
-        growth = _median(found[most]) / _median(found[least])
+        rounds = zip(found[least], found[most], strict=True)
+        growth = [more.microseconds / few.microseconds for few, more in rounds]
         report.target(
             f"processor time of a call at {most:,} {what}, in times of that at {least:,}",
-            "< 1.1", f"{growth:.2f}", met=growth < 1.1,
+            "< 1.1", spread(growth), met=median(growth) < 1.1,
         )  # fmt: skip
     report.finish()
 
 
-def _median(costs: list[Cost]) -> float:
-    return median([each.microseconds for each in costs])
+async def by_nodes(server_url: str, given: argparse.Namespace) -> tuple[Found, Found]:
+    """With a thousand at a time together, and with a thousand on each node."""
+    async with AsyncExitStack() as stack:
+        clusters: dict[int, Cluster] = {}
+        for count in given.nodes:
+            place = Place(count, separate=True)
+            clusters[count] = await stack.enter_async_context(cluster_of(place, fresh(server_url)))
+        together = [Case(n, each, CONCURRENCY) for n, each in clusters.items()]
+        each = [Case(n, each, n * CONCURRENCY) for n, each in clusters.items()]
+        return (
+            await _in_turns(together, "nodes together", server_url, given),
+            await _in_turns(each, "nodes each", server_url, given),
+        )
 
 
-async def with_nodes(
-    count: int, server_url: str, given: argparse.Namespace, times: int
-) -> list[Cost]:
-    print(f"{count} nodes, {times * CONCURRENCY:,} at a time", file=sys.stderr)
-    pid = await postmaster(server_url)
-    async with cluster_of(Place(count, separate=True), fresh(server_url)) as cluster:
-        return await _measured(cluster, pid, given, times)
+async def beside_open(server_url: str, given: argparse.Namespace) -> Found:
+    """On one node with so many workflows that wait."""
+    async with AsyncExitStack() as stack:
+        cases: list[Case] = []
+        for count in given.open:
+            place = Place(1, separate=True)
+            cluster = await stack.enter_async_context(cluster_of(place, fresh(server_url)))
+            await _start_open(cluster, count)
+            cases.append(Case(count, cluster, CONCURRENCY))
+        # What the many have left is not to be tidied up beside those that are measured.
+        await execute(server_url, "VACUUM (ANALYZE)", "CHECKPOINT")
+        return await _in_turns(cases, "open", server_url, given)
 
 
-async def with_open(count: int, server_url: str, given: argparse.Namespace) -> list[Cost]:
-    pid = await postmaster(server_url)
-    async with cluster_of(Place(1, separate=True), fresh(server_url)) as cluster:
-        began = time.perf_counter()
-        for start in range(0, count, STARTED_TOGETHER):
-            some = range(start, min(count, start + STARTED_TOGETHER))
-            await cluster.work.sleep_long.start_many((each,) for each in some)
-            print(f"\r{some.stop:,} of {count:,} workflows started", end="", file=sys.stderr)
-        await _until_suspended(cluster, count)
-        print(f", and waiting after {time.perf_counter() - began:.0f} s", file=sys.stderr)
-        return await _measured(cluster, pid, given, 1)
+async def _start_open(cluster: Cluster, count: int) -> None:
+    began = time.perf_counter()
+    for start in range(0, count, STARTED_TOGETHER):
+        some = range(start, min(count, start + STARTED_TOGETHER))
+        await cluster.work.sleep_long.start_many((each,) for each in some)
+        print(f"\r{some.stop:,} of {count:,} workflows started", end="", file=sys.stderr)
+    await _until_suspended(cluster, count)
+    print(f", and waiting after {time.perf_counter() - began:.0f} s", file=sys.stderr)
 
 
 async def _until_suspended(cluster: Cluster, count: int) -> None:
@@ -128,21 +159,34 @@ async def _until_suspended(cluster: Cluster, count: int) -> None:
         await asyncio.sleep(5.0)
 
 
-async def _measured(
-    cluster: Cluster, pid: int | None, given: argparse.Namespace, times: int
-) -> list[Cost]:
+async def _in_turns(
+    cases: Iterable[Case], what: str, server_url: str, given: argparse.Namespace
+) -> Found:
     count = max(100, int(WORKFLOWS * given.scale))
-
-    call = cluster.work.check_three_steps
-    await clients(call, count=count // 4, concurrency=times * CONCURRENCY)
-    found: list[Cost] = []
-    for _ in range(given.repeat):
-        before = sum(process_seconds(each.pid) for each in cluster.processes), server_seconds(pid)
-        timing = await clients(call, count=count, concurrency=times * CONCURRENCY)
-        after = sum(process_seconds(each.pid) for each in cluster.processes), server_seconds(pid)
-        nodes, of_server = ((b - a) / count * 1e6 for a, b in zip(before, after, strict=True))
-        found.append(Cost(timing.rate, nodes, of_server))
+    pid = await postmaster(server_url)
+    for each in cases:
+        await clients(
+            each.cluster.work.check_three_steps, count=count // 4, concurrency=each.concurrency
+        )
+    found: Found = {}
+    for turn in range(given.repeat):
+        for each in cases:
+            print(f"round {turn + 1} of {given.repeat}: {each.size:,} {what}", file=sys.stderr)
+            found.setdefault(each.size, []).append(await _cost(each, count, pid))
     return found
+
+
+async def _cost(case: Case, count: int, pid: int | None) -> Cost:
+    def used() -> tuple[float, float]:
+        return sum(process_seconds(each.pid) for each in case.cluster.processes), server_seconds(
+            pid
+        )
+
+    before = used()
+    call = case.cluster.work.check_three_steps
+    timing = await clients(call, count=count, concurrency=case.concurrency)
+    nodes, of_server = ((b - a) / count * 1e6 for a, b in zip(before, used(), strict=True))
+    return Cost(timing.rate, nodes, of_server)
 
 
 def _row(name: str, costs: list[Cost]) -> dict[str, str]:
