@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 
 import pytest
 from msgspec.structs import replace
@@ -11,7 +10,6 @@ from msgspec.structs import replace
 from fenbu import App
 from fenbu._api.signal import wait_signal
 from fenbu._api.step import step
-from fenbu._core.activation import Activation
 from fenbu._core.effect import Ended, LoadCalls, LoadReady, StopBody, WakeAt
 from fenbu._core.event import CallsLoaded, DueLoaded
 from fenbu._core.message import Call, Cancel, Restore, Signal
@@ -213,27 +211,6 @@ def test_a_call_that_only_waits_makes_room_for_the_backlog(drive: Drive) -> None
     assert bodies(drive.call("then_sleep", id="w2", waited=False)) == []
     effects = drive.completed(running[0][0], 2)
     assert [each.after for each in effects if isinstance(each, LoadReady)] == [2]
-
-
-def test_a_call_that_has_ended_leaves_no_work_for_the_garbage_collector(drive: Drive) -> None:
-    drive.register(three, Kind.WORKFLOW)
-
-    def alive() -> int:
-        return sum(isinstance(each, Activation | asyncio.Task) for each in gc.get_objects())
-
-    gc.collect()
-    before = alive()
-    gc.disable()
-    try:
-        effects = drive.call("three", 1, id="a")
-        for value in (2, 4, 8):
-            (body,) = bodies(effects)
-            effects = drive.completed(body, value)
-        after = alive()
-    finally:
-        gc.enable()
-    assert drive.rows["a"].status is Status.COMPLETED
-    assert after == before
 
 
 def test_a_sender_that_does_not_know_the_handler_leaves_its_version_open(drive: Drive) -> None:

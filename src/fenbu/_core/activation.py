@@ -298,11 +298,19 @@ class Activation:
                 except BaseException:  # noqa: BLE001, S112 - a TaskGroup makes a group of what is thrown at it
                     continue  # The code's own trouble with being dropped concerns nobody: it runs again.
                 break
-        self.waiting.clear()
-        self.timers.clear()
-        # Else the loop, its tasks and this activation hold each other until the garbage collector comes.
-        self.loop.tasks.clear()
+            task.let_go()
+        # Else all of this holds each other until the garbage collector comes, which in a process that holds
+        # much is hardly ever: the loop, its tasks, what they wait for, and the frames where it was raised.
+        for futures in (
+            self.waiting,
+            self.timers,
+            self.signal_waiters,
+            self.conditions,
+            self.loop.tasks,
+        ):
+            futures.clear()
         self.answers = None
+        self.closed = Leaving()
         del self.loop, self.main, self._inside
 
     @property

@@ -91,6 +91,14 @@ class DurableTask(asyncio.Task[Any]):
     def __hash__(self) -> int:
         return self.number
 
+    def let_go(self) -> None:
+        """Its code is closed, so it will never end: forget who waits for that, and what it waits for."""
+        waits_for: asyncio.Future[Any] | None = getattr(self, "_fut_waiter")  # noqa: B009
+        for future in (self, waits_for):
+            callbacks = None if future is None else getattr(future, "_callbacks")  # noqa: B009
+            for callback, _ in callbacks or ():
+                future.remove_done_callback(callback)
+
 
 class DeterministicLoop(asyncio.AbstractEventLoop):
     """Runs one activation's code; see the module."""
@@ -133,6 +141,8 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
                             handle.context.run(handle.callback, *handle.args)
                         except SystemExit:
                             pass  # The task that called sys.exit() holds it as its outcome.
+                # A task's error knows the frames it went through, on some Pythons this one too.
+                del handle
                 ready = self._ready
                 if not ready:
                     return
