@@ -95,9 +95,9 @@ class DurableTask(asyncio.Task[Any]):
         """Its code is closed, so it will never end: forget who waits for that, and what it waits for."""
         waits_for: asyncio.Future[Any] | None = getattr(self, "_fut_waiter")  # noqa: B009
         for future in (self, waits_for):
-            callbacks = None if future is None else getattr(future, "_callbacks")  # noqa: B009
-            for callback, _ in callbacks or ():
-                future.remove_done_callback(callback)
+            if future is not None:
+                for callback, _ in getattr(future, "_callbacks") or ():  # noqa: B009
+                    future.remove_done_callback(callback)
 
 
 class DeterministicLoop(asyncio.AbstractEventLoop):
@@ -141,8 +141,8 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
                             handle.context.run(handle.callback, *handle.args)
                         except SystemExit:
                             pass  # The task that called sys.exit() holds it as its outcome.
-                # A task's error knows the frames it went through, on some Pythons this one too.
-                del handle
+                # A task's error knows the frames that it went through, on some Pythons this one too.
+                handle = None
                 ready = self._ready
                 if not ready:
                     return
