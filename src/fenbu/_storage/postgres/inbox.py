@@ -61,6 +61,19 @@ class SnapshotPosition(InboxPosition, frozen=True):
     last: tuple[int, int] = (0, 0)
     """Transaction and number of a row."""
 
+    def parameters(self, reading: Snapshot | None) -> list[object]:
+        """What the statement `load` asks for: where it begins, and in `reading` it ends."""
+        later, number = max((self.seen.next, 0), self.last)
+        return [
+            str(later),
+            number,
+            [str(each) for each in self.seen.running],
+            str(self.last[0]),
+            self.last[1],
+            None if reading is None else str(reading),
+            str(TRANSACTION_MAX if reading is None else reading.next),
+        ]
+
 
 _BEGINNING: Final = SnapshotPosition(Snapshot(0, ()))
 
@@ -106,17 +119,7 @@ async def read(
     reading = position.reading
     if reading is None and until is not None:
         reading = _position(until).seen
-    rows = await pool.fetch(
-        "inbox.load",
-        str(position.seen.next),
-        [str(each) for each in position.seen.running],
-        str(position.last[0]),
-        position.last[1],
-        None if reading is None else str(reading),
-        str(TRANSACTION_MAX if reading is None else reading.next),
-        owned,
-        limit,
-    )
+    rows = await pool.fetch("inbox.load", *position.parameters(reading), owned, limit)
     reading = reading or _snapshot_of(rows[0][0])
     found = [
         Received(number, message_of(text, data))
