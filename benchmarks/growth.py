@@ -4,8 +4,8 @@ The same three-step workflows, from a client in a process of its own, on 1, 2, 4
 thousand at a time on all of them together, so that each has less to do, and once with a thousand on each.
 Then on one node beside a thousand, a hundred thousand and a million workflows that have done a step and wait
 for a signal. Counted is the processor time of all nodes and of all processes of the server, and not that of
-the client. All clusters that are compared run side by side and are measured in turns; those whose turn it is
-not, idle.
+the client. All clusters that are compared run side by side, each in a database of its own, because a server
+wakes all who listen in one at each hint; they are measured in turns, and those whose turn it is not, idle.
 
 Example:
     python benchmarks/growth.py --nodes 1 2 4 8 --open 1000 100000 1000000 --json growth.json
@@ -17,12 +17,21 @@ import argparse
 import asyncio
 import sys
 import time
-from collections.abc import Iterable
-from contextlib import AsyncExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass
 
 from _measure import Report, arguments, clients, median, number, spread
-from _server import execute, fresh, postmaster, process_seconds, server, server_seconds, settings_of
+from _server import (
+    database,
+    execute,
+    fresh,
+    postmaster,
+    process_seconds,
+    server,
+    server_seconds,
+    settings_of,
+)
 from cluster import Cluster, Place, cluster_of
 
 WORKFLOWS = 40_000
@@ -83,8 +92,10 @@ def main() -> None:
     report = Report("growth", "The cost of a call as clusters grow", given)
     with server(given.url, max_connections=str(CONNECTIONS_MAX)) as url:
         report.content["machine"] |= asyncio.run(settings_of(url))
-        together, each = asyncio.run(by_nodes(url, given))
-        by_open = asyncio.run(beside_open(url, given))
+        with databases(url, len(given.nodes)) as urls:
+            together, each = asyncio.run(by_nodes(urls, given))
+        with databases(url, len(given.open)) as urls:
+            by_open = asyncio.run(beside_open(urls, given))
     for where, found in (("on all nodes together", together), ("on each node", each)):
         report.table(
             f"Three-step workflows from a client of its own, {CONCURRENCY:,} at a time {where}",
@@ -109,33 +120,41 @@ def main() -> None:
     report.finish()
 
 
-async def by_nodes(server_url: str, given: argparse.Namespace) -> tuple[Found, Found]:
+@contextmanager
+def databases(server_url: str, count: int) -> Iterator[list[str]]:
+    """New databases on the server, gone afterwards."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(database(server_url)) for _ in range(count)]
+
+
+async def by_nodes(urls: list[str], given: argparse.Namespace) -> tuple[Found, Found]:
     """With a thousand at a time together, and with a thousand on each node."""
     async with AsyncExitStack() as stack:
         clusters: dict[int, Cluster] = {}
-        for count in given.nodes:
+        for count, url in zip(given.nodes, urls, strict=True):
             place = Place(count, separate=True)
-            clusters[count] = await stack.enter_async_context(cluster_of(place, fresh(server_url)))
+            clusters[count] = await stack.enter_async_context(cluster_of(place, fresh(url)))
         together = [Case(n, each, CONCURRENCY) for n, each in clusters.items()]
         each = [Case(n, each, n * CONCURRENCY) for n, each in clusters.items()]
         return (
-            await _in_turns(together, "nodes together", server_url, given),
-            await _in_turns(each, "nodes each", server_url, given),
+            await _in_turns(together, "nodes together", urls[0], given),
+            await _in_turns(each, "nodes each", urls[0], given),
         )
 
 
-async def beside_open(server_url: str, given: argparse.Namespace) -> Found:
+async def beside_open(urls: list[str], given: argparse.Namespace) -> Found:
     """On one node with so many workflows that wait."""
     async with AsyncExitStack() as stack:
         cases: list[Case] = []
-        for count in given.open:
+        for count, url in zip(given.open, urls, strict=True):
             place = Place(1, separate=True)
-            cluster = await stack.enter_async_context(cluster_of(place, fresh(server_url)))
+            cluster = await stack.enter_async_context(cluster_of(place, fresh(url)))
             await _start_open(cluster, count)
             cases.append(Case(count, cluster, CONCURRENCY))
         # What the many have left is not to be tidied up beside those that are measured.
-        await execute(server_url, "VACUUM (ANALYZE)", "CHECKPOINT")
-        return await _in_turns(cases, "open", server_url, given)
+        for url in urls:
+            await execute(url, "VACUUM (ANALYZE)", "CHECKPOINT")
+        return await _in_turns(cases, "open", urls[0], given)
 
 
 async def _start_open(cluster: Cluster, count: int) -> None:

@@ -148,12 +148,12 @@ async def leave(node: Any) -> None:
     """Let all of them leave memory as if they had been idle for long enough."""
     tenure = node.tenure
     engine = tenure.engine
-    before = engine._idle_seconds  # noqa: SLF001
-    engine._idle_seconds = 0.0  # noqa: SLF001
+    before = engine.idle._seconds  # noqa: SLF001
+    engine.idle._seconds = 0.0  # noqa: SLF001
     while any(each.residents for each in engine.partitions.values()):
         tenure._tick()  # noqa: SLF001
         await asyncio.sleep(0.1)
-    engine._idle_seconds = before  # noqa: SLF001
+    engine.idle._seconds = before  # noqa: SLF001
     await tenure.committer.durable()
 
 
