@@ -155,6 +155,7 @@ async def leave(node: Any) -> None:
         await asyncio.sleep(0.1)
     engine.idle._seconds = before  # noqa: SLF001
     await tenure.committer.durable()
+    await asyncio.sleep(1.0)  # What the last batches held is let go of in the turns that follow.
 
 
 async def open_again(database: Path, count: int) -> None:

@@ -31,6 +31,20 @@ def test_timers_of_calls_that_ended_early_do_not_fill_memory(drive: Drive) -> No
     assert len(drive.engine.timers) < COMPACT_MIN + 1
 
 
+def test_timers_of_calls_that_have_left_memory_do_not_stay_behind(drive: Drive) -> None:
+    async def sleeper() -> None:
+        await asyncio.sleep(50_000)
+
+    drive.register(sleeper, Kind.WORKFLOW)
+    for n in range(COMPACT_MIN):
+        drive.call("sleeper", id=f"s{n}")
+    assert len(drive.engine.timers) == COMPACT_MIN
+    drive.tick(60.0)
+    drive.tick(60.0)
+    assert {each.status for each in drive.rows.values()} == {"suspended"}
+    assert len(drive.engine.timers) == 0
+
+
 def test_too_many_idle_calls_are_evicted_at_once(drive: Drive) -> None:
     async def sleeper() -> None:
         await asyncio.sleep(500)

@@ -205,6 +205,7 @@ class Engine:
                 resident.timer_due(command, now)
                 self._carry(now)
         self.idle.suspend(now)
+        self.timers.compact(self._is_resident)
         while len(self._entities) > self._entities_max:
             mailbox, partition = self._entities.popitem(last=False)
             if mailbox.idle:

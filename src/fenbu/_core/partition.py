@@ -286,6 +286,7 @@ class Partition:
 
     def forget(self, resident: Resident) -> None:
         """A call leaves memory."""
+        self.engine.timers.left += 1
         self.engine.loads.changed(resident.invocation.id, self.engine.batch.number)
         self.residents.pop(resident.invocation.id, None)
         self.set_active(resident, active=False)

@@ -13,12 +13,14 @@ COMPACT_MIN: Final = 8_192
 class TimerQueue:
     """A heap of (instant, partition, call id, command); what no longer matters is ignored when due."""
 
-    __slots__ = ("_compact_at", "_count", "_heap")
+    __slots__ = ("_compact_at", "_count", "_heap", "left")
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, int, str, int]] = []
         self._count = 0
         self._compact_at = COMPACT_MIN
+        self.left = 0
+        """Calls that have left memory since it was last compacted: they may have entries here."""
 
     def __len__(self) -> int:
         return len(self._heap)
@@ -30,12 +32,15 @@ class TimerQueue:
     def compact(self, matters: Callable[[int, str], bool]) -> None:
         """Forget what no longer matters if there may be much of it: at most half of the heap is waste.
 
-        `matters` tells by partition and call id.
+        `matters` tells by partition and call id. Waste costs more than itself: entries that were made among all
+        that the calls had keep the allocator from giving that back.
         """
-        if len(self._heap) >= self._compact_at:
+        size = len(self._heap)
+        if size >= self._compact_at or max(size, COMPACT_MIN) <= 2 * self.left:
             self._heap = [each for each in self._heap if matters(each[2], each[3])]
             heapify(self._heap)
             self._compact_at = max(COMPACT_MIN, 2 * len(self._heap))
+            self.left = 0
 
     def next(self) -> float | None:
         return self._heap[0][0] if self._heap else None
