@@ -32,7 +32,7 @@ class TimerQueue:
     def compact(self, matters: Callable[[int, str], bool]) -> None:
         """Forget what no longer matters if there may be much of it: at most half of the heap is waste.
 
-        `matters` tells by partition and call id. Waste costs more than itself: entries that were made among all
+        `matters` tells by partition and call id. Waste costs more than itself: entries made in the midst of all
         that the calls had keep the allocator from giving that back.
         """
         size = len(self._heap)
