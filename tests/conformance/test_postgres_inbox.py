@@ -136,9 +136,7 @@ async def test_an_old_transaction_makes_no_reading_longer(storage, other):
     parameters = [*position.parameters(None), b"\1" * 256, 99]
     rows = await storage._pool.fetch("inbox.load", *parameters)
     assert [row[2] for row in rows] == [None]
-    plan = other.value(
-        f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {_query(storage)}", *parameters
-    )
+    plan = other.value(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {_query(storage)}", *parameters)
     assert _blocks(plan) < 10
 
 

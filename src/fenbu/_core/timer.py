@@ -32,8 +32,8 @@ class TimerQueue:
     def compact(self, matters: Callable[[int, str], bool]) -> None:
         """Forget what no longer matters if there may be much of it: at most half of the heap is waste.
 
-        `matters` tells by partition and call id. Waste costs more than itself: entries made in the midst of all
-        that the calls had keep the allocator from giving that back.
+        `matters` tells by partition and call id. Waste costs more than its size: made amid all that the calls
+        had, it keeps the allocator from giving that back.
         """
         size = len(self._heap)
         if size >= self._compact_at or max(size, COMPACT_MIN) <= 2 * self.left:
