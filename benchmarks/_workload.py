@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fenbu import App, DurableFunction, Entity, step, wait_signal
+from fenbu import App, DurableFunction, Entity, Status, step, wait_signal
 
 LONG_SECONDS = 30 * 86_400.0
 
@@ -91,3 +91,9 @@ def workload_on(url: str) -> Workload:
         app.workflow(fan_out),
         Counter,
     )
+
+
+async def suspended(app: App) -> int:
+    """How many calls have left memory to wait."""
+    found = await app.runtime.gateway.storage.count_calls()  # type: ignore[attr-defined]
+    return sum(count for (_, status), count in found.items() if status == Status.SUSPENDED)

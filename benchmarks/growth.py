@@ -32,6 +32,7 @@ from _server import (
     server_seconds,
     settings_of,
 )
+from _workload import suspended
 from cluster import Cluster, Place, cluster_of
 
 WORKFLOWS = 40_000
@@ -163,19 +164,9 @@ async def _start_open(cluster: Cluster, count: int) -> None:
         some = range(start, min(count, start + STARTED_TOGETHER))
         await cluster.work.sleep_long.start_many((each,) for each in some)
         print(f"\r{some.stop:,} of {count:,} workflows started", end="", file=sys.stderr)
-    await _until_suspended(cluster, count)
-    print(f", and waiting after {time.perf_counter() - began:.0f} s", file=sys.stderr)
-
-
-async def _until_suspended(cluster: Cluster, count: int) -> None:
-    """All have done their step and left memory."""
-    storage = cluster.work.app.runtime.gateway.storage
-    while True:
-        found = await storage.count_calls()  # type: ignore[attr-defined]
-        waiting = sum(n for (_, status), n in found.items() if status == "suspended")
-        if waiting >= count:
-            return
+    while await suspended(cluster.work.app) < count:  # noqa: ASYNC110
         await asyncio.sleep(5.0)
+    print(f", and waiting after {time.perf_counter() - began:.0f} s", file=sys.stderr)
 
 
 async def _in_turns(
@@ -197,9 +188,8 @@ async def _in_turns(
 
 async def _cost(case: Case, count: int, pid: int | None) -> Cost:
     def used() -> tuple[float, float]:
-        return sum(process_seconds(each.pid) for each in case.cluster.processes), server_seconds(
-            pid
-        )
+        nodes = sum(process_seconds(each.pid) for each in case.cluster.processes)
+        return nodes, server_seconds(pid)
 
     before = used()
     call = case.cluster.work.check_three_steps

@@ -21,9 +21,7 @@ from typing import Any
 
 import msgspec
 from _measure import Report, arguments, number, run, scratch, until
-from _workload import Arrivals, workload
-
-from fenbu import App, Status
+from _workload import Arrivals, suspended, workload
 
 STATEMENTS_MAX = 1.0
 
@@ -115,12 +113,6 @@ async def idle(
     statements.clear()
     statements.update(kept)
     return took
-
-
-async def suspended(app: App) -> int:
-    """How many calls have left memory."""
-    found = await app.runtime.gateway.storage.count_calls()  # type: ignore[attr-defined]
-    return sum(count for (_, status), count in found.items() if status is Status.SUSPENDED)
 
 
 @contextmanager

@@ -60,7 +60,8 @@ INSERT INTO {schema}.entry (
     value_bytes
 )
 SELECT
-    id, position, kind, at, coalesce(command, 0), name, coalesce(attempt, 0), seconds, status, value, failure, retry_at, commands,
+    id, position, kind, at, coalesce(command, 0), name, coalesce(attempt, 0), seconds, status, value, failure,
+    retry_at, commands,
     decode(value_bytes, 'base64')
 FROM json_to_recordset($1::text::json) AS new (
     id text, position integer, kind text, at float8, command integer, name text, attempt integer,
