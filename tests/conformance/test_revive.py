@@ -53,6 +53,19 @@ async def test_those_that_nobody_could_run_come_behind_all_others_of_their_parti
     assert (await storage.last_sequences([1]))[1] > 8
 
 
+async def test_a_stuck_call_that_keeps_its_place_leaves_no_gap_behind_the_last_one(storage):
+    await write(
+        storage,
+        inserted=[
+            call("stuck", 1, status=Status.STUCK),
+            call("a", 2, status=Status.UNHANDLED),
+            call("later", 3),
+        ],
+    )
+    assert await storage.revive(["checkout"], PARTITIONS) == 2
+    assert (await stored(storage, "a")).invocation.sequence == 4
+
+
 async def test_a_delayed_call_keeps_its_time(storage):
     await write(storage, inserted=[call("a", 1, status=Status.UNHANDLED, wake_at=50.0)])
     assert await storage.revive(["checkout"], [0, 2]) == 0

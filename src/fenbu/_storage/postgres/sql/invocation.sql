@@ -71,11 +71,11 @@ WHERE last.sequence IS NOT NULL;
 -- name: revive
 -- One that nobody could run has lost its place to those behind it, which may have begun.
 WITH parked AS MATERIALIZED (
-    SELECT id, partition, sequence FROM {schema}.invocation
+    SELECT id, partition, sequence, status FROM {schema}.invocation
     WHERE lane BETWEEN 3 AND 5 AND lane IN (3, 5)
         AND handler = ANY ($1::text[]) AND partition = ANY ($2::integer[])
 ), places AS MATERIALIZED (
-    SELECT id, last + row_number() OVER (PARTITION BY partition ORDER BY sequence) AS place
+    SELECT id, last + row_number() OVER (PARTITION BY partition, status ORDER BY sequence) AS place
     FROM parked JOIN (
         SELECT partition, (
             SELECT max(sequence) FROM unnest('{1, 2, 3, 4, 5}'::smallint[]) AS kind (lane) CROSS JOIN LATERAL (

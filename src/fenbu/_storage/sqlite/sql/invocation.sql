@@ -126,12 +126,12 @@ UPDATE invocation SET
     failure = NULL
 FROM (
     WITH parked AS MATERIALIZED (
-        SELECT id, partition, sequence AS number FROM invocation INDEXED BY parked_call
+        SELECT id, partition, sequence AS number, status AS kind FROM invocation INDEXED BY parked_call
         WHERE status IN ('stuck', 'unhandled', 'quarantined')
             AND status <> 'quarantined' AND handler IN (SELECT value FROM json_each(?))
             AND partition IN (SELECT value FROM json_each(?))
     )
-    SELECT id AS call_id, last + row_number() OVER (PARTITION BY partition ORDER BY number) AS place
+    SELECT id AS call_id, last + row_number() OVER (PARTITION BY partition, kind ORDER BY number) AS place
     FROM parked JOIN (
         SELECT partition, max(coalesce((
             SELECT max(sequence) FROM invocation INDEXED BY open_call
