@@ -158,7 +158,7 @@ async def test_who_does_not_wait_for_one_still_closes_the_others() -> None:
     )
     resources = Resources({})
     with ThreadPoolExecutor(1) as threads:
-        body: Any = SimpleNamespace(args=(), kwargs={}, needs=needs)
+        body: Any = SimpleNamespace(args=(), kwargs={}, work=SimpleNamespace(needs=needs))
         assert await resources.fill_in(body, threads) == {"a": "settings", "b": "slow"}
     closing = asyncio.create_task(resources.close())
     async with asyncio.timeout(20):

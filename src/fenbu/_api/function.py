@@ -30,10 +30,10 @@ from fenbu._api.transaction import start_calls, start_in
 from fenbu._core import fork, ids
 from fenbu._core.activation import Activation
 from fenbu._core.attribute import AttributeValue
-from fenbu._core.command import CancelCall, ParentEnd, StartCall
+from fenbu._core.command import ABANDON, CancelCall, ParentEnd, StartCall
 from fenbu._core.handler import HandlerSpec
 from fenbu._core.location import caller
-from fenbu._core.message import Call, IfExists, Signal, Update
+from fenbu._core.message import REUSE, Call, Signal, Update
 from fenbu._core.middleware import around_calls, context_of_child
 from fenbu._core.model import Entry, Invocation, Outcome, Payload
 from fenbu._node.attempt import current
@@ -289,7 +289,7 @@ class DurableFunction(Maps, Generic[P, R]):
     def message(self, payload: Payload, *, waited: bool = False) -> Call:
         """The message that makes this call."""
         clock, options, spec = self._runtime.clock, self._options, self._spec
-        if options.parent_end is not ParentEnd.ABANDON:
+        if options.parent_end is not ABANDON:
             check_outside(options, spec.name)
         now = clock.now()
         id_ = options.id or ids.invocation_id(now, clock.entropy())
@@ -312,7 +312,7 @@ class DurableFunction(Maps, Generic[P, R]):
             attributes=options.attributes,
             context=None if body is None else body.context,
         )
-        if options.if_exists is IfExists.REUSE:
+        if options.if_exists is REUSE:
             return Call(invocation, fresh=options.id is None, waited=waited)
         ticket = ids.invocation_id(now, clock.entropy())
         return ticketed(Call(invocation, waited=waited), options, ticket)
@@ -395,7 +395,7 @@ class DurableFunction(Maps, Generic[P, R]):
 
     async def _call_inside(self, running: Activation, command: StartCall) -> R:
         number, future = running.ask(command)
-        if command.parent_end is not ParentEnd.ABANDON:
+        if command.parent_end is not ABANDON:
             running.bound[number] = command
         id_, partition = self._child(running, number)
         try:
@@ -415,7 +415,7 @@ class DurableFunction(Maps, Generic[P, R]):
 
     def _started(self, running: Activation, command: StartCall) -> Handle[R]:
         number = running.ask(command)[0] if command.wait else running.issue(command)
-        if command.parent_end is not ParentEnd.ABANDON:
+        if command.parent_end is not ABANDON:
             running.bound[number] = command
         return self._handle(*self._child(running, number))
 

@@ -7,20 +7,20 @@ import inspect
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from types import FunctionType
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast, overload
+from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
 from fenbu._api.context import required_activation
 from fenbu._api.options import check_soft, limits_of, seconds
 from fenbu._api.outcome import value_of
 from fenbu._api.transaction import kind_of_connection
 from fenbu._core.activation import Activation
-from fenbu._core.codec import Codec, TypeCodec
+from fenbu._core.codec import Codec
 from fenbu._core.command import AbandonStep, RunStep
-from fenbu._core.handler import Registry
 from fenbu._core.location import caller
-from fenbu._core.need import Limits, Needed
+from fenbu._core.need import Limits
 from fenbu._core.retry import NO_RETRY, Retry
 from fenbu._core.signature import Signature
+from fenbu._core.work import Work
 from fenbu.errors import UsageError
 
 P = ParamSpec("P")
@@ -57,6 +57,8 @@ class Step:
         self._name = name
         self._cpu = cpu
         self._limits = limits
+        self._works: dict[tuple[Codec, Callable[..., Any]], Work] = {}
+        """Of functions that it has run before."""
 
     def options(
         self,
@@ -120,17 +122,24 @@ class Step:
             Exception: What the function raised, after its retries.
         """
         running = required_activation("step()")
-        codec = cast("Registry", running.context).codec
+        codec: Codec = running.context.codec
         try:
-            known = _known.get((codec, function))
+            work = self._works.get((codec, function))
         except TypeError:  # A callable that cannot be hashed.
-            known = None
-        name, result, needs = known or _learn(function, codec)
-        command = RunStep(
-            self._name or name, caller(), function, args, kwargs, result,
-            self._retry, self._timeout_seconds, self._cpu, None, self._limits, needs,
+            work = None
+        if work is None:
+            work = self._work(function, codec)
+        return _run(running, RunStep(work.name, caller(), work, args, kwargs))
+
+    def _work(self, function: Callable[..., Any], codec: Codec) -> Work:
+        signature = _signature(function, codec)
+        work = Work(
+            self._name or _name(function), function, signature.result, self._retry,
+            self._timeout_seconds, self._cpu, None, self._limits, signature.needs,
         )  # fmt: skip
-        return _run(running, command)
+        if _lasts(function):
+            self._works[codec, function] = work
+        return work
 
 
 class TxStep:
@@ -196,16 +205,15 @@ class TxStep:
             Exception: What the function raised, after its retries.
         """
         running = required_activation("tx_step()")
-        codec = cast("Registry", running.context).codec
+        codec: Codec = running.context.codec
         if not inspect.iscoroutinefunction(function) or hasattr(function, "__fenbu__"):
             raise UsageError(f"tx_step(function, …) takes an `async def`, not {function!r}")
         signature = Signature(function, codec, skip_first=True)
-        command = RunStep(
-            self._name or function.__qualname__, caller(), function, args, kwargs, signature.result,
-            self._retry, self._timeout_seconds, cpu=False,
-            transaction=kind_of_connection(signature.first), needs=signature.needs,
+        work = Work(
+            self._name or function.__qualname__, function, signature.result, self._retry,
+            self._timeout_seconds, transaction=kind_of_connection(signature.first), needs=signature.needs,
         )  # fmt: skip
-        return _run(running, command)
+        return _run(running, RunStep(work.name, caller(), work, args, kwargs))
 
 
 async def _run(running: Activation, command: RunStep) -> Any:
@@ -216,29 +224,34 @@ async def _run(running: Activation, command: RunStep) -> Any:
         if running.abandon(number):
             running.issue(AbandonStep(str(number), command.location, number))
         raise
-    return value_of(outcome, command.result, f"step {command.name}")
+    return value_of(outcome, command.work.result, f"step {command.name}")
 
 
-_Known = tuple[str, TypeCodec, tuple[Needed, ...]]
-
-_known: dict[tuple[Codec, Callable[..., Any]], _Known] = {}
-"""The name, the result's codec and the needs of functions that were steps before."""
+_signatures: dict[tuple[Codec, Callable[..., Any]], Signature] = {}
+"""Of functions that were steps before."""
 
 
-def _learn(function: Callable[..., Any], codec: Codec) -> _Known:
+def _signature(function: Callable[..., Any], codec: Codec) -> Signature:
     if not callable(function) or hasattr(function, "__fenbu__"):
         raise UsageError(
             f"step(function, …) takes a function, not {function!r}; a task, workflow or operation is "
             "called directly: `await handler(…)`"
         )
-    name = getattr(function, "__qualname__", None) or repr(function)
-    signature = Signature(function, codec)
-    found = (name, signature.result, signature.needs)
-    if isinstance(function, FunctionType) and "<locals>" not in name:
-        # One made inside another function, or bound to an object, is new each time: keeping it would
-        # keep them all.
-        _known[codec, function] = found
+    if not _lasts(function):
+        return Signature(function, codec)
+    found = _signatures.get((codec, function))
+    if found is None:
+        found = _signatures[codec, function] = Signature(function, codec)
     return found
+
+
+def _lasts(function: Callable[..., Any]) -> bool:
+    """One that is made inside another function, or bound to an object, is new each time: not to be kept."""
+    return isinstance(function, FunctionType) and "<locals>" not in function.__qualname__
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return getattr(function, "__qualname__", None) or repr(function)
 
 
 tx_step = TxStep()

@@ -157,26 +157,28 @@ class Activation:
         Raises:
             NonDeterminismError: The code does not wait for this event.
         """
-        loop = self.loop
-        loop.now = max(loop.now, entry.at)
+        loop, kind = self.loop, entry.kind
+        if entry.at > loop.now:  # noqa: PLR1730 - this is faster than `max`
+            loop.now = entry.at
         self.position = entry.position
-        match entry.kind:
-            case (
-                EntryKind.STEP_COMPLETED
-                | EntryKind.STEP_FAILED
-                | EntryKind.CALL_FINISHED
-                | EntryKind.FIELD_READ
-            ):
-                found = self.waiting.pop(entry.command, None)
-                if found is None:
-                    journal.unexpected(self.invocation, entry)
-                if not found[0].done():
-                    found[0].set_result(entry)
+        if kind in journal.ANSWERS:
+            found = self.waiting.pop(entry.command, None)
+            if found is None:
+                journal.unexpected(self.invocation, entry)
+            if not found[0].done():
+                found[0].set_result(entry)
+        elif not self._apply(kind, entry):
+            return
+        self._drain()
+
+    def _apply(self, kind: EntryKind, entry: Entry) -> bool:
+        """An event that is not what a command waits for; false if the code sees nothing of it."""
+        match kind:
             case EntryKind.TIMER_FIRED:
                 handle = self.timers.pop(entry.command, None)
                 if handle is None:
                     journal.unexpected(self.invocation, entry)
-                loop.fire(handle)
+                self.loop.fire(handle)
             case EntryKind.SIGNAL_RECEIVED:
                 self._receive(entry.name or "", entry)
             case EntryKind.CANCEL_REQUESTED:
@@ -187,22 +189,22 @@ class Activation:
                 self.attempts[entry.command] = entry.attempt
                 self.retries[entry.command] = entry.retry_at or 0.0
                 self.began.setdefault(entry.command, entry.at - (entry.seconds or 0.0))
-                return
-            case EntryKind.FORKED:
-                raise AssertionError(entry)  # The code sees nothing of it.
+                return False
             case EntryKind.INNER_BEGAN:
                 self.lent = entry.name
-                return
+                return False
             case EntryKind.INNER_SET:
                 if self.lazy is not None and entry.value is not None:
                     self.lazy.set(entry.name or "", entry.value)
-                return
+                return False
             case EntryKind.INNER_ENDED:
                 self.lent = None
                 if entry.value is not None and self.restate is not None:
                     self.restate(entry.value)
-                return
-        self._drain()
+                return False
+            case _:
+                raise AssertionError(entry)
+        return True
 
     def _drain(self) -> None:
         """Run the code to its next wait; and on, for as long as a condition holds that it waits for."""
@@ -386,7 +388,10 @@ class Activation:
 
     def ask(self, command: Command) -> tuple[int, asyncio.Future[Entry]]:
         """Number a command, and a future for the entry that will hold its outcome."""
-        number = self.issue(command)
+        if self.closed is not None:
+            raise self.closed
+        self._count = number = self._count + 1
+        self.issued.append((number, command))
         future: asyncio.Future[Entry] = self.loop.create_future()
         self.waiting[number] = (future, command)
         return number, future

@@ -7,17 +7,14 @@ of a call that is to end with its caller, when that cannot be asked: see `StartC
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
 from msgspec import Struct
 
-from fenbu._core.codec import TypeCodec
 from fenbu._core.message import IfExists
 from fenbu._core.model import Failure, Outcome, Payload
-from fenbu._core.need import Limits, Needed
-from fenbu._core.retry import Retry
+from fenbu._core.work import Work
 
 
 class RunStep(Struct, gc=False):
@@ -25,19 +22,9 @@ class RunStep(Struct, gc=False):
 
     name: str
     location: str
-    function: Callable[..., Any]
+    work: Work
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    result: TypeCodec
-    retry: Retry
-    timeout_seconds: float | None
-    cpu: bool
-    transaction: str | None = None
-    """The kind of connection to the database that the function is given, as its first argument: its writes
-    and its outcome are one transaction."""
-    limits: Limits | None = None
-    needs: tuple[Needed, ...] = ()
-    """Parameters that the node fills in."""
     kind = "step"
 
 
@@ -60,6 +47,9 @@ class ParentEnd(StrEnum):
     WAIT = "wait"
     """The parent ends after it. If the parent is cancelled, so is it."""
 
+
+ABANDON: Final = ParentEnd.ABANDON
+"""See `model.COMPLETED` for why."""
 
 AWAITED: Final = "awaited"
 """How a call is tied to the one that waits for it; others are by their `ParentEnd`."""

@@ -6,15 +6,12 @@ disk. Loads wait for their batch too: so they never read a row that is about to 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from msgspec import Struct
 
-from fenbu._core.codec import TypeCodec
 from fenbu._core.model import Heartbeat, Outcome
-from fenbu._core.need import Limits, Needed
-from fenbu._core.retry import Retry
+from fenbu._core.work import Work
 
 
 class RunBody(Struct, eq=False, gc=False):
@@ -24,22 +21,12 @@ class RunBody(Struct, eq=False, gc=False):
     id: str
     command: int
     attempt: int
-    name: str
     run: str
     """Names this run of the call: with the command it makes the idempotency key."""
-    function: Callable[..., Any]
+    work: Work
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    result: TypeCodec
-    retry: Retry
-    timeout_seconds: float | None
-    cpu: bool
     chain: tuple[str, ...]
-    transaction: str | None = None
-    """See `RunStep`."""
-    limits: Limits | None = None
-    needs: tuple[Needed, ...] = ()
-    """Parameters that the node fills in."""
     heartbeat: Heartbeat | None = None
     """The last of an earlier attempt."""
     context: dict[str, str] | None = None
@@ -48,6 +35,11 @@ class RunBody(Struct, eq=False, gc=False):
     """Takes what it writes to streams: set by the node that runs it."""
     places: Any = None
     """How far it has come in each stream: kept there."""
+
+    @property
+    def name(self) -> str:
+        """The handler's or the step's."""
+        return self.work.name
 
 
 class StopBody(Struct, frozen=True, gc=False):

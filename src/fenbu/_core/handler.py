@@ -21,6 +21,7 @@ from fenbu._core.need import Limits
 from fenbu._core.retry import NO_RETRY, Retry
 from fenbu._core.signature import Signature
 from fenbu._core.topic import TopicSpec
+from fenbu._core.work import Work
 from fenbu.errors import EncodingError, PayloadTooLarge, PayloadUnreadable, UsageError
 
 
@@ -45,6 +46,17 @@ class HandlerSpec(Struct, kw_only=True, eq=False):
     reentrant: bool = False
     """It may run in the turn of an operation of its entity that waits for it."""
     entity: EntitySpec | None = None
+    _work: Work | None = None
+
+    @property
+    def work(self) -> Work:
+        """What a node runs, if it is a task."""
+        if self._work is None:
+            self._work = Work(
+                self.name, self.function, self.signature.result, self.retry,
+                self.attempt_timeout_seconds, self.cpu, None, self.limits, self.signature.needs,
+            )  # fmt: skip
+        return self._work
 
     def coroutine(self, args: Payload, instance: Any = None) -> Coroutine[Any, Any, Any]:
         """The code of one workflow run, or of one operation on `instance`.

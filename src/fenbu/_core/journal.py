@@ -7,7 +7,7 @@ Guarantee: replay-same.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import msgspec
 from msgspec import Struct
@@ -32,6 +32,16 @@ from fenbu._core.model import (
     Unreadable,
 )
 from fenbu.errors import NonDeterminismError
+
+ANSWERS: Final = frozenset(
+    {
+        EntryKind.STEP_COMPLETED,
+        EntryKind.STEP_FAILED,
+        EntryKind.CALL_FINISHED,
+        EntryKind.FIELD_READ,
+    }
+)
+"""What a command waits for."""
 
 _decoder = msgspec.json.Decoder(list[tuple[str, ...]])
 _encode = msgspec.json.encode

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from asyncio import events, tasks
+from asyncio import tasks
+from asyncio.events import _get_running_loop, _set_running_loop
 from collections.abc import Callable, Coroutine, Iterable
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -22,11 +23,13 @@ from zlib import crc32
 
 from msgspec import Struct
 
-from fenbu._core import limit
+from fenbu._core.limit import HANDLES_PER_DRAIN_MAX
 from fenbu.errors import UsageError
 
 if TYPE_CHECKING:
     from fenbu._core.activation import Activation
+
+_get_asyncgen_hooks, _set_asyncgen_hooks = sys.get_asyncgen_hooks, sys.set_asyncgen_hooks
 
 _swap_current_task: Callable[[Any, Any], Any] | None = (
     getattr(tasks, "_swap_current_task") if sys.version_info >= (3, 14) else None  # noqa: B009
@@ -124,50 +127,49 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         ready = self._ready
         if not ready:
             return
-        outer = events._get_running_loop()  # noqa: SLF001
+        outer = _get_running_loop()
         task = _swap_current_task(outer, None) if _swap_current_task and outer else None
-        hooks = sys.get_asyncgen_hooks()
+        hooks = _get_asyncgen_hooks()
         # An async generator belongs to this loop, which closes nothing behind the code's back.
-        sys.set_asyncgen_hooks(None, None)
-        events._set_running_loop(self)  # noqa: SLF001
+        _set_asyncgen_hooks(None, None)
+        _set_running_loop(self)
+        left = HANDLES_PER_DRAIN_MAX
         try:
-            left = limit.HANDLES_PER_DRAIN_MAX
-            while left > 0:
+            while ready and left > 0:
                 left -= len(ready)
                 self._ready = []
                 for handle in ready:
-                    if handle.callback is not None:
+                    if (callback := handle.callback) is not None:
                         try:
-                            handle.context.run(handle.callback, *handle.args)
+                            handle.context.run(callback, *handle.args)
                         except SystemExit:
                             pass  # The task that called sys.exit() holds it as its outcome.
                 # A task's error knows the frames that it went through, on some Pythons this one too.
-                handle = None
+                handle = callback = None
                 ready = self._ready
-                if not ready:
-                    return
         finally:
-            events._set_running_loop(outer)  # noqa: SLF001
-            sys.set_asyncgen_hooks(*hooks)
+            _set_running_loop(outer)
+            _set_asyncgen_hooks(*hooks)
             if _swap_current_task and outer:
                 _swap_current_task(outer, task)
-        raise EndlessLoopError(
-            f"the code ran {limit.HANDLES_PER_DRAIN_MAX} callbacks without waiting for a step, call, "
-            "signal or timer: look for a loop around asyncio.sleep(0)"
-        )
+        if ready:
+            raise EndlessLoopError(
+                f"the code ran {HANDLES_PER_DRAIN_MAX} callbacks without waiting for a step, call, signal or "
+                "timer: look for a loop around asyncio.sleep(0)"
+            )
 
     def look(
         self, context: Context, function: Callable[..., Any], args: Any, kwargs: dict[str, Any]
     ) -> Any:
         """Run a function of the code that only looks: it can make no tasks, here or on another loop."""
-        outer = events._get_running_loop()  # noqa: SLF001
-        events._set_running_loop(self)  # noqa: SLF001
+        outer = _get_running_loop()
+        _set_running_loop(self)
         self.is_looking = True
         try:
             return context.run(function, *args, **kwargs)
         finally:
             self.is_looking = False
-            events._set_running_loop(outer)  # noqa: SLF001
+            _set_running_loop(outer)
 
     # What asyncio asks of a loop.
 
@@ -283,7 +285,7 @@ DeterministicLoop.__abstractmethods__ = frozenset()  # type: ignore[attr-defined
 
 def _ordered_set(items: Iterable[Any] = ()) -> set[Any]:
     """`set` as asyncio.tasks sees it: on our loop, coroutines become tasks in the order they came."""
-    loop = events._get_running_loop()  # noqa: SLF001
+    loop = _get_running_loop()
     if isinstance(loop, DeterministicLoop):
         items = [loop.create_task(each) if asyncio.iscoroutine(each) else each for each in items]
     return set(items)

@@ -8,7 +8,7 @@ the batch that applies it. So a message takes effect exactly once without any re
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -39,6 +39,10 @@ class IfExists(StrEnum):
     """Itself if that one has ended without a result, else that one."""
     AFTER_END = "after_end"
     """Itself if that one has ended, else that one."""
+
+
+REUSE: Final = IfExists.REUSE
+"""See `model.COMPLETED` for why."""
 
 
 class Call(Struct, frozen=True, tag="call", omit_defaults=True, gc=False):

@@ -69,9 +69,12 @@ class Status(StrEnum):
     TIMED_OUT = "timed_out"
 
 
+TASK: Final = Kind.TASK
+OPERATION: Final = Kind.OPERATION
+RUNNING: Final = Status.RUNNING
 COMPLETED: Final = Status.COMPLETED
-"""By a name of its own, because every call and step asks for it: on Python 3.11 a member of an enum is looked
-up through its metaclass, at about 900 machine instructions."""
+"""By names of their own, because every call asks for them: on Python 3.11 a member of an enum is looked up
+through its metaclass, at about 900 machine instructions."""
 
 
 FINISHED: Final = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.TIMED_OUT})
@@ -212,6 +215,10 @@ class EntryKind(StrEnum):
     """Its `name` is that of the update, a space, and the id of its call."""
     FORKED = "forked"
     """What comes before is from the run `name` of another call, and so are the commands up to `command`."""
+
+
+STEP_COMPLETED: Final = EntryKind.STEP_COMPLETED
+"""For the same reason as `COMPLETED`."""
 
 
 class Entry(Struct, omit_defaults=True, gc=False):

@@ -37,7 +37,16 @@ from fenbu._core.message import (
     Probe,
     Reply,
 )
-from fenbu._core.model import FINISHED, PARKED, Entry, Invocation, Kind, Loaded, Status
+from fenbu._core.model import (
+    FINISHED,
+    OPERATION,
+    PARKED,
+    TASK,
+    Entry,
+    Invocation,
+    Loaded,
+    Status,
+)
 from fenbu._core.nest import outer_id
 from fenbu._core.order import MessageOrder, Receiver
 from fenbu._core.program import Program
@@ -193,7 +202,7 @@ class Partition:
         resident.accepted_in = batch.number if before is None else -1
         # Callers of this process, and other calls, hear of the outcome from the batch that holds it.
         resident.asked_for = number != 0 and (waited or spec.read_only)
-        if spec.kind is Kind.OPERATION:
+        if spec.kind is OPERATION:
             self._accept_operation(resident, now, waited=waited)
         elif not waited and (self.spilled or self._active >= self.engine.window):
             self._spilled_until = invocation.sequence
@@ -217,9 +226,9 @@ class Partition:
         self, invocation: Invocation, spec: HandlerSpec, now: float, saved_in: int = -1
     ) -> bool:
         """An operation came without its entity's key, or another handler with one: then it has failed."""
-        if (spec.kind is Kind.OPERATION) is (invocation.key is not None):
+        if (spec.kind is OPERATION) is (invocation.key is not None):
             return False
-        needs = "needs the key of its" if spec.kind is Kind.OPERATION else "is a handler of no"
+        needs = "needs the key of its" if spec.kind is OPERATION else "is a handler of no"
         resident = self._make(invocation, spec, [])
         resident.saved_in = saved_in
         resident.fail(UsageError(f"{spec.name} {needs} entity"), now)
@@ -360,7 +369,7 @@ class Partition:
             )
 
     def _make(self, invocation: Invocation, spec: HandlerSpec, entries: list[Entry]) -> Resident:
-        if spec.kind is Kind.TASK:
+        if spec.kind is TASK:
             return Task(self, invocation, spec)
         return Program(self, invocation, spec, entries)
 
@@ -386,7 +395,7 @@ class Partition:
         resident.mail.extend(self.absent.take_parked(invocation.id))
         self.residents[invocation.id] = resident
         self.set_active(resident, active=True)
-        if spec.kind is Kind.OPERATION:
+        if spec.kind is OPERATION:
             mailbox = self._mailbox(resident)
             mailbox.push(resident, in_order=in_order)
             self.set_active(resident, active=False)

@@ -38,7 +38,16 @@ from fenbu._core.handler import HandlerSpec
 from fenbu._core.loop import EndlessLoopError
 from fenbu._core.message import Cancel, Message, Reply, Signal
 from fenbu._core.middleware import around_code
-from fenbu._core.model import COMPLETED, Entry, EntryKind, Invocation, Outcome, Status
+from fenbu._core.model import (
+    COMPLETED,
+    RUNNING,
+    STEP_COMPLETED,
+    Entry,
+    EntryKind,
+    Invocation,
+    Outcome,
+    Status,
+)
 from fenbu._core.operating import Operating
 from fenbu._core.resident import DEADLINE, HISTORY, TIMEOUT, set_attributes, stop_before
 from fenbu.errors import EncodingError, NonDeterminismError, PayloadUnreadable, UsageError
@@ -77,7 +86,7 @@ class Program(Operating):
         fresh = invocation.started_at is None
         if invocation.started_at is None:
             invocation.started_at = now
-        invocation.status = Status.RUNNING
+        invocation.status = RUNNING
         try:
             instance, lazy = None, None
             if self.mailbox is not None:
@@ -162,7 +171,7 @@ class Program(Operating):
                 if retry_at > now:
                     self._arm(retry_at, number)
                 else:
-                    self._run_step(number, command)
+                    self._run_again(activation, number, command)
         for number, handle in activation.timers.items():
             self._arm(handle.when(), number)
 
@@ -173,10 +182,11 @@ class Program(Operating):
             return
         issued, activation.issued = activation.issued, []
         for number, command in issued:
+            if type(command) is RunStep:  # Most are, and `match` is slow.
+                if number in activation.waiting:
+                    self._run_body(dispatch.step_body(activation, number, command))
+                continue
             match command:
-                case RunStep():
-                    if number in activation.waiting:
-                        self._run_step(number, command)
                 case StartTimer():
                     if number in activation.timers:
                         self._arm(command.when, number)
@@ -202,11 +212,9 @@ class Program(Operating):
                     engine = self.partition.engine
                     engine.send(dispatch.message_of(engine, activation, number, command, now))
 
-    def _run_step(self, number: int, command: RunStep) -> None:
-        activation = self.activation
-        if activation is not None:
-            activation.retries.pop(number, None)
-            self._run_body(dispatch.step_body(activation, number, command))
+    def _run_again(self, activation: Activation, number: int, command: RunStep) -> None:
+        activation.retries.pop(number, None)
+        self._run_body(dispatch.step_body(activation, number, command))
 
     def _drop_code(self) -> None:
         self._stop_bodies()
@@ -368,40 +376,42 @@ class Program(Operating):
             self._end_cancelled(now)
 
     def body_ended(self, event: BodyEnded, now: float) -> None:
-        activation = self.activation
-        if self.bodies.get(event.command) != event.attempt or activation is None:
+        activation, number, outcome = self.activation, event.command, event.outcome
+        if activation is None or event.run != activation.run:
             return
-        if event.run != activation.run:
+        if self.bodies.get(number) != event.attempt:
             return
         if activation.lent is not None:
             self._defer(partial(self.body_ended, event))
             return
-        del self.bodies[event.command]
-        if event.command not in activation.waiting:
+        del self.bodies[number]
+        waiting = activation.waiting.get(number)
+        if waiting is None:
             return
-        outcome, command = event.outcome, activation.waiting[event.command][1]
-        kind, retry_at = EntryKind.STEP_FAILED, None
+        kind, retry_at, command = STEP_COMPLETED, None, waiting[1]
+        work = command.work if type(command) is RunStep else None
         if outcome.status is COMPLETED:
-            kind = EntryKind.STEP_COMPLETED
-            if isinstance(command, RunStep) and command.transaction is not None:
-                settled = (event.id, activation.run, event.command)
+            if work is not None and work.transaction is not None:
+                settled = (event.id, activation.run, number)
                 self.partition.engine.batch.rows.step_results_deleted.append(settled)
-        elif isinstance(command, RunStep):
-            began = activation.began.get(event.command, now - event.seconds)
-            retry_at = event.next_at(command.retry, began, now)
-            if retry_at is None:
-                outcome = event.final(command.retry)
-            else:
-                kind = EntryKind.STEP_RETRYING
+        else:
+            kind = EntryKind.STEP_FAILED
+            if work is not None:
+                began = activation.began.get(number, now - event.seconds)
+                retry_at = event.next_at(work.retry, began, now)
+                if retry_at is None:
+                    outcome = event.final(work.retry)
+                else:
+                    kind = EntryKind.STEP_RETRYING
         if self.invocation.heartbeats and retry_at is None:
-            self._forget_heartbeat(event.command)
+            self._forget_heartbeat(number)
         entry = Entry(
-            self.invocation.id, self._position + 1, kind, now, event.command, None, event.attempts_spent,
+            event.id, self._position + 1, kind, now, number, None, event.attempts_spent,
             event.seconds, outcome.status, outcome.value, outcome.failure, retry_at,
         )  # fmt: skip
         self._event(entry, now)
         if retry_at is not None:
-            self._arm(retry_at, event.command)
+            self._arm(retry_at, number)
 
     def _forget_heartbeat(self, command: int) -> None:
         """The step has its outcome, and no next attempt."""
@@ -423,7 +433,7 @@ class Program(Operating):
         elif command in activation.waiting and activation.retries.get(command, now + 1) <= now:
             step = activation.waiting[command][1]
             if isinstance(step, RunStep) and command not in self.bodies:
-                self._run_step(command, step)
+                self._run_again(activation, command, step)
         else:
             super().timer_due(command, now)
 

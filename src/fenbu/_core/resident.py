@@ -222,7 +222,7 @@ class Resident(ABC):
         if not self.active:
             self.partition.set_active(self, active=True)
         engine = self.partition.engine
-        if engine.early == effect.id and effect.transaction is None:
+        if engine.early == effect.id and effect.work.transaction is None:
             engine.early_bodies.append(effect)
         else:
             engine.batch.effects.append(effect)

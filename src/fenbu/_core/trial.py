@@ -80,7 +80,7 @@ def check_results(
 
 def _check(registry: Registry, number: int, command: RunStep | StartCall, result: Payload) -> None:
     if isinstance(command, RunStep):
-        kind, codec = "step", command.result
+        kind, codec = "step", command.work.result
     else:
         spec = registry.get(command.name, command.version)
         if spec is None:

@@ -14,6 +14,10 @@ class Clock(Protocol):
         """Seconds since 1970."""
         ...
 
+    def elapsed(self) -> float:
+        """Seconds that only go forward."""
+        ...
+
     def random(self) -> float:
         """A number in [0, 1)."""
         ...
@@ -21,11 +25,6 @@ class Clock(Protocol):
     def entropy(self) -> int:
         """64 random bits."""
         ...
-
-
-def elapsed() -> float:
-    """Seconds that only go forward; for what has no event loop."""
-    return time.monotonic()
 
 
 class SystemClock:
@@ -37,6 +36,7 @@ class SystemClock:
         self._fast = random.Random(self._random.getrandbits(256))  # noqa: S311
 
     now = staticmethod(time.time)
+    elapsed = staticmethod(time.monotonic)
 
     def random(self) -> float:
         return self._fast.random()

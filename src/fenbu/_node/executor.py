@@ -28,6 +28,7 @@ from fenbu._core.handler import Registry
 from fenbu._core.middleware import around, described
 from fenbu._core.model import COMPLETED, Outcome, Payload, Status
 from fenbu._core.need import NOT_IN_A_PROCESS
+from fenbu._core.work import Work
 from fenbu._node.attempt import current, hosts
 from fenbu._node.clock import Clock
 from fenbu._node.heartbeat import Heartbeats
@@ -40,9 +41,9 @@ from fenbu.errors import PayloadTooLarge, RetryLater, UsageError
 
 Key = tuple[str, int]
 
-Work = Callable[[Any], Coroutine[Any, Any, Payload]]
-
-Transactor = Callable[[StepKey, str, Work], Coroutine[Any, Any, Payload]]
+Transactor = Callable[
+    [StepKey, str, Callable[[Any], Coroutine[Any, Any, Payload]]], Coroutine[Any, Any, Payload]
+]
 """`Storage.run_step`."""
 
 _PLAIN = Codec().of(Any)
@@ -52,13 +53,6 @@ CUT_OFF: Final = Outcome(Status.CANCELLED)
 
 FEW = 8
 """Bodies whose end is reported without a further turn of the event loop."""
-
-
-@functools.lru_cache(maxsize=4096)
-def is_async(function: Callable[..., Any]) -> bool:
-    """Whether calling it makes a coroutine."""
-    call = function if inspect.isroutine(function) else getattr(function, "__call__", None)  # noqa: B004
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
 
 
 _EAGER: Final[dict[str, Any]] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
@@ -89,7 +83,7 @@ class Executor:
         self._loop = asyncio.get_running_loop()
         self.home: object = None
         """Takes what bodies write to streams."""
-        self._time = self._loop.time
+        self._elapsed = clock.elapsed
         self._clock = clock
         self._report = report
         self._run_step = run_step
@@ -136,7 +130,7 @@ class Executor:
         self._heartbeats.put(body, payload)
         limit = self._limits.get((body.id, body.command))
         if limit is not None:
-            limit.heard_at = self._time()
+            limit.heard_at = self._loop.time()
 
     def time_limit(self, body: RunBody) -> TimeLimit | None:
         """How long it may run."""
@@ -182,11 +176,12 @@ class Executor:
         """Run each now, or as soon as another ends."""
         if self._draining:
             return
-        running, starting, self._starting = self._running, self._starting, True
+        running, held, starting = self._running, self._held, self._starting
+        self._starting = True
         for body in bodies:
             key = (body.id, body.command)
-            if body.partition in self._held:
-                self._held[body.partition][key] = body
+            if held and body.partition in held:
+                held[body.partition][key] = body
             elif len(running) >= self._concurrency or key in running:
                 self._waiting[key] = body
             else:
@@ -279,10 +274,14 @@ class Executor:
 
     def _overridden(self, body: RunBody) -> RunBody:
         """A fake runs here, on the loop, and gets no connection and no resources."""
-        fake = self._overrides.get(body.function)
+        work = body.work
+        fake = self._overrides.get(work.function)
         if fake is None:
             return body
-        return replace(body, function=fake, cpu=False, transaction=None, needs=())
+        instead = Work(
+            work.name, fake, work.result, work.retry, work.timeout_seconds, limits=work.limits
+        )
+        return replace(body, work=instead)
 
     def _start(self, key: Key, body: RunBody) -> None:
         if self._overrides:
@@ -292,40 +291,34 @@ class Executor:
         if not running:
             self._idle.clear()
         running[key] = (None, body)
-        task = asyncio.Task(self._run(key, body), loop=self._loop, name=body.name, **_EAGER)
+        task = asyncio.Task(self._run(key, body), loop=self._loop, name=body.work.name, **_EAGER)
         if key in running:
             running[key] = (task, body)
 
     async def _run(self, key: Key, body: RunBody) -> None:
-        began = self._time()
-        retryable, after = False, None
-        outcome = CUT_OFF
+        began, work, outcome, retryable, after = self._elapsed(), body.work, CUT_OFF, False, None
         current.set(body)
         try:
-            function = body.function
-            if body.transaction is not None or self._middleware:
+            if work.is_plain and not self._middleware:
+                value = await work.function(*body.args, **body.kwargs)
+                outcome = Outcome(COMPLETED, _encoded(body, value))
+            elif work.transaction is not None or self._middleware:
                 outcome = Outcome(COMPLETED, await self._call_inside(body))
             else:
-                if body.timeout_seconds is not None or body.limits is not None:
-                    value = await self._call_in_time(body)
-                elif is_async(function) and not body.cpu and not body.needs:
-                    value = await function(*body.args, **body.kwargs)
-                else:
-                    value = await self._call(body, None)
-                outcome = Outcome(COMPLETED, _encoded(body, value))
+                outcome = Outcome(COMPLETED, _encoded(body, await self._call_in_time(body)))
         except asyncio.CancelledError:
             pass
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever a body raises is its outcome
             outcome = Outcome(Status.FAILED, failure=failure_of(error))
-            retryable = body.retry.again(body.attempt, error)
+            retryable = work.retry.again(body.attempt, error)
             after = error.after if isinstance(error, RetryLater) else None
         finally:
             if self._running.pop(key, None) is not None:
                 if self._heartbeats.last and (beat := self._heartbeats.end(key)) is not None:
                     self._beats.append(beat)
-                self._end(body, outcome, self._time() - began, retryable=retryable, after=after)
+                self._end(body, outcome, self._elapsed() - began, retryable, after)
                 if self._held:
                     self._quieter.set()
                 if self._waiting or not self._running:
@@ -334,8 +327,8 @@ class Executor:
     async def _call_inside(self, body: RunBody) -> Payload:
         """Between what middleware does before and after it, and in a transaction if it wants one."""
         with around(self._middleware, described(body)):
-            if body.transaction is not None:
-                return await self._call_in_transaction(body, body.transaction)
+            if body.work.transaction is not None:
+                return await self._call_in_transaction(body, body.work.transaction)
             return _encoded(body, await self._call_in_time(body))
 
     async def _call_in_transaction(self, body: RunBody, kind: str) -> Payload:
@@ -348,7 +341,7 @@ class Executor:
         return await self._run_step(step, kind, work)
 
     async def _call_in_time(self, body: RunBody, *first: object) -> Any:
-        if body.timeout_seconds is None and body.limits is None:
+        if body.work.timeout_seconds is None and body.work.limits is None:
             return await self._call(body, None, *first)
         key, limit = (body.id, body.command), TimeLimit(self._loop, body)
         self._limits[key] = limit
@@ -360,36 +353,37 @@ class Executor:
                 del self._limits[key]
 
     async def _call(self, body: RunBody, limit: TimeLimit | None, *first: object) -> Any:
-        function, kwargs = body.function, body.kwargs
-        if body.cpu:
+        work, kwargs = body.work, body.kwargs
+        function = work.function
+        if work.cpu:
             return await self._call_in_process(body, limit)
-        if body.needs:
+        if work.needs:
             kwargs = await self._resources.fill_in(body, self._threads)
-        if is_async(function):
-            work = function(*first, *body.args, **kwargs)
-            return await (work if limit is None else limit.softly(work))
+        if work.is_async:
+            running = function(*first, *body.args, **kwargs)
+            return await (running if limit is None else limit.softly(running))
         run = functools.partial(copy_context().run, function, *body.args, **kwargs)
         value = await self._loop.run_in_executor(self._threads, run)
         return await value if inspect.isawaitable(value) else value
 
     async def _call_in_process(self, body: RunBody, limit: TimeLimit | None) -> Any:
-        function = body.function
-        if "<locals>" in function.__qualname__ or is_async(function):
+        work = body.work
+        function, limits = work.function, work.limits
+        if "<locals>" in function.__qualname__ or work.is_async:
             raise UsageError(
                 f"{body.name}: cpu=True needs a plain function at the top level of a module, because "
                 "another process has to import it"
             )
-        if body.needs:
-            raise UsageError(f"{body.name}({body.needs[0].name}): {NOT_IN_A_PROCESS}")
+        if work.needs:
+            raise UsageError(f"{body.name}({work.needs[0].name}): {NOT_IN_A_PROCESS}")
         if self._processes is None:
             self._processes = self._make_processes()
         last = None if body.heartbeat is None else body.heartbeat.value
         plain = None if last is None else _PLAIN.encode(self.codec.of(Any).decode(last))
-        limits = body.limits
         job = Job(
             function.__module__, function.__qualname__, body.args, body.kwargs, body.id, body.command,
             body.attempt, body.name, body.run, None if plain is None else str(plain), body.context,
-            None if limits is None else limits.soft_seconds, body.timeout_seconds,
+            None if limits is None else limits.soft_seconds, work.timeout_seconds,
         )  # fmt: skip
 
         def began() -> None:
@@ -403,8 +397,7 @@ class Executor:
         body: RunBody,
         outcome: Outcome,
         seconds: float,
-        *,
-        retryable: bool = False,
+        retryable: bool = False,  # noqa: FBT001, FBT002
         after: float | None = None,
     ) -> None:
         ended = self._ended
@@ -457,6 +450,6 @@ def _encoded(body: RunBody, value: object) -> Payload:
         EncodingError: It cannot be encoded, or is too large.
     """
     try:
-        return body.result.encode(value)
+        return body.work.result.encode(value)
     except PayloadTooLarge as error:
         raise error.named(f"the result of {_called(body)}") from None

@@ -49,7 +49,7 @@ class Resources:
     async def fill_in(self, body: RunBody, threads: Executor) -> dict[str, Any]:
         """The arguments of a body, by name, with what it needs and was not given."""
         kwargs = dict(body.kwargs)
-        for name, place, resource in body.needs:
+        for name, place, resource in body.work.needs:
             if name not in kwargs and place >= len(body.args):
                 kwargs[name] = await self._get(resource, self._plan(resource), threads)
         return kwargs

@@ -71,12 +71,12 @@ class TimeLimit(Allowance):
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, body: RunBody) -> None:
-        limits = body.limits or _NONE
+        limits = body.work.limits or _NONE
         self._loop = loop
         self._attempt = f"{body.name}: attempt {body.attempt}"
         self._silence_seconds = limits.heartbeat_seconds
-        super().__init__(limits.soft_seconds, body.timeout_seconds, loop.time)
-        self._waits = body.cpu
+        super().__init__(limits.soft_seconds, body.work.timeout_seconds, loop.time)
+        self._waits = body.work.cpu
         self.heard_at = loop.time()
         """When the body was last heard of."""
         self._task: asyncio.Task[Any] | None = None

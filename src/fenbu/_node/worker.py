@@ -22,9 +22,9 @@ from msgspec import Struct
 from fenbu._core.codec import Codec
 from fenbu._core.effect import RunBody
 from fenbu._core.model import Heartbeat
-from fenbu._core.retry import NO_RETRY
+from fenbu._core.work import Work
 from fenbu._node.attempt import current, hosts
-from fenbu._node.clock import elapsed
+from fenbu._node.clock import SystemClock
 from fenbu._node.time_limit import Allowance
 from fenbu.errors import CallFailed, CallTimedOut, SoftTimeout
 
@@ -132,9 +132,10 @@ def _end_with_parent() -> NoReturn:
 def _run(pipe: Pipe, job: Job) -> Returned | Raised:
     last = None if job.heartbeat is None else Heartbeat(job.command, 0.0, job.heartbeat)
     codec = Codec()
+    work = Work(job.name, _run, codec.of(Any), cpu=True)
     body = RunBody(
-        0, job.id, job.command, job.attempt, job.name, job.run, _run, (), {}, codec.of(Any), NO_RETRY,
-        None, cpu=True, chain=(), heartbeat=last, context=job.context,
+        0, job.id, job.command, job.attempt, job.run, work, (), {}, chain=(), heartbeat=last,
+        context=job.context,
     )  # fmt: skip
     host: _Host | None = None
     token = current.set(body)
@@ -144,7 +145,7 @@ def _run(pipe: Pipe, job: Job) -> Returned | Raised:
             found = getattr(found, part)
         # Under its decorator, if it has one.
         function = getattr(found, "__wrapped__", found)
-        allowance = Allowance(job.soft_seconds, job.hard_seconds, elapsed)
+        allowance = Allowance(job.soft_seconds, job.hard_seconds, SystemClock.elapsed)
         host = _Host(pipe, body, allowance)
         hosts.add(host)
         pipe.send_bytes(pickle.dumps(Began()))

@@ -55,6 +55,9 @@ class SimulatedClock:
     def now(self) -> float:
         return EPOCH + self._loop.time() + self.offset
 
+    def elapsed(self) -> float:
+        return self._loop.time()
+
     def random(self) -> float:
         return self._loop.random.random()
 
