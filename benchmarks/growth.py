@@ -2,6 +2,9 @@
 
 The same three-step workflows, from a client in a process of its own, on 1, 2, 4 and 8 nodes: once with a
 thousand at a time on all of them together, so that each has less to do, and once with a thousand on each.
+As many nodes that are a cluster each, in a database each, have the same load in both cases: what they cost
+more than one node is what smaller batches cost, and processes that share the processors; what a cluster of
+them costs more than that is what it takes to be a cluster.
 Then on one node beside a thousand, a hundred thousand and a million workflows that have done a step and wait
 for a signal. Counted is the processor time of all nodes and of all processes of the server, and not that of
 the client. All clusters that are compared run side by side, each in a database of its own, because a server
@@ -21,7 +24,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass
 
-from _measure import Report, arguments, clients, median, number, spread
+from _measure import Report, Timing, arguments, clients, median, number, spread
 from _server import (
     database,
     execute,
@@ -59,16 +62,17 @@ class Cost:
 
 @dataclass
 class Case:
-    """A cluster under a load."""
+    """Clusters under a load."""
 
-    size: int
-    """Nodes, or open workflows: what is compared."""
-    cluster: Cluster
+    name: str
+    clusters: list[Cluster]
+    """One, or some that have nothing to do with each other."""
     concurrency: int
+    """On each cluster."""
 
 
-Found = dict[int, list[Cost]]
-"""The cost in each round, by size."""
+Found = dict[str, list[Cost]]
+"""The cost in each round, by the name of the case."""
 
 
 def main() -> None:
@@ -93,32 +97,49 @@ def main() -> None:
     report = Report("growth", "The cost of a call as clusters grow", given)
     with server(given.url, max_connections=str(CONNECTIONS_MAX)) as url:
         report.content["machine"] |= asyncio.run(settings_of(url))
-        with databases(url, len(given.nodes)) as urls:
+        with databases(url, len(given.nodes) + max(given.nodes)) as urls:
             together, each = asyncio.run(by_nodes(urls, given))
         with databases(url, len(given.open)) as urls:
             by_open = asyncio.run(beside_open(urls, given))
     for where, found in (("on all nodes together", together), ("on each node", each)):
         report.table(
             f"Three-step workflows from a client of its own, {CONCURRENCY:,} at a time {where}",
-            [_row(f"{n} node{'s' if n > 1 else ''}", costs) for n, costs in found.items()],
+            [_row(name, costs) for name, costs in found.items()],
         )
     report.table(
         "The same on one node, beside workflows that wait",
-        [_row(f"{n:,} open", costs) for n, costs in by_open.items()],
+        [_row(name, costs) for name, costs in by_open.items()],
     )
-    for what, found in (
-        ("nodes with the same load together", together),
-        ("nodes with the same load each", each),
-        ("open calls", by_open),
-    ):
-        least, most = min(found), max(found)
-        rounds = zip(found[least], found[most], strict=True)
-        growth = [more.microseconds / few.microseconds for few, more in rounds]
-        report.target(
-            f"processor time of a call at {most:,} {what}, in times of that at {least:,}",
-            "< 1.1", spread(growth), met=median(growth) < 1.1,
-        )  # fmt: skip
+    few, most = _nodes(min(given.nodes)), _nodes(max(given.nodes))
+    apart = _apart(max(given.nodes))
+    for where, found in (("together", together), ("each", each)):
+        _target(report, found, few, most, f", with the same load {where}")
+        _target(report, found, apart, most, f", with the same load {where}")
+    _target(report, by_open, _open(min(given.open)), _open(max(given.open)))
     report.finish()
+
+
+def _target(report: Report, found: Found, few: str, more: str, where: str = "") -> None:
+    growth = [
+        much.microseconds / little.microseconds
+        for little, much in zip(found[few], found[more], strict=True)
+    ]
+    report.target(
+        f"processor time of a call at {more}, in times of that at {few}{where}",
+        "< 1.1", spread(growth), met=median(growth) < 1.1,
+    )  # fmt: skip
+
+
+def _nodes(count: int) -> str:
+    return f"{count} node{'s' if count > 1 else ''}"
+
+
+def _apart(count: int) -> str:
+    return f"{count} clusters of one node"
+
+
+def _open(count: int) -> str:
+    return f"{count:,} open"
 
 
 @contextmanager
@@ -131,15 +152,21 @@ def databases(server_url: str, count: int) -> Iterator[list[str]]:
 async def by_nodes(urls: list[str], given: argparse.Namespace) -> tuple[Found, Found]:
     """With a thousand at a time together, and with a thousand on each node."""
     async with AsyncExitStack() as stack:
-        clusters: dict[int, Cluster] = {}
-        for count, url in zip(given.nodes, urls, strict=True):
+        free, most = iter(urls), max(given.nodes)
+
+        async def cluster(count: int) -> Cluster:
             place = Place(count, separate=True)
-            clusters[count] = await stack.enter_async_context(cluster_of(place, fresh(url)))
-        together = [Case(n, each, CONCURRENCY) for n, each in clusters.items()]
-        each = [Case(n, each, n * CONCURRENCY) for n, each in clusters.items()]
+            return await stack.enter_async_context(cluster_of(place, fresh(next(free))))
+
+        clusters = {count: await cluster(count) for count in given.nodes}
+        apart = [await cluster(1) for _ in range(most)]
+        together = [Case(_nodes(n), [each], CONCURRENCY) for n, each in clusters.items()]
+        each = [Case(_nodes(n), [each], n * CONCURRENCY) for n, each in clusters.items()]
+        together.append(Case(_apart(most), apart, CONCURRENCY // most))
+        each.append(Case(_apart(most), apart, CONCURRENCY))
         return (
-            await _in_turns(together, "nodes together", urls[0], given),
-            await _in_turns(each, "nodes each", urls[0], given),
+            await _in_turns(together, "together", urls[0], given),
+            await _in_turns(each, "each", urls[0], given),
         )
 
 
@@ -151,11 +178,11 @@ async def beside_open(urls: list[str], given: argparse.Namespace) -> Found:
             place = Place(1, separate=True)
             cluster = await stack.enter_async_context(cluster_of(place, fresh(url)))
             await _start_open(cluster, count)
-            cases.append(Case(count, cluster, CONCURRENCY))
+            cases.append(Case(_open(count), [cluster], CONCURRENCY))
         # What the many have left is not to be tidied up beside those that are measured.
         for url in urls:
             await execute(url, "VACUUM (ANALYZE)", "CHECKPOINT")
-        return await _in_turns(cases, "open", urls[0], given)
+        return await _in_turns(cases, "", urls[0], given)
 
 
 async def _start_open(cluster: Cluster, count: int) -> None:
@@ -175,26 +202,40 @@ async def _in_turns(
     count = max(100, int(WORKFLOWS * given.scale))
     pid = await postmaster(server_url)
     for each in cases:
-        await clients(
-            each.cluster.work.check_three_steps, count=count // 4, concurrency=each.concurrency
-        )
+        await _run(each, count // 4)
     found: Found = {}
     for turn in range(given.repeat):
         for each in cases:
-            print(f"round {turn + 1} of {given.repeat}: {each.size:,} {what}", file=sys.stderr)
-            found.setdefault(each.size, []).append(await _cost(each, count, pid))
+            print(f"round {turn + 1} of {given.repeat}: {each.name} {what}", file=sys.stderr)
+            found.setdefault(each.name, []).append(await _cost(each, count, pid))
     return found
+
+
+async def _run(case: Case, count: int) -> Timing:
+    """So many workflows, the same number on each cluster."""
+    share = max(1, count // len(case.clusters))
+    began, cpu_began = time.perf_counter(), time.process_time()
+    timings = await asyncio.gather(
+        *(
+            clients(each.work.check_three_steps, count=share, concurrency=case.concurrency)
+            for each in case.clusters
+        )
+    )
+    return Timing(
+        sum(each.count for each in timings),
+        time.perf_counter() - began,
+        time.process_time() - cpu_began,
+    )
 
 
 async def _cost(case: Case, count: int, pid: int | None) -> Cost:
     def used() -> tuple[float, float]:
-        nodes = sum(process_seconds(each.pid) for each in case.cluster.processes)
-        return nodes, server_seconds(pid)
+        processes = [process for each in case.clusters for process in each.processes]
+        return sum(process_seconds(each.pid) for each in processes), server_seconds(pid)
 
     before = used()
-    call = case.cluster.work.check_three_steps
-    timing = await clients(call, count=count, concurrency=case.concurrency)
-    nodes, of_server = ((b - a) / count * 1e6 for a, b in zip(before, used(), strict=True))
+    timing = await _run(case, count)
+    nodes, of_server = ((b - a) / timing.count * 1e6 for a, b in zip(before, used(), strict=True))
     return Cost(timing.rate, nodes, of_server)
 
 
