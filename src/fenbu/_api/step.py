@@ -134,8 +134,8 @@ class Step:
     def _work(self, function: Callable[..., Any], codec: Codec) -> Work:
         signature = _signature(function, codec)
         work = Work(
-            self._name or _name(function), function, signature.result, self._retry,
-            self._timeout_seconds, self._cpu, None, self._limits, signature.needs,
+            self._name or _name(function), function, signature.is_async, signature.result,
+            self._retry, self._timeout_seconds, self._cpu, None, self._limits, signature.needs,
         )  # fmt: skip
         if _lasts(function):
             self._works[codec, function] = work
@@ -210,8 +210,9 @@ class TxStep:
             raise UsageError(f"tx_step(function, …) takes an `async def`, not {function!r}")
         signature = Signature(function, codec, skip_first=True)
         work = Work(
-            self._name or function.__qualname__, function, signature.result, self._retry,
-            self._timeout_seconds, transaction=kind_of_connection(signature.first), needs=signature.needs,
+            self._name or function.__qualname__, function, signature.is_async, signature.result,
+            self._retry, self._timeout_seconds, transaction=kind_of_connection(signature.first),
+            needs=signature.needs,
         )  # fmt: skip
         return _run(running, RunStep(work.name, caller(), work, args, kwargs))
 

@@ -53,7 +53,7 @@ class HandlerSpec(Struct, kw_only=True, eq=False):
         """What a node runs, if it is a task."""
         if self._work is None:
             self._work = Work(
-                self.name, self.function, self.signature.result, self.retry,
+                self.name, self.function, self.signature.is_async, self.signature.result, self.retry,
                 self.attempt_timeout_seconds, self.cpu, None, self.limits, self.signature.needs,
             )  # fmt: skip
         return self._work

@@ -35,6 +35,12 @@ _MORE = inspect.Parameter.VAR_POSITIONAL
 _MORE_NAMED = inspect.Parameter.VAR_KEYWORD
 
 
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether calling it makes a coroutine."""
+    call = function if inspect.isroutine(function) else getattr(function, "__call__", None)  # noqa: B004
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+
+
 class _Layout(NamedTuple):
     """What binding the usual calls needs to know, so that `inspect` is only asked about the others."""
 
@@ -81,6 +87,11 @@ class Signature:
         return name.rpartition("<locals>.")[2]
 
     # What is read once.
+
+    @cached_property
+    def is_async(self) -> bool:
+        """See the function of the same name."""
+        return is_async(self._function)
 
     @cached_property
     def _hints(self) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -14,18 +12,13 @@ from fenbu._core.need import Limits, Needed
 from fenbu._core.retry import NO_RETRY, Retry
 
 
-@functools.lru_cache(maxsize=4096)
-def is_async(function: Callable[..., Any]) -> bool:
-    """Whether calling it makes a coroutine."""
-    call = function if inspect.isroutine(function) else getattr(function, "__call__", None)  # noqa: B004
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
-
-
 class Work(Struct, eq=False):
     """A function and how it is run. Made once, and then not changed."""
 
     name: str
     function: Callable[..., Any]
+    is_async: bool
+    """Calling it makes a coroutine."""
     result: TypeCodec
     retry: Retry = NO_RETRY
     timeout_seconds: float | None = None
@@ -38,12 +31,10 @@ class Work(Struct, eq=False):
     limits: Limits | None = None
     needs: tuple[Needed, ...] = ()
     """Parameters that the node fills in."""
-    is_async: bool = False
     is_plain: bool = False
     """It is called and awaited, and that is all."""
 
     def __post_init__(self) -> None:
-        self.is_async = is_async(self.function)
         self.is_plain = (
             self.is_async
             and not self.cpu

@@ -28,6 +28,7 @@ from fenbu._core.handler import Registry
 from fenbu._core.middleware import around, described
 from fenbu._core.model import COMPLETED, Outcome, Payload, Status
 from fenbu._core.need import NOT_IN_A_PROCESS
+from fenbu._core.signature import is_async
 from fenbu._core.work import Work
 from fenbu._node.attempt import current, hosts
 from fenbu._node.clock import Clock
@@ -279,8 +280,9 @@ class Executor:
         if fake is None:
             return body
         instead = Work(
-            work.name, fake, work.result, work.retry, work.timeout_seconds, limits=work.limits
-        )
+            work.name, fake, is_async(fake), work.result, work.retry, work.timeout_seconds,
+            limits=work.limits,
+        )  # fmt: skip
         return replace(body, work=instead)
 
     def _start(self, key: Key, body: RunBody) -> None:
