@@ -21,7 +21,18 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from dataclasses import dataclass, field
 from typing import Any
 
-from _measure import HERE, Report, Timing, arguments, clients, median, number, spread, together
+from _measure import (
+    HERE,
+    Report,
+    Timing,
+    arguments,
+    clients,
+    median,
+    number,
+    spread,
+    together,
+)
+from _measure import run as run_on
 from _pg_ceiling import Ceiling, ceiling_of, recorded
 from _server import (
     forget,
@@ -99,6 +110,7 @@ def main() -> None:
             "concurrency": (1, 100, 1000),
             "repeat": 3,
             "scale": 1.0,
+            "loop": "uvloop",
         },
         smoke={"nodes": (1, 2), "concurrency": (1, 100), "repeat": 1, "scale": 0.02},
         helps={
@@ -107,6 +119,7 @@ def main() -> None:
             "concurrency": "clients at a time, each of which waits for its call",
             "repeat": "times that everything is measured, in turn",
             "scale": "share of the usual number of calls",
+            "loop": "of this process: asyncio or uvloop, which `fenbu run` takes where it is installed",
         },
     )
     report = Report("cluster", "On PostgreSQL", given)
@@ -118,7 +131,7 @@ def main() -> None:
         for turn in range(given.repeat):
             for place in places:
                 print(f"round {turn + 1} of {given.repeat}: {place.name}", file=sys.stderr)
-                for name, run in asyncio.run(measured(place, url, cases(given))).items():
+                for name, run in run_on(measured(place, url, cases(given)), given.loop).items():
                     found.setdefault(name, {}).setdefault(place.name, []).append(run)
             if given.url:
                 continue  # How somebody else's server commits is not to be changed.
@@ -126,7 +139,7 @@ def main() -> None:
             with slower_commits(url, SLOW_FLUSH_MICROSECONDS):
                 for place in (ONE_BESIDE, ONE_SEPARATE):
                     alone = [workflow_case(1, given.scale), alone_task_case(given.scale)]
-                    for name, run in asyncio.run(measured(place, url, alone)).items():
+                    for name, run in run_on(measured(place, url, alone), given.loop).items():
                         slow.setdefault(name, {}).setdefault(place.name, []).append(run)
     for name, of_place in found.items():
         report.table(name, [_row(place, runs) for place, runs in of_place.items()])

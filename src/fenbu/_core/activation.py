@@ -29,7 +29,7 @@ from fenbu._core.command import (
     StartTimer,
 )
 from fenbu._core.lazy import LazyValues
-from fenbu._core.loop import DeterministicLoop
+from fenbu._core.loop import DeterministicLoop, Stage
 from fenbu._core.model import Entry, EntryKind, Invocation, Outcome, Payload
 from fenbu._core.writing import Writing
 
@@ -88,7 +88,12 @@ class Activation:
     )
 
     def __init__(
-        self, invocation: Invocation, coroutine: Coroutine[Any, Any, Any], now: float, context: Any
+        self,
+        invocation: Invocation,
+        coroutine: Coroutine[Any, Any, Any],
+        now: float,
+        context: Any,
+        stage: Stage | None = None,
     ) -> None:
         self.invocation = invocation
         self.context = context
@@ -140,7 +145,7 @@ class Activation:
         """While the journal is replayed, the forks right behind the position that the code has come to."""
         self._recorded: str | None = None
         """While the journal is replayed, what was recorded at the position that the code has come to."""
-        self.loop = DeterministicLoop(self, now)
+        self.loop = DeterministicLoop(self, now, stage or Stage())
         self._inside = inside = Context()
         inside.run(current.set, self)
         self.main = self.loop.create_task(coroutine, name=invocation.handler, context=inside)
@@ -286,15 +291,15 @@ class Activation:
 
         In their own context: in any other, a call of theirs would be one from outside the workflow.
         """
-        self.closed = Leaving()
-        for task in self.loop.tasks:
+        self.closed, loop = Leaving(), self.loop
+        for task in loop.tasks:
             if task.done():
                 continue
             setattr(task, "_log_destroy_pending", False)  # noqa: B010 - known to asyncio only
             close = task.get_coro().close
             for _ in range(CLOSES_MAX):
                 try:
-                    task.inside.run(close)
+                    loop.look(task.inside, close, (), {})
                 except KeyboardInterrupt:
                     raise
                 except BaseException:  # noqa: BLE001, S112 - a TaskGroup makes a group of what is thrown at it
@@ -303,14 +308,8 @@ class Activation:
             task.let_go()
         # Else all of this holds each other until the garbage collector comes, which in a process that holds
         # much is hardly ever: the loop, its tasks, what they wait for, and the frames where it was raised.
-        for futures in (
-            self.waiting,
-            self.timers,
-            self.signal_waiters,
-            self.conditions,
-            self.loop.tasks,
-        ):
-            futures.clear()
+        for each in (self.waiting, self.timers, self.signal_waiters, self.conditions, loop.tasks):
+            each.clear()
         self.answers = None
         self.closed = Leaving()
         del self.loop, self.main, self._inside
@@ -430,9 +429,6 @@ class Activation:
         number = self.issue(StartTimer(when, location.caller()))
         self.timers[number] = handle
         return number
-
-    def cancel_timer(self, number: int) -> None:
-        self.timers.pop(number, None)
 
     def next_signal(self, name: str) -> asyncio.Future[Entry]:
         """A future for the entry of the next signal of this name: at once if one came before."""

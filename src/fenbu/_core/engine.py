@@ -25,6 +25,7 @@ from fenbu._core.field import FieldCache
 from fenbu._core.handler import Registry
 from fenbu._core.idle import IdleCalls
 from fenbu._core.load import Loads
+from fenbu._core.loop import Stage
 from fenbu._core.mailbox import Mailbox
 from fenbu._core.message import Call, Message
 from fenbu._core.model import Invocation
@@ -49,6 +50,8 @@ class Engine:
         field_cache_bytes: int = limit.FIELD_CACHE_BYTES,
     ) -> None:
         self.registry = registry
+        self.stage = Stage()
+        """Code that it drives runs on this; to be entered around many events."""
         self.partitions: dict[int, Partition] = {}
         self.batch = Batch(1)
         self.timers = TimerQueue()

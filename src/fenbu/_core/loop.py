@@ -29,8 +29,6 @@ from fenbu.errors import UsageError
 if TYPE_CHECKING:
     from fenbu._core.activation import Activation
 
-_get_asyncgen_hooks, _set_asyncgen_hooks = sys.get_asyncgen_hooks, sys.set_asyncgen_hooks
-
 _swap_current_task: Callable[[Any, Any], Any] | None = (
     getattr(tasks, "_swap_current_task") if sys.version_info >= (3, 14) else None  # noqa: B009
 )
@@ -54,7 +52,7 @@ class _Handle(Struct, eq=False):
         self.callback = None
         self.args = ()
         if self.loop is not None:
-            self.loop.activation.cancel_timer(self.command)
+            self.loop.activation.timers.pop(self.command, None)
             self.loop = None
 
     def cancelled(self) -> bool:
@@ -103,15 +101,49 @@ class DurableTask(asyncio.Task[Any]):
                     future.remove_done_callback(callback)
 
 
+class Stage:
+    """Puts aside what stands around the code that is driven: the event loop that runs there, and its hooks.
+
+    A drain does so by itself. Used as `with` around many drains, it is done once, because it takes as long as
+    most of what a drain runs. Of one thread.
+    """
+
+    __slots__ = ("_hooks", "_outer", "_task", "depth", "loop")
+
+    def __init__(self) -> None:
+        self.depth = 0
+        """How often it has been entered."""
+        self.loop: DeterministicLoop | None = None
+        """The one that is being drained."""
+
+    def __enter__(self) -> None:
+        if not self.depth:
+            self._outer = outer = _get_running_loop()
+            self._task = _swap_current_task(outer, None) if _swap_current_task and outer else None
+            self._hooks = sys.get_asyncgen_hooks()
+            # An async generator belongs to its call's loop, which closes nothing behind the code's back.
+            sys.set_asyncgen_hooks(None, None)
+        self.depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.depth -= 1
+        if not self.depth:
+            _set_running_loop(self._outer)
+            sys.set_asyncgen_hooks(*self._hooks)
+            if _swap_current_task and self._outer:
+                _swap_current_task(self._outer, self._task)
+
+
 class DeterministicLoop(asyncio.AbstractEventLoop):
     """Runs one activation's code; see the module."""
 
     is_looking = False
     """A function runs that only looks."""
 
-    def __init__(self, activation: Activation, now: float) -> None:
+    def __init__(self, activation: Activation, now: float, stage: Stage) -> None:
         self.activation = activation
         self.now = now
+        self._stage = stage
         self.tasks: list[DurableTask] = []
         self._ready: list[_Handle] = []
         # Distinct between calls, because asyncio also keeps all tasks of all loops in one set, and the
@@ -124,16 +156,15 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         Raises:
             EndlessLoopError: More than `limit.HANDLES_PER_DRAIN_MAX` callbacks ran.
         """
-        ready = self._ready
+        ready, stage = self._ready, self._stage
         if not ready:
             return
-        outer = _get_running_loop()
-        task = _swap_current_task(outer, None) if _swap_current_task and outer else None
-        hooks = _get_asyncgen_hooks()
-        # An async generator belongs to this loop, which closes nothing behind the code's back.
-        _set_asyncgen_hooks(None, None)
+        if not stage.depth:
+            with stage:
+                self.drain()
+            return
+        before, stage.loop, left = stage.loop, self, HANDLES_PER_DRAIN_MAX
         _set_running_loop(self)
-        left = HANDLES_PER_DRAIN_MAX
         try:
             while ready and left > 0:
                 left -= len(ready)
@@ -148,10 +179,9 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
                 handle = callback = None
                 ready = self._ready
         finally:
-            _set_running_loop(outer)
-            _set_asyncgen_hooks(*hooks)
-            if _swap_current_task and outer:
-                _swap_current_task(outer, task)
+            stage.loop = before
+            if before is not None:
+                _set_running_loop(before)
         if ready:
             raise EndlessLoopError(
                 f"the code ran {HANDLES_PER_DRAIN_MAX} callbacks without waiting for a step, call, signal or "

@@ -100,8 +100,10 @@ class Program(Operating):
             else:
                 self.park(Status.STUCK, error)
             return
-        context = self.partition.engine.registry
-        activation = Activation(invocation, coroutine, invocation.started_at, context)
+        engine = self.partition.engine
+        activation = Activation(
+            invocation, coroutine, invocation.started_at, engine.registry, engine.stage
+        )
         self.activation, activation.lazy = activation, lazy
         entity = self.spec.entity
         if entity is not None and entity.reentrant:
@@ -325,7 +327,8 @@ class Program(Operating):
         self.spec = engine.registry.get(invocation.handler, begin.version) or self.spec
         self._position, self._carried = 0, carried
         coroutine = self._code(None, is_replay=False)
-        activation = self.activation = Activation(invocation, coroutine, now, engine.registry)
+        activation = Activation(invocation, coroutine, now, engine.registry, engine.stage)
+        self.activation = activation
         if looking_up:
             answers_of(activation).looking_up = True
         activation.begin()

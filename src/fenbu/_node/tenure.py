@@ -369,12 +369,13 @@ class Tenure:
         began = now()
         for beat in beats:
             self.engine.apply(beat, began)
-        for event in events:
-            body_ended(event, began)
-            after = now()
-            if after - began > SLOW_DRAIN_SECONDS:
-                self._warn_if_slow(began, after, event.id)
-            began = after
+        with self.engine.stage:
+            for event in events:
+                body_ended(event, began)
+                after = now()
+                if after - began > SLOW_DRAIN_SECONDS:
+                    self._warn_if_slow(began, after, event.id)
+                began = after
         self.committer.kick()
 
     def _warn_if_slow(self, began: float, ended: float, after: str) -> None:
@@ -386,9 +387,10 @@ class Tenure:
 
     def _receive(self, found: list[Received], *, early: bool) -> None:
         engine, listen, now = self.engine, self._callers.listen, self._clock.now()
-        for each in found:
-            engine.receive(each.message, now, each.number, early=early)
-            listen(each.message)
+        with engine.stage:
+            for each in found:
+                engine.receive(each.message, now, each.number, early=early)
+                listen(each.message)
         if found:
             bodies, engine.early_bodies = engine.early_bodies, []
             self.executor.run(bodies)
