@@ -156,14 +156,15 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         Raises:
             EndlessLoopError: More than `limit.HANDLES_PER_DRAIN_MAX` callbacks ran.
         """
-        ready, stage = self._ready, self._stage
-        if not ready:
+        stage = self._stage
+        if not self._ready:
             return
         if not stage.depth:
             with stage:
                 self.drain()
             return
-        before, stage.loop, left = stage.loop, self, HANDLES_PER_DRAIN_MAX
+        ready, before, left = self._ready, stage.loop, HANDLES_PER_DRAIN_MAX
+        stage.loop = self
         _set_running_loop(self)
         try:
             while ready and left > 0:
