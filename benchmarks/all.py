@@ -7,6 +7,7 @@ what other scripts have measured earlier, each with the date on which it did; `b
 Example:
     python benchmarks/all.py --repeat 5 --date 2026-11-23
     python benchmarks/all.py --only workflows tasks --reuse
+    python benchmarks/all.py --only --reuse
     python benchmarks/all.py --smoke
 """
 
@@ -66,12 +67,15 @@ How to read it:
 """
 
 
+ONLY = "these scripts; without a name none, so that with --reuse the page is written and nothing measured"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--smoke", action="store_true", help="a few seconds for each")
-    parser.add_argument("--only", metavar="NAME", nargs="+", choices=SCRIPTS, help="these scripts")
+    parser.add_argument("--only", metavar="NAME", nargs="*", choices=SCRIPTS, help=ONLY)
     parser.add_argument("--without", metavar="NAME", nargs="+", choices=SCRIPTS, default=[])
     parser.add_argument("--repeat", metavar="N", type=int, help="rounds of each script")
     parser.add_argument(
@@ -193,7 +197,7 @@ def _settings(result: dict[str, Any]) -> str:
         for name, value in result["settings"].items()
         if value is not False
     ]
-    words.append(f"measured on {result['date']}")
+    words.append(f"measured on {result['date']}, on {result['machine']['processor']}")
     return f"`benchmarks/{result['name']}.py`, {', '.join(words)}."
 
 
