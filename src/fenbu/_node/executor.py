@@ -276,7 +276,10 @@ class Executor:
     def _overridden(self, body: RunBody) -> RunBody:
         """A fake runs here, on the loop, and gets no connection and no resources."""
         work = body.work
-        fake = self._overrides.get(work.function)
+        try:
+            fake = self._overrides.get(work.function)
+        except TypeError:  # A callable that cannot be hashed, and so not have been overridden.
+            fake = None
         if fake is None:
             return body
         instead = Work(
@@ -320,7 +323,8 @@ class Executor:
             if self._running.pop(key, None) is not None:
                 if self._heartbeats.last and (beat := self._heartbeats.end(key)) is not None:
                     self._beats.append(beat)
-                self._end(body, outcome, self._elapsed() - began, retryable, after)
+                seconds = self._elapsed() - began
+                self._end(body, outcome, seconds, retryable=retryable, after=after)
                 if self._held:
                     self._quieter.set()
                 if self._waiting or not self._running:
@@ -399,7 +403,8 @@ class Executor:
         body: RunBody,
         outcome: Outcome,
         seconds: float,
-        retryable: bool = False,  # noqa: FBT001, FBT002
+        *,
+        retryable: bool = False,
         after: float | None = None,
     ) -> None:
         ended = self._ended
