@@ -89,6 +89,8 @@ def main() -> None:
     parser.add_argument("--page", metavar="FILE", type=Path, help=f"default: {PAGE}")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write all results there as well")
     given = parser.parse_args()
+    if given.only == [] and not given.reuse:
+        parser.error("--only without a name measures nothing: with --reuse it writes the page")
     results: list[dict[str, Any]] = []
     failed: list[str] = []
     for name in SCRIPTS:

@@ -182,7 +182,7 @@ async def beside_open(urls: list[str], given: argparse.Namespace) -> Found:
         # What the many have left is not to be tidied up beside those that are measured.
         for url in urls:
             await execute(url, "VACUUM (ANALYZE)", "CHECKPOINT")
-        return await _in_turns(cases, "", urls[0], given)
+        return await _in_turns(cases, "calls", urls[0], given)
 
 
 async def _start_open(cluster: Cluster, count: int) -> None:

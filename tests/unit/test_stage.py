@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -56,19 +55,10 @@ async def tidies_up() -> None:
         asyncio.create_task(act(1))  # noqa: RUF006
 
 
-def on_a_loop(test: Callable[[], Coroutine[None, None, None]]) -> Callable[[], None]:
-    @functools.wraps(test)
-    def run() -> None:
-        asyncio.run(test())
-
-    return run
-
-
-@on_a_loop
-async def test_many_calls_are_driven_each_on_its_own_loop_and_the_nodes_is_back_afterwards() -> (
-    None
-):
-    drive, outer, hooks = Drive(), asyncio.get_running_loop(), sys.get_asyncgen_hooks()
+async def test_many_calls_are_driven_each_on_its_own_loop_and_the_nodes_is_back_then(
+    drive: Drive,
+) -> None:
+    outer, hooks = asyncio.get_running_loop(), sys.get_asyncgen_hooks()
     drive.register(workflow, Kind.WORKFLOW)
     asked = [bodies(drive.call("workflow", n, id=f"w{n}", waited=True))[0] for n in range(2)]
     assert asyncio.get_running_loop() is outer
@@ -83,20 +73,16 @@ async def test_many_calls_are_driven_each_on_its_own_loop_and_the_nodes_is_back_
     assert {drive.rows[f"w{n}"].status for n in range(2)} == {Status.COMPLETED}
 
 
-@on_a_loop
-async def test_a_generator_that_is_left_is_closed_there_and_not_by_a_task_of_the_nodes_loop() -> (
-    None
-):
-    drive = Drive()
+async def test_a_generator_that_is_left_is_closed_there_and_not_by_a_task_outside(
+    drive: Drive,
+) -> None:
     drive.register(halfway, Kind.WORKFLOW)
     with drive.engine.stage:
         drive.call("halfway", id="w", waited=True)
         assert CLOSED == ["generator"]
 
 
-@on_a_loop
-async def test_code_that_is_dropped_makes_no_task_on_the_loop_that_was_driven_before() -> None:
-    drive = Drive()
+async def test_code_that_is_dropped_makes_no_task_on_the_loop_driven_before(drive: Drive) -> None:
     drive.register(tidies_up, Kind.WORKFLOW)
     drive.register(workflow, Kind.WORKFLOW)
     drive.call("tidies_up", id="t", waited=True)

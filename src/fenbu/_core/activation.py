@@ -163,8 +163,7 @@ class Activation:
             NonDeterminismError: The code does not wait for this event.
         """
         loop, kind = self.loop, entry.kind
-        if entry.at > loop.now:  # noqa: PLR1730 - this is faster than `max`
-            loop.now = entry.at
+        loop.now = max(loop.now, entry.at)
         self.position = entry.position
         if kind in journal.ANSWERS:
             found = self.waiting.pop(entry.command, None)
@@ -387,10 +386,7 @@ class Activation:
 
     def ask(self, command: Command) -> tuple[int, asyncio.Future[Entry]]:
         """Number a command, and a future for the entry that will hold its outcome."""
-        if self.closed is not None:
-            raise self.closed
-        self._count = number = self._count + 1
-        self.issued.append((number, command))
+        number = self.issue(command)
         future: asyncio.Future[Entry] = self.loop.create_future()
         self.waiting[number] = (future, command)
         return number, future

@@ -132,7 +132,7 @@ def _end_with_parent() -> NoReturn:
 def _run(pipe: Pipe, job: Job) -> Returned | Raised:
     last = None if job.heartbeat is None else Heartbeat(job.command, 0.0, job.heartbeat)
     codec = Codec()
-    work = Work(job.name, _run, False, codec.of(Any), cpu=True)  # noqa: FBT003
+    work = Work(job.name, _run, is_async=False, result=codec.of(Any), cpu=True)
     body = RunBody(
         0, job.id, job.command, job.attempt, job.run, work, (), {}, chain=(), heartbeat=last,
         context=job.context,
