@@ -256,7 +256,7 @@ def machine(directory: Path) -> dict[str, str]:
         "system": platform.platform(terse=True),
         "file system": _file_system(directory),
         "load at the start": f"{os.getloadavg()[0]:.2f}",
-        "Python": platform.python_version(),
+        "Python": _python(),
         "SQLite": sqlite3.sqlite_version,
         "fenbu": version("fenbu"),
         "msgspec": version("msgspec"),
@@ -268,6 +268,18 @@ def version(package: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return "from source"
+
+
+def _python() -> str:
+    """Its version and who built it: how it was optimised decides on more than its version does."""
+    version = platform.python_version()
+    if sys.base_prefix != "/usr":
+        return version
+    try:
+        system = platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        system = platform.system()
+    return f"{version}, that of {system}"
 
 
 def _processor() -> str:
