@@ -12,6 +12,7 @@ import pytest
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 QUICK = (
+    "backlog",
     "cluster",
     "entities",
     "fan_out",

@@ -8,7 +8,7 @@ that it held are free as soon as its session is.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from msgspec.structs import replace
 
@@ -32,7 +32,10 @@ GIFTS_MAX = 5_000
 """Waiting calls that go to other nodes at a beat."""
 
 TOGETHER = 16
-"""Partitions that are handed over together."""
+"""Partitions that are handed over together …"""
+
+PACE = 0.02
+"""… and this part of a beat later the next: what is not taken yet would stand still longer than it has to."""
 
 
 class Membership:
@@ -46,6 +49,8 @@ class Membership:
         self._leaving: asyncio.Task[None] | None = None
         self._others: list[int] = []
         """The ids of the other nodes."""
+        self._share: list[int] = []
+        """The partitions that should be here, as of the last beat."""
         self._stay_until = 0.0
         self._ended_count = 0
         self._given: dict[int, int] = {}
@@ -69,13 +74,8 @@ class Membership:
             OwnershipLost: The session has ended.
         """
         while True:
-            self._hurry.clear()
             try:
-                async with asyncio.timeout(BEAT_SECONDS):
-                    await self._hurry.wait()
-            except TimeoutError:
-                pass
-            try:
+                await self._until_beat()
                 tenure = self._tenure
                 beat = await self._beat()
                 if beat.has_messages:
@@ -86,6 +86,18 @@ class Membership:
                     await tenure.claim()
             except Unavailable as error:
                 log.warning("the database did not answer a beat, trying again: %s", error)
+
+    async def _until_beat(self) -> None:
+        """Wait for the next one, and meanwhile take what others hand over: whoever calls there waits."""
+        until = self._now() + BEAT_SECONDS
+        while (left := until - self._now()) > 0:
+            self._hurry.clear()
+            try:
+                async with asyncio.timeout(left):
+                    await self._hurry.wait()
+            except TimeoutError:
+                return
+            await self._take_missing()
 
     async def enter(self) -> None:
         """Take the first share.
@@ -113,24 +125,29 @@ class Membership:
         self._others = [each.id for each in nodes if each is not mine]
         self._expects = any(each.leaving for each in nodes)
         staying = {each.id: each.partitions for each in nodes if not each.leaving}
-        share = assignment.wanted(staying, self._count).get(mine.id, [])
+        share = self._share = assignment.wanted(staying, self._count).get(mine.id, [])
         owned = self._tenure.engine.partitions
-        todo = [each for each in share if each not in owned and each not in self._going]
-        if todo:
-            taken = set(todo).intersection(await self._storage.take(todo))
-            if taken:
-                await self._tenure.take(sorted(taken))
+        await self._take_missing()
         # Taken at a beat that then failed, and meanwhile somebody else's share.
         stray = set(mine.partitions).difference(owned, share, self._going)
         if stray and self._tenure.has_begun:
             await self._tenure.committer.written()
             await self._storage.release(sorted(stray))
-            self._storage.hint(nodes=self._others)
-        self.missing = any(number not in owned for number in share)
+            self._tell_others()
         surplus = sorted(set(owned).difference(share))
         handing_over = self._leaving is not None or mine.leaving
         if surplus and not handing_over and self._now() >= self._stay_until:
             self._leaving = asyncio.create_task(self._leave(surplus))
+
+    async def _take_missing(self) -> None:
+        """Take what is free of its share."""
+        owned = self._tenure.engine.partitions
+        todo = [each for each in self._share if each not in owned and each not in self._going]
+        if todo:
+            taken = set(todo).intersection(await self._storage.take(todo))
+            if taken:
+                await self._tenure.take(sorted(taken))
+        self.missing = any(number not in owned for number in self._share)
 
     def share(self, beat: Beat) -> None:
         """Give calls that wait here for a free place to nodes that have more room, and the same handlers.
@@ -166,7 +183,7 @@ class Membership:
         """Hand over a few at a time, so that none of them stands still for long."""
         stay: list[int] = []
         try:
-            for some in _groups(numbers):
+            async for some in self._in_groups(numbers):
                 if not await self._give_up(some, QUIET_SECONDS):
                     # Something runs for long in some of them: those stay until it has ended.
                     stay += [each for each in some if not await self._give_up([each], 0.0)]
@@ -182,12 +199,22 @@ class Membership:
     ) -> bool:
         self._going.update(numbers)
         try:
-            given_up = await self._tenure.give_up(numbers, seconds, resume=resume)
+            return await self._tenure.give_up(
+                numbers, seconds, resume=resume, released=self._tell_others
+            )
         finally:
             self._going.difference_update(numbers)
-        if given_up:
-            self._storage.hint(nodes=self._others)
-        return given_up
+
+    def _tell_others(self) -> None:
+        """There are partitions to take."""
+        self._storage.hint(nodes=self._others)
+
+    async def _in_groups(self, numbers: Sequence[int]) -> AsyncIterator[Sequence[int]]:
+        """Some at a time, as quick as the others take them."""
+        for start in range(0, len(numbers), TOGETHER):
+            if start and self._others:
+                await asyncio.sleep(BEAT_SECONDS * PACE)
+            yield numbers[start : start + TOGETHER]
 
     async def retire(self, seconds: float) -> None:
         """The node stops: hand everything over, as soon as nothing runs in it, at most so long.
@@ -203,7 +230,7 @@ class Membership:
                     # By then all of them have heard of it, and are quick to take what they are given.
                     await asyncio.sleep(BEAT_SECONDS)
                 while owned:
-                    for some in _groups(sorted(owned)):
+                    async for some in self._in_groups(sorted(owned)):
                         if not await self._give_up(some, QUIET_SECONDS_MIN, resume=False):
                             for each in some:
                                 await self._give_up([each], 0.0, resume=False)
@@ -220,8 +247,3 @@ class Membership:
         if self._leaving is not None:
             self._leaving.cancel()
             await asyncio.gather(self._leaving, return_exceptions=True)
-
-
-def _groups(numbers: Sequence[int]) -> Iterator[Sequence[int]]:
-    for start in range(0, len(numbers), TOGETHER):
-        yield numbers[start : start + TOGETHER]

@@ -191,12 +191,10 @@ class Tenure:
         """Run what is in these partitions; the database says that they are this node's."""
         self.executor.welcome(numbers)
         self.engine.will_take(numbers)
-        if self.has_begun:
-            # What was sent there before is in the inbox, and comes first.
-            await self.committer.written()
-        await self._storage.revive(self._registry.names(), numbers)
-        last_sequences = await self._storage.last_sequences(numbers)
-        next_due = await self._storage.next_due(numbers)
+        # Side by side, because whoever calls there waits meanwhile.
+        last_sequences, next_due, _ = await asyncio.gather(
+            self._revive(numbers), self._storage.next_due(numbers), self._sent()
+        )
         # From here on nothing may fail: what the engine has taken is not looked at again.
         # Before any call of this process: those in the inbox were accepted earlier.
         await self._wakeup.adopt(numbers, lambda: self.engine.take(numbers, last_sequences))
@@ -206,17 +204,35 @@ class Tenure:
         # What this node has just sent there, when they were others', is in the inbox by then.
         self.committer.durable().add_done_callback(self._adopted)
 
+    async def _revive(self, numbers: Sequence[int]) -> dict[int, int]:
+        """What waits there for a handler that is here can run; the last sequence of each partition."""
+        await self._storage.revive(self._registry.names(), numbers)
+        return await self._storage.last_sequences(numbers)
+
+    async def _sent(self) -> None:
+        """What this node has sent so far is in the inbox, and comes first where it takes partitions."""
+        if self.has_begun:
+            await self.committer.written()
+
     def _adopted(self, durable: asyncio.Future[None]) -> None:
         if not durable.cancelled() and durable.exception() is None:
             self._wakeup.read()
 
-    async def give_up(self, numbers: Sequence[int], seconds: float, *, resume: bool = True) -> bool:
+    async def give_up(
+        self,
+        numbers: Sequence[int],
+        seconds: float,
+        *,
+        resume: bool = True,
+        released: Callable[[], None] = lambda: None,
+    ) -> bool:
         """Hand partitions back in good order. False if something still runs there: then they stay.
 
         Args:
             numbers: The partitions.
             seconds: How long to wait until nothing runs there.
             resume: If they stay, start again what was held back meanwhile.
+            released: Told as soon as others can take them.
         """
         numbers = [each for each in numbers if each in self.engine.partitions]
         self.executor.hold(numbers)
@@ -228,6 +244,7 @@ class Tenure:
         # While a batch may still be tried again that has rows of them, nobody else may have them.
         await self.committer.written()
         await self._storage.release(numbers)
+        released()
         waiting = self._callers.moved()
         # Some were made since, and are in a batch that is open or on its way.
         await self.committer.written()
