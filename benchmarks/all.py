@@ -39,11 +39,12 @@ SCRIPTS = (
     "versus_engines",
     "versus_peers",
     "growth",
+    "backlog",
     "takeover",
     "idle_cluster",
     "sustained",
 )
-WITHOUT_REPEAT = {"idle", "idle_cluster", "sustained"}
+WITHOUT_REPEAT = {"backlog", "idle", "idle_cluster", "sustained"}
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 RESULTS = HERE / "results"
 
