@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from fenbu._core.message import Call, Retry
+from tests.fixture.postgres import about_hints
 from tests.fixture.row import call, finished, write
 
 LONG = 30.0
@@ -46,12 +47,14 @@ async def test_what_happens_between_two_waits_ends_the_second(storage, connect):
     assert await client.wait_for_change(LONG)
 
 
+@about_hints
 async def test_a_node_is_not_woken_by_its_own_commits(storage):
     await settled(storage)
     await write(storage, inserted=[finished("a", 1.0)])
     assert not await storage.wait_for_change(0.1)
 
 
+@about_hints
 async def test_silence_ends_after_its_time(storage, connect):
     client = await connect()
     for each in (storage, client):

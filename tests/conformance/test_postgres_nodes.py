@@ -13,7 +13,7 @@ from fenbu._storage.postgres.ownership import lock_class
 from fenbu._storage.postgres.storage import PostgresStorage
 from fenbu._storage.protocol import CommitBatch, CommitOutcome
 from fenbu.errors import InternalError, OwnershipLost
-from tests.fixture.postgres import Session, new_url
+from tests.fixture.postgres import Session, about_hints, new_url
 from tests.fixture.row import PARTITIONS, call, finished, own, received, stored, write
 
 
@@ -48,7 +48,9 @@ def other(url):
 def end_session(other: Session, storage: PostgresStorage) -> None:
     """As an administrator would, or a server that stops."""
     pid = storage._membership.writer.pid
-    other.execute("SELECT pg_terminate_backend($1, 5000)", pid)
+    other.execute("SELECT pg_terminate_backend($1)", pid)
+    while other.rows("SELECT FROM pg_stat_activity WHERE pid = $1", pid):
+        pass  # It does not wait for that.
 
 
 async def test_each_partition_has_one_owner(join):
@@ -172,6 +174,7 @@ async def test_locks_have_numbers_that_postgresql_has():
     assert lock_class("0000000100000000") == 1
 
 
+@about_hints
 async def test_a_message_to_another_nodes_partition_wakes_that_node_only(join):
     one, two, three = await join([1]), await join([2]), await join([3])
     for each in (one, two, three):
@@ -214,6 +217,7 @@ async def test_a_client_can_be_told_by_its_name(join, url, runner):
     assert await waiting
 
 
+@about_hints
 async def test_what_comes_in_one_turn_is_one_hint(join, monkeypatch):
     """Calls that end tell all clients, and the one who is known to wait."""
     node, client = await join([1]), await join()
@@ -290,6 +294,7 @@ def test_a_vanished_server_is_noticed_on_any_loop(url, name):
         runner.run(main())
 
 
+@about_hints
 async def test_a_hint_for_nobody_in_particular_waits_for_one_that_is_urgent(join, monkeypatch):
     """Calls that end, with nobody known to wait, cost few statements; who is known is told soon."""
     node, client = await join([1]), await join()

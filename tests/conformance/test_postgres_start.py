@@ -194,9 +194,15 @@ def test_django(app, server, runner):
     if not conf.settings.configured:
         conf.settings.configure(DATABASES={"default": database})
         django.setup()
-    from django.db import connection, transaction
+    from django.db import NotSupportedError, connection, transaction
 
     connection.settings_dict.update(database)
+    try:
+        connection.ensure_connection()
+    except NotSupportedError as error:
+        pytest.skip(str(error))
+    finally:
+        connection.close()
 
     async def run(*handles):
         async with app:
