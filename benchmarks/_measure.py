@@ -272,14 +272,14 @@ def version(package: str) -> str:
 
 def _python() -> str:
     """Its version and who built it: how it was optimised decides on more than its version does."""
-    version = platform.python_version()
+    number = platform.python_version()
     if sys.base_prefix != "/usr":
-        return version
+        return number
     try:
         system = platform.freedesktop_os_release()["PRETTY_NAME"]
     except (OSError, KeyError):
         system = platform.system()
-    return f"{version}, that of {system}"
+    return f"{number}, that of {system}"
 
 
 def _processor() -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,15 @@ def server_seconds(pid: int | None) -> float:
             if int(found[1]) == pid:
                 total += int(found[11]) + int(found[12])
     return total / TICKS
+
+
+def end_all(processes: Iterable[subprocess.Popen[bytes]]) -> None:
+    """All at once, in good order."""
+    processes = list(processes)
+    for each in processes:
+        each.terminate()
+    for each in processes:
+        each.wait()
 
 
 def process_seconds(pid: int) -> float:

@@ -23,9 +23,10 @@ from typing import Any
 
 import asyncpg
 from _measure import Report, arguments, number
-from _server import fresh, server, settings_of, until_settled
+from _server import end_all, fresh, server, settings_of, until_settled
 
 from fenbu._core.ids import partition_of
+from fenbu._core.limit import PARTITION_COUNT
 from fenbu._storage.postgres.url import target_of
 
 HERE = Path(__file__).parent
@@ -34,7 +35,6 @@ NAP_SECONDS = 0.1
 PLACES = 75
 """Of a node; with the nap a number of calls a second that four nodes reach on two processors."""
 
-PARTITION_COUNT = 256
 STARTED_TOGETHER = 5_000
 
 
@@ -59,10 +59,7 @@ def main() -> None:
         try:
             began, ended, ran = asyncio.run(drain(given))
         finally:
-            for each in nodes:
-                each.terminate()
-            for each in nodes:
-                each.wait()
+            end_all(nodes)
     alone = given.calls * NAP_SECONDS / PLACES
     least = alone / given.nodes
     took = ended - began

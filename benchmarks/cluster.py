@@ -35,6 +35,7 @@ from _measure import (
 from _measure import run as run_on
 from _pg_ceiling import Ceiling, ceiling_of, recorded
 from _server import (
+    end_all,
     forget,
     fresh,
     postmaster,
@@ -202,10 +203,7 @@ async def cluster_of(place: Place, url: str) -> AsyncIterator[Cluster]:
                 await until_settled(work.app, place.nodes)
             yield cluster
     finally:
-        for each in cluster.processes:
-            each.terminate()
-        for each in cluster.processes:
-            each.wait()
+        end_all(cluster.processes)
         await forget(url)
 
 

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from _measure import Report, arguments, median, spread
-from _server import fresh, server, settings_of, until_settled
+from _server import end_all, fresh, server, settings_of, until_settled
 
 HERE = Path(__file__).parent
 
@@ -119,10 +119,7 @@ async def pause(event: Callable[[Nodes], None]) -> tuple[float, float]:
             event(nodes)
             await clients
     finally:
-        for each in nodes:
-            each.terminate()
-        for each in nodes:
-            each.wait()
+        end_all(nodes)
     before = [seconds for began, seconds in took if at - 2.0 < began and began + seconds < at]
     around = [seconds for began, seconds in took if began + seconds >= at]
     return statistics.median(before) * 1e3, max(around) * 1e3

@@ -24,7 +24,7 @@ from typing import Any
 
 from _measure import HERE, PYTHON, Report, arguments, median, number, scratch, spread
 from _peers import Result, prepared, said
-from _server import database, free_port, schema, server, settings_of
+from _server import database, end_all, free_port, schema, server, settings_of
 from versus_dbos import DBOS
 
 SDK = ("restate-sdk==1.3.0", "hypercorn==0.18.0", "aiohttp")
@@ -152,10 +152,7 @@ def restate(folder: Path) -> Iterator[dict[str, str]]:
             "service": f"http://127.0.0.1:{service}",
         }
     finally:
-        for each in processes:
-            each.terminate()
-        for each in processes:
-            each.wait()
+        end_all(processes)
 
 
 def _rate(run: Result) -> float:

@@ -22,7 +22,7 @@ from typing import Any
 
 from _measure import HERE, PYTHON, Report, arguments, median, spread
 from _peers import PEERS, Peer, Result, Side, redis, said
-from _server import database, schema, server, settings_of
+from _server import database, end_all, schema, server, settings_of
 
 COUNT = {
     "fenbu": 40_000,
@@ -121,10 +121,7 @@ def _nodes(url: str) -> Iterator[None]:
     try:
         yield
     finally:
-        for each in nodes:
-            each.terminate()
-        for each in nodes:
-            each.wait()
+        end_all(nodes)
 
 
 def _rate(run: Result) -> float:

@@ -11,6 +11,7 @@ from fenbu import App, Status, step, wait_signal
 from fenbu._node import membership
 from fenbu._node.node import Node
 from fenbu._node.tenure import NodeOptions
+from fenbu._storage.memory.storage import MemoryStorage
 from tests.scenario.test_cluster import cluster_of
 from tests.scenario.test_sharing import names_at
 
@@ -170,3 +171,30 @@ async def test_calls_are_shared_only_with_nodes_that_have_the_same_handlers(app:
         )
         gate.set()
         assert [await each.result() for each in handles] == list(range(10))
+
+
+async def test_a_delayed_call_that_waited_for_its_handler_begins_in_its_time(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When something is due is only known once what was parked can run again, however long that takes."""
+    revive = MemoryStorage.revive
+
+    async def slowly(self: MemoryStorage, handlers: Any, partitions: Any) -> int:
+        for _ in range(100):
+            await asyncio.sleep(0)
+        return await revive(self, handlers, partitions)
+
+    monkeypatch.setattr(MemoryStorage, "revive", slowly)
+    ship = shipping(app)
+    first, second = App("claims"), App("claims")
+    billing(first)
+    shipping(second)
+    async with cluster_of(app) as cluster:
+        one = await cluster.start(app=first)
+        call = await ship.options(delay=1.0).start(7)
+        rows = cluster.database.invocations
+        await cluster.until(lambda: call.id in rows and rows[call.id].status is Status.UNHANDLED)
+        await cluster.stop(one)
+        await cluster.start(app=second)
+        async with asyncio.timeout(10):
+            assert await call.result() == 7

@@ -49,7 +49,7 @@ class Membership:
         self._leaving: asyncio.Task[None] | None = None
         self._others: list[int] = []
         """The ids of the other nodes."""
-        self._share: list[int] = []
+        self._wanted: list[int] = []
         """The partitions that should be here, as of the last beat."""
         self._stay_until = 0.0
         self._ended_count = 0
@@ -125,7 +125,7 @@ class Membership:
         self._others = [each.id for each in nodes if each is not mine]
         self._expects = any(each.leaving for each in nodes)
         staying = {each.id: each.partitions for each in nodes if not each.leaving}
-        share = self._share = assignment.wanted(staying, self._count).get(mine.id, [])
+        share = self._wanted = assignment.wanted(staying, self._count).get(mine.id, [])
         owned = self._tenure.engine.partitions
         await self._take_missing()
         # Taken at a beat that then failed, and meanwhile somebody else's share.
@@ -142,12 +142,12 @@ class Membership:
     async def _take_missing(self) -> None:
         """Take what is free of its share."""
         owned = self._tenure.engine.partitions
-        todo = [each for each in self._share if each not in owned and each not in self._going]
+        todo = [each for each in self._wanted if each not in owned and each not in self._going]
         if todo:
             taken = set(todo).intersection(await self._storage.take(todo))
             if taken:
                 await self._tenure.take(sorted(taken))
-        self.missing = any(number not in owned for number in self._share)
+        self.missing = any(number not in owned for number in self._wanted)
 
     def share(self, beat: Beat) -> None:
         """Give calls that wait here for a free place to nodes that have more room, and the same handlers.

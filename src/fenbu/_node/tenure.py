@@ -192,9 +192,7 @@ class Tenure:
         self.executor.welcome(numbers)
         self.engine.will_take(numbers)
         # Side by side, because whoever calls there waits meanwhile.
-        last_sequences, next_due, _ = await asyncio.gather(
-            self._revive(numbers), self._storage.next_due(numbers), self._sent()
-        )
+        (last_sequences, next_due), _ = await asyncio.gather(self._revive(numbers), self._sent())
         # From here on nothing may fail: what the engine has taken is not looked at again.
         # Before any call of this process: those in the inbox were accepted earlier.
         await self._wakeup.adopt(numbers, lambda: self.engine.take(numbers, last_sequences))
@@ -204,10 +202,14 @@ class Tenure:
         # What this node has just sent there, when they were others', is in the inbox by then.
         self.committer.durable().add_done_callback(self._adopted)
 
-    async def _revive(self, numbers: Sequence[int]) -> dict[int, int]:
-        """What waits there for a handler that is here can run; the last sequence of each partition."""
+    async def _revive(self, numbers: Sequence[int]) -> tuple[dict[int, int], float | None]:
+        """What waits there for a handler that is here can run: it gets a place, and may have an instant.
+
+        So both are asked for after that: the last sequence of each partition, and when something is due.
+        """
         await self._storage.revive(self._registry.names(), numbers)
-        return await self._storage.last_sequences(numbers)
+        last_sequences = await self._storage.last_sequences(numbers)
+        return last_sequences, await self._storage.next_due(numbers)
 
     async def _sent(self) -> None:
         """What this node has sent so far is in the inbox, and comes first where it takes partitions."""
